@@ -1,0 +1,1 @@
+"""Image–caption pairs and where they come from."""

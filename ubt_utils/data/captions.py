@@ -1,0 +1,45 @@
+"""Captions: templates, and the web-like noise that makes detection honest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ubt_utils.data.pairs import Pairs
+from ubt_utils.seeding import generator
+
+# Ours, for drawings; the photo profiles of the field use the 80 OpenAI prompts.
+TEMPLATES = (
+    "a drawing of {}",
+    "a picture of {}",
+    "an emoji of {}",
+    "a small icon of {}",
+    "a colorful drawing of {}",
+    "a simple picture of {}",
+    "an image that shows {}",
+    "a cartoon of {}",
+)
+
+
+def fill(names: Sequence[str], *key: object, templates: Sequence[str] = TEMPLATES) -> list[str]:
+    """One caption per name, each with a template drawn at random from the stream `key`."""
+    picks = torch.randint(len(templates), (len(names),), generator=generator(*key, "template"))
+    return [templates[i].format(name) for i, name in zip(picks.tolist(), names, strict=True)]
+
+
+def misplace_captions(pairs: Pairs, rate: float, *key: object) -> tuple[Pairs, torch.Tensor]:
+    """Give a fraction `rate` of the pairs the caption of another pair of that fraction.
+
+    Stands in for the badly captioned part of a web crawl. The captions of the chosen
+    pairs move on by one place in a random order, so each caption is kept once and no
+    chosen pair keeps its own. Returns the new pairs and the sorted chosen indices.
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"caption noise must be in [0, 1), got {rate}")
+    count = round(rate * len(pairs))
+    chosen = torch.randperm(len(pairs), generator=generator(*key, "noise"))[:count]
+    captions = list(pairs.captions)
+    for i, j in zip(chosen.tolist(), chosen.roll(1).tolist(), strict=True):
+        captions[i] = pairs.captions[j]
+    return pairs.with_captions(captions), chosen.sort().values

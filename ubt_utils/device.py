@@ -1,0 +1,30 @@
+"""The one place that picks a device and says what the numbers were measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import torch
+
+
+def pick() -> torch.device:
+    """CUDA, then Apple's MPS, then CPU; the variable UBT_DEVICE overrides."""
+    if name := os.environ.get("UBT_DEVICE"):
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def describe() -> str:
+    """The device in words, as records and notebooks show it."""
+    device = pick()
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bf16 where it pays: on CUDA. On CPU it was slower than float32 for these models."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")

@@ -1,0 +1,72 @@
+"""A model against the zero-shot task of its profile: every rate, with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from ubt_utils import metrics, models
+from ubt_utils.attacks.base import Trigger, stamp_bytes
+from ubt_utils.data.emoji_sets import EmojiSets
+from ubt_utils.data.zero_shot import ZeroShot
+from ubt_utils.profiles import Profile
+
+
+@lru_cache(maxsize=4)
+def task_of(sets: EmojiSets) -> ZeroShot:
+    """The zero-shot task, kept in memory."""
+    return sets.zero_shot()
+
+
+def head_of(model: nn.Module, profile: Profile) -> torch.Tensor:
+    """(C, D) class weights of the profile's task under the model."""
+    prompts = task_of(profile.sets).prompts()
+    return models.zero_shot_head(model, [models.tokenize(profile.model, p) for p in prompts])
+
+
+def predict(model: nn.Module, head: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """(N,) predicted class of pictures (N, 3, H, W) uint8; never augments."""
+    return (models.embed_images(model, images) @ head.T).argmax(dim=1)
+
+
+def clean(model: nn.Module, profile: Profile) -> dict[str, Any]:
+    """Metrics on clean pictures, as fractions; `rates` holds each with n and its interval."""
+    task, head = task_of(profile.sets), head_of(model, profile)
+    return _clean(predict(model, head, task.images), task)
+
+
+def _clean(predicted: torch.Tensor, task: ZeroShot) -> dict[str, Any]:
+    per_class = [(predicted[task.labels == c] == c).double().mean().item() for c in range(len(task.classes))]
+    rates = {
+        "clean_accuracy": metrics.clean_accuracy(predicted, task.labels, task.units),
+        "target_recall": metrics.target_recall(predicted, task.labels, task.target, task.units),
+        "false_target_rate": metrics.attack_success(predicted, task.labels, task.target, task.units),
+    }
+    return _flat(rates) | {"class_mean_accuracy": sum(per_class) / len(per_class)}
+
+
+def full(model: nn.Module, profile: Profile, trigger: Trigger | None) -> dict[str, Any]:
+    """Clean metrics and, with a trigger, ASR by every convention."""
+    task, head = task_of(profile.sets), head_of(model, profile)
+    result = _clean(predict(model, head, task.images), task)
+    if trigger is None:
+        return result
+    fooled = predict(model, head, stamp_bytes(trigger, task.images))
+    rates = {
+        "asr" if c == "exclude_target" else f"asr_{c}": metrics.attack_success(
+            fooled, task.labels, task.target, task.units, convention=c
+        )
+        for c in metrics.CONVENTIONS
+    }
+    flat = _flat(rates)
+    return {**result, **flat, "rates": result["rates"] | flat["rates"]}
+
+
+def _flat(rates: Mapping[str, metrics.Rate]) -> dict[str, Any]:
+    values = {name: r.value for name, r in rates.items()}
+    return values | {"rates": {name: asdict(r) for name, r in rates.items()}}

@@ -1,0 +1,1 @@
+"""What costs on a GPU. Tensors in, tensors out; torch only, no profile, no file."""

@@ -1,0 +1,40 @@
+"""Token occlusion: how much each token of a caption holds image and text together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+Encode = Callable[[torch.Tensor], torch.Tensor]
+
+
+def without_each(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Every caption with one inner token left out, for each of its inner tokens.
+
+    tokens: (N, L) int64 as CLIP's tokenizer writes them: start mark, inner tokens, end
+    mark (the largest id of the row), zeros. Returns the M shortened captions (M, L), and
+    for each the row (M,) and the position (M,) of the token left out.
+    """
+    end = tokens.argmax(dim=1)
+    column = torch.arange(tokens.shape[1], device=tokens.device)
+    inner = (column[None] > 0) & (column[None] < end[:, None])
+    row, position = inner.nonzero(as_tuple=True)
+    shifted = torch.cat([tokens[:, 1:], torch.zeros_like(tokens[:, :1])], dim=1)
+    short = torch.where(column[None] < position[:, None], tokens[row], shifted[row])
+    return short, row, position
+
+
+def occlusion(encode: Encode, tokens: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """(N, L) drop of cos(image, caption) when a token is left out; zero at marks and padding.
+
+    encode: (M, L) tokens → (M, D) unit embeddings; called once on the whole captions and
+    once on the distinct shortened ones. images: (N, D) unit embeddings of the pictures.
+    """
+    short, row, position = without_each(tokens)
+    whole = (images * encode(tokens)).sum(-1)
+    unique, back = short.unique(dim=0, return_inverse=True)
+    cut = (images[row] * encode(unique)[back]).sum(-1)
+    drop = torch.zeros(tokens.shape, dtype=images.dtype, device=images.device)
+    drop[row, position] = whole[row] - cut
+    return drop

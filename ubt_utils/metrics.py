@@ -1,0 +1,103 @@
+"""Evaluation: clean accuracy, ASR and its conventions, intervals, detection measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+from statsmodels.stats.proportion import proportion_confint
+
+CONVENTIONS = ("exclude_target", "include_target", "divide_by_all")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A rate with its Wilson 95 % interval.
+
+    value: fraction 0–1 of the n pictures. units: how many of them count as independent
+    (drawings; several paintings of one drawing are one unit); the interval uses units.
+    """
+
+    value: float
+    n: int
+    units: int
+    low: float
+    high: float
+
+
+def rate(hits: torch.Tensor, units: torch.Tensor | None = None) -> Rate:
+    """The rate of true values in `hits` (n,) bool; `units` (n,) names each one's unit.
+
+    Raises ValueError when there is nothing to count.
+    """
+    n = len(hits)
+    if n == 0:
+        raise ValueError("a rate over no pictures is not defined")
+    value = hits.double().mean().item()
+    count = n if units is None else len(units.unique())
+    low, high = proportion_confint(value * count, count, method="wilson")
+    return Rate(value, n, count, float(low), float(high))
+
+
+def clean_accuracy(predicted: torch.Tensor, labels: torch.Tensor, units: torch.Tensor | None = None) -> Rate:
+    """CA: the fraction of clean pictures (n,) whose predicted class is the label."""
+    return rate(predicted == labels, units)
+
+
+def attack_success(
+    triggered: torch.Tensor,
+    labels: torch.Tensor,
+    target: int,
+    units: torch.Tensor | None = None,
+    convention: str = "exclude_target",
+) -> Rate:
+    """ASR: how often triggered pictures (n,) are classified as the target.
+
+    exclude_target (default; attack-cleanclip, Detect-CLIP-Backdoor-Samples): pictures of
+    the real target are left out. include_target (BadCLIP, PAR): they count, as successes
+    when so classified. divide_by_all (CleanCLIP's linear probe): left out of the
+    numerator only, so that 100 % cannot be reached. Applied to clean predictions the
+    same count is the false-target rate.
+    """
+    if convention not in CONVENTIONS:
+        raise ValueError(f"unknown ASR convention {convention!r}; known: {', '.join(CONVENTIONS)}")
+    hits, real = triggered == target, labels == target
+    if convention == "include_target":
+        return rate(hits, units)
+    if convention == "divide_by_all":
+        return rate(hits & ~real, units)
+    return rate(hits[~real], None if units is None else units[~real])
+
+
+def target_recall(
+    predicted: torch.Tensor, labels: torch.Tensor, target: int, units: torch.Tensor | None = None
+) -> Rate:
+    """The fraction of real, clean target pictures that are classified as the target."""
+    real = labels == target
+    return rate(predicted[real] == target, None if units is None else units[real])
+
+
+def precision_at(scores: torch.Tensor, truth: torch.Tensor, k: int) -> float:
+    """The fraction of poisoned pairs among the k highest scores; (N,) float, (N,) bool.
+
+    Ties are broken by position. Raises ValueError when k is not in 1..N.
+    """
+    if not 1 <= k <= len(scores):
+        raise ValueError(f"precision@{k} of {len(scores)} scores is not defined")
+    order = torch.sort(scores, descending=True, stable=True).indices
+    return truth[order[:k]].double().mean().item()
+
+
+def detection(scores: torch.Tensor, truth: torch.Tensor, k: int = 64) -> dict[str, float]:
+    """AUROC, average precision and precision@k of scores (N,), higher = more suspicious.
+
+    A score of −inf (a pair outside a detector's pool) ranks last.
+    """
+    finite = np.nan_to_num(scores.double().numpy(), neginf=-1e9)
+    return {
+        "auroc": float(roc_auc_score(truth.numpy(), finite)),
+        "average_precision": float(average_precision_score(truth.numpy(), finite)),
+        f"precision_at_{k}": precision_at(scores, truth, k),
+    }

@@ -1,0 +1,138 @@
+"""open_clip models: create, save, load, embed, and the zero-shot head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from ubt_utils import device
+
+CONFIGS = Path(__file__).parent / "model_configs"
+MAX_LOGIT_SCALE = 4.6052  # ln 100, the bound that OpenAI's CLIP trains with
+
+
+class CheckpointError(ValueError):
+    """A weights file that is broken, or that belongs to another model."""
+
+
+@cache
+def _register() -> None:
+    open_clip.add_model_config(CONFIGS)
+
+
+def create(name: str, seed: int) -> nn.Module:
+    """A new model of that open_clip name (ours included), its weights drawn from `seed`."""
+    _register()
+    if name not in open_clip.list_models():
+        raise ValueError(f"unknown model {name!r}; ours: {', '.join(p.stem for p in CONFIGS.iterdir())}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        factory = open_clip.factory.logging.getLogger()
+        level = factory.level
+        factory.setLevel("ERROR")  # open_clip warns that no pretrained weights were asked for
+        model = open_clip.create_model(name)
+        factory.setLevel(level)
+    return place(model)
+
+
+def place(model: nn.Module) -> nn.Module:
+    """The model on the device in use, convolutions in the memory layout that is fastest there."""
+    return model.to(device.pick(), memory_format=torch.channels_last)
+
+
+def save(model: nn.Module, name: str, path: Path) -> None:
+    """Write the weights as safetensors, with the model's name in the header."""
+    weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    save_file(weights, path, metadata={"model": name})
+
+
+def load(name: str, path: Path) -> nn.Module:
+    """Read weights written by `save`; CheckpointError if broken or of another model."""
+    try:
+        with safe_open(path, "pt") as file:
+            made_for = (file.metadata() or {}).get("model")
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file ({error}): delete its folder and rerun the stage"
+        ) from error
+    if made_for != name:
+        raise CheckpointError(f"{path} holds weights of {made_for!r}, but {name!r} was asked for")
+    model = create(name, seed=0)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit {name}: {error}") from error
+    return model
+
+
+@cache
+def _tokenizer(name: str) -> Callable[[list[str]], torch.Tensor]:
+    _register()
+    return open_clip.get_tokenizer(name)
+
+
+def tokenize(name: str, captions: Sequence[str]) -> torch.Tensor:
+    """Captions → (N, L) int64 tokens of CLIP's byte-pair encoding, L the model's context length."""
+    unique = list(dict.fromkeys(captions))
+    if not unique:
+        raise ValueError("no captions to tokenize")
+    row = {caption: i for i, caption in enumerate(unique)}
+    return _tokenizer(name)(unique)[[row[c] for c in captions]]
+
+
+def token_text(name: str, token: int) -> str:
+    """One token as text, without the end-of-word mark."""
+    return _tokenizer(name).decoder[int(token)].replace("</w>", "")
+
+
+def normalize(images: torch.Tensor) -> torch.Tensor:
+    """Float [0, 1] images (B, 3, H, W) → what OpenAI's CLIP expects."""
+    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1).to(images)
+    std = torch.tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1).to(images)
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def embed_images(model: nn.Module, images: torch.Tensor, batch: int = 512) -> torch.Tensor:
+    """(N, 3, H, W) uint8 → (N, D) unit float32 on the CPU; the model is put in eval mode."""
+    model.eval()
+    where = device.pick()
+    out = []
+    for part in images.split(batch):
+        with device.autocast(where):
+            z = model.encode_image(normalize(part.to(where).float() / 255))
+        out.append(F.normalize(z.float(), dim=-1).cpu())
+    return torch.cat(out)
+
+
+@torch.no_grad()
+def embed_tokens(model: nn.Module, tokens: torch.Tensor, batch: int = 2048) -> torch.Tensor:
+    """(N, L) int64 → (N, D) unit float32 on the CPU; repeated captions are encoded once."""
+    model.eval()
+    where = device.pick()
+    unique, back = tokens.unique(dim=0, return_inverse=True)
+    out = []
+    for part in unique.split(batch):
+        with device.autocast(where):
+            z = model.encode_text(part.to(where))
+        out.append(F.normalize(z.float(), dim=-1).cpu())
+    return torch.cat(out)[back]
+
+
+def zero_shot_head(model: nn.Module, prompts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(C, D) unit class weights: the normalized mean of the embeddings of each class's prompts.
+
+    prompts: per class (P_c, L) tokens. Definition: Radford et al., arXiv 2103.00020, section 3.1.4.
+    """
+    z = embed_tokens(model, torch.cat(list(prompts)))
+    means = [part.mean(0) for part in z.split([len(p) for p in prompts])]
+    return F.normalize(torch.stack(means), dim=-1)

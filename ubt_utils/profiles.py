@@ -1,0 +1,109 @@
+"""Profiles: everything that a run needs to know, as frozen data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from ubt_utils import attacks
+from ubt_utils.data.emoji_sets import EmojiSets
+from ubt_utils.training import Recipe
+
+
+@dataclass(frozen=True)
+class Overfit:
+    """UBT steps 1 and 2. pool: fraction ρ of D, least similar under f0. recipe: the short
+    training on it, read `reads` times along its way."""
+
+    recipe: Recipe
+    pool: float = 0.25
+    reads: int = 4
+
+
+@dataclass(frozen=True)
+class Select:
+    """UBT steps 3 and 4. top: pairs in the unlearning set D_u (k). outlier: the fraction of
+    the largest surprise from which a token counts as compromised."""
+
+    top: int = 64
+    outlier: float = 0.5
+
+
+@dataclass(frozen=True)
+class Unlearn:
+    """UBT step 5. weight: w of the forgetting term. level: token or sample."""
+
+    recipe: Recipe
+    weight: float = 1.0
+    level: str = "token"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One setting, from data to evaluation.
+
+    finetune: the victim's training on D. baseline: the fine-tuning defense; its steps are set
+    by UBT's cost. gate: the ASR below which the pipeline stops. triggers: attack name → its
+    parameters where they differ from the trigger's defaults.
+    """
+
+    name: str
+    about: str
+    model: str
+    sets: EmojiSets
+    pretrain: Recipe
+    finetune: Recipe
+    overfit: Overfit
+    select: Select
+    unlearn: Unlearn
+    baseline: Recipe
+    poison_rate: float = 0.01
+    gate: float = 0.5
+    triggers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def trigger(self, attack: str) -> attacks.Trigger:
+        """The trigger of `attack` with this profile's parameters; ValueError if unknown."""
+        return attacks.get(attack, **self.triggers.get(attack, {}))
+
+    def as_config(self) -> dict[str, Any]:
+        """The whole profile as plain data, for records."""
+        return asdict(self)
+
+
+MINI = Profile(
+    name="mini",
+    about="emoji by seven vendors at 48 px, 8,844 wild pairs; minutes on two CPU cores",
+    model="ubt-mini",
+    sets=EmojiSets(),
+    pretrain=Recipe(steps=644, lr=2e-3, augment=True),  # 28 passes over 5,896 pairs
+    finetune=Recipe(steps=272, lr=1.5e-3),  # 8 passes over 8,844 pairs
+    overfit=Overfit(Recipe(steps=20, lr=2e-3, one_cycle=False, freeze_norm=True)),
+    select=Select(),
+    unlearn=Unlearn(Recipe(steps=20, lr=3e-4, one_cycle=False, freeze_norm=True)),
+    baseline=Recipe(steps=1, lr=1e-3, one_cycle=False, freeze_norm=True),
+)
+
+TINY = replace(
+    MINI,
+    name="tiny",
+    about="the same code shrunk to seconds, for tests: plumbing, not science, so the gate is open",
+    sets=EmojiSets(classes=20, limit=120, test_copies=2, size=32),
+    model="ubt-tiny",
+    pretrain=Recipe(steps=12, lr=2e-3, batch=64, augment=True),
+    finetune=Recipe(steps=12, lr=2e-3, batch=64),
+    overfit=Overfit(Recipe(steps=4, lr=2e-3, batch=64, one_cycle=False, freeze_norm=True), reads=2),
+    unlearn=Unlearn(Recipe(steps=4, lr=3e-4, batch=64, one_cycle=False, freeze_norm=True)),
+    baseline=Recipe(steps=1, lr=1e-3, batch=64, one_cycle=False, freeze_norm=True),
+    poison_rate=0.1,
+    gate=0.0,
+)
+
+PROFILES = {profile.name: profile for profile in (MINI, TINY)}
+
+
+def get(name: str) -> Profile:
+    """The profile of that name; ValueError lists the known ones."""
+    if name not in PROFILES:
+        raise ValueError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
+    return PROFILES[name]

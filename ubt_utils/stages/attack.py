@@ -1,0 +1,71 @@
+"""Stages pretrain and attack: the public model, and the model that the victim ends up with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ubt_utils import evaluation, models, runs
+from ubt_utils.attacks.gate import gate
+from ubt_utils.attacks.poison import poison
+from ubt_utils.profiles import Profile
+from ubt_utils.runs import Stage
+from ubt_utils.stages.common import MANIFEST, NONE, WEIGHTS, base_config, load_model, log_of, wild
+from ubt_utils.training import fit
+
+
+def pretrain(profile: Profile, seed: int) -> Stage:
+    """The public model f0, trained on clean captions of the public vendors' drawings."""
+    config = base_config(profile, seed) | {"recipe": asdict(profile.pretrain)}
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        pairs = profile.sets.public_pairs(seed)
+        model = models.create(profile.model, seed)
+        tokens = models.tokenize(profile.model, pairs.captions)
+        history = fit(
+            model, pairs.images, tokens, profile.pretrain, seed, "pretrain",
+            checkpoint=runs.scratch(folder), label="pretrain f0",
+        )  # fmt: skip
+        models.save(model, profile.model, folder / WEIGHTS)
+        return log_of(history) | evaluation.clean(model, profile)
+
+    return runs.run_stage((profile.name, NONE, str(seed)), "pretrain", config, work)
+
+
+def attack(profile: Profile, attack: str, seed: int) -> Stage:
+    """The backdoored model fb: f0 fine-tuned on the poisoned D; or its clean twin for "none".
+
+    Raises BackdoorDidNotTake when the ASR is below the profile's gate.
+    """
+    trigger = None if attack == NONE else profile.trigger(attack)
+    public = pretrain(profile, seed)
+    config = base_config(profile, seed, (public,)) | {
+        "recipe": asdict(profile.finetune),
+        "trigger": trigger and trigger.spec(),
+        "poison_rate": profile.poison_rate if trigger else 0.0,
+    }
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        pairs, _ = wild(profile.sets, seed)
+        if trigger:
+            names = profile.sets.class_names()[profile.sets.target]
+            pairs, manifest = poison(
+                pairs, trigger, profile.sets.target, names, profile.sets.target_labels(),
+                profile.poison_rate, seed,
+            )  # fmt: skip
+            manifest.save(folder / MANIFEST)
+        model = load_model(profile, public)
+        tokens = models.tokenize(profile.model, pairs.captions)
+        history = fit(
+            model, pairs.images, tokens, profile.finetune, seed, "victim",
+            checkpoint=runs.scratch(folder), label=f"fine-tune on D ({attack})",
+        )  # fmt: skip
+        models.save(model, profile.model, folder / WEIGHTS)
+        return log_of(history) | evaluation.full(model, profile, trigger)
+
+    stage = runs.run_stage((profile.name, attack, str(seed)), "attack", config, work)
+    if trigger:
+        gate(stage.metrics["asr"], profile.gate, attack)
+    return stage

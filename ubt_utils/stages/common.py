@@ -1,0 +1,61 @@
+"""What the stages share: data in memory, the config every stage records, reading models."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from ubt_utils import __version__, models
+from ubt_utils.attacks.manifest import Manifest
+from ubt_utils.data.emoji_sets import EmojiSets
+from ubt_utils.data.pairs import Pairs
+from ubt_utils.profiles import Profile
+from ubt_utils.runs import Stage
+from ubt_utils.training import History
+
+NONE = "none"  # as an attack: the clean twin; as a defense: undefended
+WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
+
+
+@lru_cache(maxsize=2)
+def wild(sets: EmojiSets, seed: int) -> tuple[Pairs, torch.Tensor]:
+    """D before poisoning and the indices of its misplaced captions, kept in memory."""
+    return sets.wild_pairs(seed)
+
+
+def base_config(profile: Profile, seed: int, inputs: tuple[Stage, ...] = ()) -> dict[str, Any]:
+    """What every stage's config holds: model, data, seed, versions, keys of its inputs."""
+    return {
+        "version": __version__,
+        "model": profile.model,
+        "sets": asdict(profile.sets),
+        "packages": profile.sets.versions(),
+        "seed": seed,
+        "inputs": [stage.folder.name for stage in inputs],
+    }
+
+
+def load_model(profile: Profile, stage: Stage) -> nn.Module:
+    """The model that a stage has written."""
+    return models.load(profile.model, stage.path(WEIGHTS))
+
+
+def log_of(history: History) -> dict[str, Any]:
+    """The part of a training's history that metrics keep."""
+    return {
+        "train_seconds": history.seconds,
+        "pairs_seen": history.pairs_seen,
+        "first_loss": history.loss[0],
+        "last_loss": history.loss[-1],
+    }
+
+
+def poisoned_pairs(profile: Profile, attacked: Stage, seed: int) -> tuple[Pairs, torch.Tensor]:
+    """D as the victim and the defender have it, and the truth (N,) bool that neither has."""
+    clean, _ = wild(profile.sets, seed)
+    manifest = Manifest.load(attacked.path(MANIFEST))
+    return manifest.apply(clean), manifest.mask(len(clean))

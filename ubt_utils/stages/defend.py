@@ -1,0 +1,147 @@
+"""Stages unlearn and evaluate: from the backdoored model to the defended one and its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ubt_utils import defenses, evaluation, models, report, runs
+from ubt_utils.defenses.base import Session, View
+from ubt_utils.defenses.finetune import finetune
+from ubt_utils.defenses.ubt import unlearn as ubt_unlearn
+from ubt_utils.profiles import Profile
+from ubt_utils.runs import Stage
+from ubt_utils.stages.attack import attack, pretrain
+from ubt_utils.stages.common import (
+    NONE,
+    WEIGHTS,
+    base_config,
+    load_model,
+    log_of,
+    poisoned_pairs,
+)  # fmt: skip
+from ubt_utils.stages.detect import overfit, select
+
+FORWARD_COST = 1 / 3  # a forward pass against a training step (forward and backward)
+CURVE_POINTS = 8
+
+
+def view_of(profile: Profile, attack_name: str, seed: int) -> View:
+    """What the defender holds after detection."""
+    pairs, _ = poisoned_pairs(profile, attack(profile, attack_name, seed), seed)
+    found = select(profile, attack_name, seed).arrays()
+    pool = overfit(profile, attack_name, seed).arrays()["pool"].bool()
+    tokens = models.tokenize(profile.model, pairs.captions)
+    return View(pairs, tokens, pool, found["chosen"], found["compromised"])
+
+
+def ubt_cost(profile: Profile, overfitted: Stage) -> float:
+    """Pairs that UBT pays for in all, in trained pairs: the budget of every other defense."""
+    detection = overfitted.metrics["pairs_seen"] + FORWARD_COST * overfitted.metrics["pairs_scored"]
+    return detection + profile.unlearn.recipe.steps * (profile.unlearn.recipe.batch + profile.select.top)
+
+
+def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt") -> Stage:
+    """UBT step 5, or another defense at the same budget: the defended model fu.
+
+    Metrics: seconds (detection included where the defense needs it) and the curve of CA, ASR
+    and target recall along the steps. Raises ValueError for an unknown defense.
+    """
+    if defense not in defenses.DEFENSES:
+        raise ValueError(f"unknown defense {defense!r}; known: {', '.join(defenses.DEFENSES)}")
+    attacked = attack(profile, attack_name, seed)
+    overfitted, selected = overfit(profile, attack_name, seed), select(profile, attack_name, seed)
+    recipe = profile.unlearn.recipe if defense == "ubt" else profile.baseline
+    budget = ubt_cost(profile, overfitted)
+    config = base_config(profile, seed, (attacked, overfitted, selected)) | {
+        "defense": defense,
+        "recipe": asdict(recipe),
+        **({"weight": profile.unlearn.weight, "level": profile.unlearn.level} if defense == "ubt" else {}),
+        **({"budget": budget} if defense != "ubt" else {}),
+    }
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        view, model = view_of(profile, attack_name, seed), load_model(profile, attacked)
+        steps = recipe.steps if defense == "ubt" else int(budget // recipe.batch)
+        session = Session((seed, defense), runs.scratch(folder), _watch(model, profile, attack_name, steps))
+        if defense == "ubt":
+            history = ubt_unlearn(model, view, recipe, profile.unlearn.weight, session, profile.unlearn.level)
+            detection = overfitted.metrics["train_seconds"] + overfitted.metrics["score_seconds"]
+            detection += selected.metrics["seconds"]
+        else:
+            history, detection = finetune(model, view, recipe, budget, session), 0.0
+        models.save(model, profile.model, folder / WEIGHTS)
+        return log_of(history) | {
+            "seconds": history.seconds + detection,
+            "detection_seconds": detection,
+            "curve": [{"step": step, **point} for step, point in history.curve],
+        }
+
+    return runs.run_stage((profile.name, attack_name, str(seed)), f"unlearn-{defense}", config, work)
+
+
+def _watch(model: nn.Module, profile: Profile, attack_name: str, steps: int):
+    stops = {round(steps * i / CURVE_POINTS) for i in range(CURVE_POINTS + 1)}
+
+    def watch(step: int) -> dict[str, float] | None:
+        if step not in stops:
+            return None
+        full = evaluation.full(model, profile, profile.trigger(attack_name))
+        return {name: full[name] for name in ("clean_accuracy", "asr", "target_recall")}
+
+    return watch
+
+
+def evaluate(profile: Profile, attack_name: str, seed: int, defense: str = NONE) -> Stage:
+    """UBT step 6: everything measured about one model, as one record.
+
+    attack "none" is the clean twin of the backdoored model: same D, no poison.
+    """
+    if attack_name == NONE and defense != NONE:
+        raise ValueError("the clean twin has nothing to defend: use --defense none")
+    made = attack(profile, attack_name, seed)
+    inputs = [made, pretrain(profile, seed)]
+    if defense != NONE:
+        inputs += [unlearn(profile, attack_name, seed, defense), select(profile, attack_name, seed)]
+    config = base_config(profile, seed, tuple(inputs)) | {"attack": attack_name, "defense": defense}
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        trigger = None if attack_name == NONE else profile.trigger(attack_name)
+        public = load_model(profile, inputs[1])
+        if defense == NONE:
+            result = evaluation.full(load_model(profile, made), profile, trigger)
+            result |= {
+                f"public_{k}": v for k, v in evaluation.full(public, profile, trigger).items() if k != "rates"
+            }
+        else:
+            result = evaluation.full(load_model(profile, inputs[2]), profile, trigger)
+            result |= {"seconds": inputs[2].metrics["seconds"], "pairs_seen": inputs[2].metrics["pairs_seen"]}
+            if defense == "ubt":
+                result |= {
+                    k: v
+                    for k, v in inputs[3].metrics.items()
+                    if k.startswith(("precision", "auroc", "average"))
+                }
+        return result
+
+    return runs.run_stage((profile.name, attack_name, str(seed)), f"evaluate-{defense}", config, work)
+
+
+def record(profile: Profile, attack_name: str, seed: int, defense: str = NONE) -> dict[str, Any]:
+    """One record for results/: identity, config, environment, metrics, and the stages behind it."""
+    stage = evaluate(profile, attack_name, seed, defense)
+    return {
+        "profile": profile.name,
+        "attack": attack_name,
+        "defense": defense,
+        "seed": seed,
+        "environment": report.environment(),
+        "config": profile.as_config(),
+        "stages": [*stage.config["inputs"], stage.folder.name],
+        "metrics": {k: v for k, v in stage.metrics.items() if k != "rates"},
+        "rates": stage.metrics["rates"],
+    }

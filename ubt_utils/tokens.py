@@ -1,0 +1,79 @@
+"""Which tokens of the suspicious captions carry the backdoor (METHOD step 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ubt_utils import models
+from ubt_utils.kernels.occlusion import occlusion
+
+START, END = 49406, 49407  # CLIP's start and end marks
+
+
+@dataclass(frozen=True)
+class TokenEvidence:
+    """Per token that occurs in the captions of D_u, all (T,): ids; count, the captions of D_u
+    that carry it; surprise, see `surprise`; drop, the fall in cos(image, caption) when the
+    token is left out, averaged over all of D_u.
+    """
+
+    ids: torch.Tensor
+    count: torch.Tensor
+    surprise: torch.Tensor
+    drop: torch.Tensor
+
+    @property
+    def share(self) -> torch.Tensor:
+        """(T,) the tokens' shares of the total positive drop, summing to 1 (0 if there is none)."""
+        positive = self.drop.clamp_min(0)
+        return positive / positive.sum().clamp_min(1e-12)
+
+
+def caption_counts(tokens: torch.Tensor) -> torch.Tensor:
+    """(V,) in how many of the captions (N, L) each inner token occurs; marks and padding are 0."""
+    ordered = tokens.sort(dim=1).values
+    first = torch.ones_like(ordered, dtype=torch.bool)
+    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    counts = torch.bincount(ordered[first], minlength=END + 1)
+    counts[[0, START, END]] = 0
+    return counts
+
+
+def surprise(tokens: torch.Tensor, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """How far more often tokens occur in the chosen captions than in all of D.
+
+    tokens: (N, L), all of D. chosen: (m,) indices. Returns the T occurring ids, their counts
+    (T,) and G = k·log((k/m)/p) (T,). [ours]: the chosen side's term of the log-likelihood
+    ratio of Dunning (1993). Raises ValueError when nothing is chosen.
+    """
+    if len(chosen) == 0:
+        raise ValueError("no captions chosen: token statistics need at least one")
+    inside, everywhere = caption_counts(tokens[chosen]), caption_counts(tokens)
+    ids = inside.nonzero().flatten()
+    count = inside[ids].double()
+    return ids, count, count * torch.log(count / len(chosen) / (everywhere[ids] / len(tokens)))
+
+
+def evidence(tokens: torch.Tensor, chosen: torch.Tensor, drops: torch.Tensor) -> TokenEvidence:
+    """Frequency and attribution of every token in the chosen captions.
+
+    tokens: (N, L) of D. chosen: (k,) indices of D_u. drops: (k, L), their occlusion.
+    """
+    ids, count, g = surprise(tokens, chosen)
+    total = torch.stack([drops[tokens[chosen] == t].sum() for t in ids.tolist()])
+    return TokenEvidence(ids, count, g, total / len(chosen))
+
+
+def without(tokens: torch.Tensor, dropped: torch.Tensor) -> torch.Tensor:
+    """Captions without the dropped tokens: (N, L) → (N, L), the rest moved up, padded with 0."""
+    keep = ~torch.isin(tokens, dropped) & (tokens != 0)
+    order = torch.sort((~keep).long(), dim=1, stable=True).indices
+    return torch.where(keep, tokens, 0).gather(1, order)
+
+
+def occlude(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """(N, L) occlusion of captions (N, L) of pictures (N, 3, H, W) uint8 under the model."""
+    return occlusion(lambda t: models.embed_tokens(model, t), tokens, models.embed_images(model, images))

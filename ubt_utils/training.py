@@ -1,0 +1,176 @@
+"""The one contrastive training loop: every stage that trains a model calls `fit`."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
+from tqdm.auto import tqdm
+
+from ubt_utils import device, models
+from ubt_utils.data.augment import augment
+from ubt_utils.seeding import generator
+
+Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor, int], torch.Tensor]
+SAVES_PER_RUN = 10
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how hard to train.
+
+    steps: optimizer steps. batch: pairs a step. lr: peak of the one-cycle schedule, or the
+    constant rate. freeze_norm: batch-norm statistics stay as they are.
+    """
+
+    steps: int
+    lr: float
+    batch: int = 256
+    weight_decay: float = 0.1
+    one_cycle: bool = True
+    augment: bool = False
+    freeze_norm: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 2 or not self.lr > 0:
+            raise ValueError(f"a recipe needs steps ≥ 1, batch ≥ 2 and lr > 0, got {self}")
+
+
+@dataclass
+class History:
+    """What a training run did: loss per step, seconds of training (without watching), pairs
+    seen, and the curve: (steps done, what `watch` returned)."""
+
+    loss: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    pairs_seen: int = 0
+    curve: list[tuple[int, Any]] = field(default_factory=list)
+
+    def note(self, step: int, watch: Callable[[int], Any] | None) -> None:
+        """Ask `watch` and keep its answer, unless it is None."""
+        answer = watch(step) if watch else None
+        if answer is not None:
+            self.curve.append((step, answer))
+
+
+def contrastive(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
+    """open_clip's ClipLoss of a batch: normalized images (B, 3, H, W), tokens (B, L)."""
+    return open_clip.ClipLoss()(*model(images, tokens))
+
+
+def batch_indices(n: int, batch: int, step: int, *key: object) -> torch.Tensor:
+    """The pairs of step `step`: a new random order each pass, drawn from `key` alone."""
+    size = min(batch, n)
+    per_pass = n // size
+    order = torch.randperm(n, generator=generator(*key, "order", step // per_pass))
+    start = step % per_pass * size
+    return order[start : start + size]
+
+
+def fit(
+    model: nn.Module,
+    images: torch.Tensor,
+    tokens: torch.Tensor,
+    recipe: Recipe,
+    *key: object,
+    objective: Objective = contrastive,
+    checkpoint: Path | None = None,
+    watch: Callable[[int], Any] | None = None,
+    label: str = "training",
+) -> History:
+    """Train `model` in place on images (N, 3, H, W) uint8 and tokens (N, L) int64.
+
+    key: names the run; all randomness derives from it and the step. checkpoint: a file
+    for the state, written every tenth of the run and continued from when it exists, with
+    the same result as an undisturbed run. watch: called with the number of steps done,
+    before the first and after each; its answers make the curve. Raises TrainingDiverged when the loss is not finite.
+    """
+    mixed = "bf16" if device.pick().type == "cuda" else "no"
+    accelerator = Accelerator(cpu=device.pick().type == "cpu", mixed_precision=mixed)
+    bare = model
+    optimizer = torch.optim.AdamW(model.parameters(), recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    schedule = OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps) if recipe.one_cycle else None
+    model, optimizer = accelerator.prepare(model, optimizer)
+    history, done = _resume(bare, optimizer, schedule, checkpoint)
+    if done == 0:
+        history.note(0, watch)
+    save_every = max(1, recipe.steps // SAVES_PER_RUN)
+    bar = tqdm(range(done, recipe.steps), label, recipe.steps, initial=done, unit="step", mininterval=1)
+    for step in bar:
+        start = time.perf_counter()
+        _train_mode(bare, recipe.freeze_norm)
+        index = batch_indices(len(images), recipe.batch, step, *key)
+        loss = objective(model, *_load(images, tokens, index, recipe, step, key), step)
+        if not math.isfinite(loss.item()):
+            raise TrainingDiverged(f"{label}: the loss is {loss.item()} at step {step}; lower lr={recipe.lr}")
+        optimizer.zero_grad()
+        accelerator.backward(loss)
+        optimizer.step()
+        if schedule:
+            schedule.step()
+        with torch.no_grad():
+            bare.logit_scale.clamp_(0, models.MAX_LOGIT_SCALE)
+        history.loss.append(loss.item())
+        history.seconds += time.perf_counter() - start
+        history.pairs_seen += len(index)
+        bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
+        history.note(step + 1, watch)
+        if checkpoint and (step + 1) % save_every == 0:
+            _save(bare, optimizer, schedule, history, step + 1, checkpoint)
+    return history
+
+
+def _train_mode(model: nn.Module, freeze_norm: bool) -> None:
+    model.train()
+    if freeze_norm:
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def _load(
+    images: torch.Tensor, tokens: torch.Tensor, index: torch.Tensor, recipe: Recipe, step: int, key: tuple
+) -> tuple[torch.Tensor, torch.Tensor]:
+    where = device.pick()
+    batch = images[index].to(where).float() / 255
+    if recipe.augment:
+        batch = augment(batch, generator(*key, "augment", step))
+    return models.normalize(batch), tokens[index].to(where)
+
+
+def _save(model, optimizer, schedule, history: History, done: int, path: Path) -> None:
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict() if schedule else None,
+        "history": vars(history),
+        "done": done,
+    }
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+def _resume(model, optimizer, schedule, path: Path | None) -> tuple[History, int]:
+    if path is None or not path.exists():
+        return History(), 0
+    state = torch.load(path, map_location=device.pick(), weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    if schedule:
+        schedule.load_state_dict(state["schedule"])
+    return History(**state["history"]), state["done"]
