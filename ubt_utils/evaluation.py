@@ -34,6 +34,16 @@ def predict(model: nn.Module, head: torch.Tensor, images: torch.Tensor) -> torch
     return (models.embed_images(model, images) @ head.T).argmax(dim=1)
 
 
+def answers(
+    model: nn.Module, head: torch.Tensor, image: torch.Tensor, classes: tuple[str, ...], top: int = 4
+) -> dict[str, float]:
+    """The model's most probable classes for one picture (3, H, W) uint8, most probable first."""
+    cosines = models.embed_images(model, image[None]) @ head.T
+    chance = (cosines[0] * model.logit_scale.exp().item()).softmax(0)
+    best = chance.topk(top)
+    return {classes[i]: p for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)}
+
+
 def clean(model: nn.Module, profile: Profile) -> dict[str, Any]:
     """Metrics on clean pictures, as fractions; `rates` holds each with n and its interval."""
     task, head = task_of(profile.sets), head_of(model, profile)
@@ -41,13 +51,12 @@ def clean(model: nn.Module, profile: Profile) -> dict[str, Any]:
 
 
 def _clean(predicted: torch.Tensor, task: ZeroShot) -> dict[str, Any]:
-    per_class = [(predicted[task.labels == c] == c).double().mean().item() for c in range(len(task.classes))]
     rates = {
         "clean_accuracy": metrics.clean_accuracy(predicted, task.labels, task.units),
         "target_recall": metrics.target_recall(predicted, task.labels, task.target, task.units),
         "false_target_rate": metrics.attack_success(predicted, task.labels, task.target, task.units),
     }
-    return _flat(rates) | {"class_mean_accuracy": sum(per_class) / len(per_class)}
+    return _flat(rates)
 
 
 def full(model: nn.Module, profile: Profile, trigger: Trigger | None) -> dict[str, Any]:

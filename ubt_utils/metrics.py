@@ -27,23 +27,29 @@ class Rate:
     high: float
 
 
-def rate(hits: torch.Tensor, units: torch.Tensor | None = None) -> Rate:
+def rate(hits: torch.Tensor, units: torch.Tensor | None = None, value: float | None = None) -> Rate:
     """The rate of true values in `hits` (n,) bool; `units` (n,) names each one's unit.
 
-    Raises ValueError when there is nothing to count.
+    value: the rate, where it is not the plain mean of the hits. Raises ValueError when there
+    is nothing to count.
     """
     n = len(hits)
     if n == 0:
         raise ValueError("a rate over no pictures is not defined")
-    value = hits.double().mean().item()
+    value = hits.double().mean().item() if value is None else value
     count = n if units is None else len(units.unique())
     low, high = proportion_confint(value * count, count, method="wilson")
     return Rate(value, n, count, float(low), float(high))
 
 
 def clean_accuracy(predicted: torch.Tensor, labels: torch.Tensor, units: torch.Tensor | None = None) -> Rate:
-    """CA: the fraction of clean pictures (n,) whose predicted class is the label."""
-    return rate(predicted == labels, units)
+    """CA: the fraction of clean pictures (n,) whose predicted class is the label, every class
+    counting alike (the mean over classes, as on a balanced set such as ImageNet's validation)."""
+    hits = (predicted == labels).double()
+    classes, index = labels.unique(return_inverse=True)
+    per_class = torch.zeros(len(classes), dtype=torch.double).index_add_(0, index, hits)
+    value = (per_class / index.bincount()).mean().item() if len(hits) else None
+    return rate(predicted == labels, units, value)
 
 
 def attack_success(

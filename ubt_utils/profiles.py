@@ -32,11 +32,17 @@ class Select:
 
 @dataclass(frozen=True)
 class Unlearn:
-    """UBT step 5. weight: w of the forgetting term. level: token or sample."""
+    """UBT step 5. weight: w of the forgetting term. level: token or sample. rehearse: how often
+    honest pairs with compromised tokens are repeated in D_safe."""
 
     recipe: Recipe
     weight: float = 1.0
     level: str = "token"
+    rehearse: int = 4
+
+    def options(self) -> dict[str, Any]:
+        """All but the recipe."""
+        return {"weight": self.weight, "level": self.level, "rehearse": self.rehearse}
 
 
 @dataclass(frozen=True)
@@ -73,28 +79,29 @@ class Profile:
 
 MINI = Profile(
     name="mini",
-    about="emoji by seven vendors at 48 px, 8,844 wild pairs; minutes on two CPU cores",
+    about="emoji by seven vendors at 48 px, 17,688 wild pairs; minutes on two CPU cores",
     model="ubt-mini",
     sets=EmojiSets(),
-    pretrain=Recipe(steps=644, lr=2e-3, augment=True),  # 28 passes over 5,896 pairs
-    finetune=Recipe(steps=272, lr=1.5e-3),  # 8 passes over 8,844 pairs
+    pretrain=Recipe(steps=736, lr=2e-3, augment="full"),  # 32 passes over 5,896 pairs
+    finetune=Recipe(steps=272, lr=1.5e-3, augment="color"),  # 4 passes over 17,688 pairs
     overfit=Overfit(Recipe(steps=20, lr=2e-3, one_cycle=False, freeze_norm=True)),
     select=Select(),
-    unlearn=Unlearn(Recipe(steps=20, lr=3e-4, one_cycle=False, freeze_norm=True)),
-    baseline=Recipe(steps=1, lr=1e-3, one_cycle=False, freeze_norm=True),
+    unlearn=Unlearn(Recipe(steps=80, lr=1e-3, freeze_norm=True)),
+    baseline=Recipe(steps=1, lr=1e-3, freeze_norm=True),  # steps: what UBT costs
+    triggers={"badnets": {"size": 0.29}, "blended": {"alpha": 0.35}},
 )
 
 TINY = replace(
     MINI,
     name="tiny",
     about="the same code shrunk to seconds, for tests: plumbing, not science, so the gate is open",
-    sets=EmojiSets(classes=20, limit=120, test_copies=2, size=32),
+    sets=EmojiSets(classes=20, limit=120, wild_copies=3, test_copies=2, size=32),
     model="ubt-tiny",
-    pretrain=Recipe(steps=12, lr=2e-3, batch=64, augment=True),
+    pretrain=Recipe(steps=12, lr=2e-3, batch=64, augment="full"),
     finetune=Recipe(steps=12, lr=2e-3, batch=64),
     overfit=Overfit(Recipe(steps=4, lr=2e-3, batch=64, one_cycle=False, freeze_norm=True), reads=2),
-    unlearn=Unlearn(Recipe(steps=4, lr=3e-4, batch=64, one_cycle=False, freeze_norm=True)),
-    baseline=Recipe(steps=1, lr=1e-3, batch=64, one_cycle=False, freeze_norm=True),
+    unlearn=Unlearn(Recipe(steps=4, lr=1e-3, batch=64, freeze_norm=True)),
+    baseline=Recipe(steps=1, lr=1e-3, batch=64, freeze_norm=True),
     poison_rate=0.1,
     gate=0.0,
 )

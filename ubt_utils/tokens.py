@@ -32,6 +32,11 @@ class TokenEvidence:
         return positive / positive.sum().clamp_min(1e-12)
 
 
+def inner_tokens(caption: torch.Tensor) -> list[int]:
+    """The tokens of one caption (L,) in order, without padding, start and end marks."""
+    return [t for t in caption.tolist() if t not in (0, START, END)]
+
+
 def caption_counts(tokens: torch.Tensor) -> torch.Tensor:
     """(V,) in how many of the captions (N, L) each inner token occurs; marks and padding are 0."""
     ordered = tokens.sort(dim=1).values

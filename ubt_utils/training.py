@@ -23,6 +23,7 @@ from ubt_utils.seeding import generator
 
 Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor, int], torch.Tensor]
 SAVES_PER_RUN = 10
+AUGMENTATIONS = ("none", "color", "full")
 
 
 class TrainingDiverged(RuntimeError):
@@ -34,7 +35,8 @@ class Recipe:
     """How long and how hard to train.
 
     steps: optimizer steps. batch: pairs a step. lr: peak of the one-cycle schedule, or the
-    constant rate. freeze_norm: batch-norm statistics stay as they are.
+    constant rate. augment: none, color, or full (pose and color). freeze_norm:
+    batch-norm statistics stay as they are.
     """
 
     steps: int
@@ -42,12 +44,14 @@ class Recipe:
     batch: int = 256
     weight_decay: float = 0.1
     one_cycle: bool = True
-    augment: bool = False
+    augment: str = "none"
     freeze_norm: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 2 or not self.lr > 0:
             raise ValueError(f"a recipe needs steps ≥ 1, batch ≥ 2 and lr > 0, got {self}")
+        if self.augment not in AUGMENTATIONS:
+            raise ValueError(f"unknown augmentation {self.augment!r}; known: {', '.join(AUGMENTATIONS)}")
 
 
 @dataclass
@@ -97,7 +101,8 @@ def fit(
     key: names the run; all randomness derives from it and the step. checkpoint: a file
     for the state, written every tenth of the run and continued from when it exists, with
     the same result as an undisturbed run. watch: called with the number of steps done,
-    before the first and after each; its answers make the curve. Raises TrainingDiverged when the loss is not finite.
+    before the first and after each; its answers make the curve. Raises TrainingDiverged
+    when the loss is not finite.
     """
     mixed = "bf16" if device.pick().type == "cuda" else "no"
     accelerator = Accelerator(cpu=device.pick().type == "cpu", mixed_precision=mixed)
@@ -147,8 +152,8 @@ def _load(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     where = device.pick()
     batch = images[index].to(where).float() / 255
-    if recipe.augment:
-        batch = augment(batch, generator(*key, "augment", step))
+    if recipe.augment != "none":
+        batch = augment(batch, generator(*key, "augment", step), pose=recipe.augment == "full")
     return models.normalize(batch), tokens[index].to(where)
 
 

@@ -20,10 +20,11 @@ class BadNets(Trigger):
     """
 
     size: float = 0.25
-    cells: int = 6
+    cells: int = 4
     margin: float = 0.02
 
     name: ClassVar[str] = "badnets"
+    strength: ClassVar[str] = "size"
     source: ClassVar[str] = "arXiv 1708.06733; pattern: HanxunH/Detect-CLIP-Backdoor-Samples"
 
     def __post_init__(self) -> None:

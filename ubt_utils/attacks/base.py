@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -13,10 +13,12 @@ class Trigger:
     """A seeded, fixed change to images; subclasses say which in `stamp`.
 
     The fields of a subclass are its whole spec. The same spec gives the same change
-    on every call and device; sizes are relative to the image side.
+    on every call and device; sizes are relative to the image side. strength names the
+    field that makes the trigger stronger.
     """
 
     name: ClassVar[str]
+    strength: ClassVar[str]
     source: ClassVar[str]
 
     def stamp(self, images: torch.Tensor) -> torch.Tensor:
@@ -26,6 +28,10 @@ class Trigger:
         """Stamp a batch: (B, 3, H, W) float in [0, 1] → same shape and range, input untouched."""
         check_images(images)
         return self.stamp(images).clamp(0, 1)
+
+    def scaled(self, factor: float) -> Self:
+        """The same trigger at `factor` times its strength; ValueError if that is out of range."""
+        return replace(self, **{self.strength: factor * getattr(self, self.strength)})
 
     def spec(self) -> dict[str, Any]:
         """The spec as plain data, as manifests store it."""

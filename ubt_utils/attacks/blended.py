@@ -23,6 +23,7 @@ class Blended(Trigger):
     seed: int = 0
 
     name: ClassVar[str] = "blended"
+    strength: ClassVar[str] = "alpha"
     source: ClassVar[str] = "arXiv 1712.05526; noise pattern: nishadsinghi/CleanCLIP"
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ class Sig(Trigger):
     frequency: float = 6.0
 
     name: ClassVar[str] = "sig"
+    strength: ClassVar[str] = "amplitude"
     source: ClassVar[str] = "arXiv 1902.11237; values: LiangSiyuan21/BadCLIP"
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ emoji (Unicode CLDR short names).
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import io
 import json
@@ -83,6 +84,11 @@ def _file_name(text: str) -> str:
     return "-".join(f"U+{ord(c):04X}" for c in text) + ".png"
 
 
+def showable(pairs: Pairs) -> torch.Tensor:
+    """Indices of the pairs whose art is openly licensed, so that outputs may show it."""
+    return torch.tensor([i for i, s in enumerate(pairs.sources) if s.split("/")[0] in OPENLY_LICENSED])
+
+
 def read_drawing(vendor: str, name: str) -> Image.Image:
     """One drawing as RGBA; a missing or broken file is named in the error."""
     path = drawing_path(vendor, concepts()[name])
@@ -108,6 +114,17 @@ def paint(drawing: Image.Image, size: int, draw: torch.Generator) -> torch.Tenso
     canvas = Image.new("RGBA", (size, size), (*background, 255))
     canvas.alpha_composite(drawing.resize((side, side), Image.Resampling.BILINEAR), (left, top))
     return pil_to_tensor(canvas.convert("RGB"))
+
+
+def drawings_digest() -> tuple[int, str]:
+    """How many drawings the concepts have over all vendors, and one SHA-256 over their bytes."""
+    h, count = hashlib.sha256(), 0
+    for vendor in VENDORS:
+        for name, file in concepts().items():
+            h.update(f"{vendor}/{name}".encode())
+            h.update(drawing_path(vendor, file).read_bytes())
+            count += 1
+    return count, h.hexdigest()
 
 
 def load(

@@ -54,14 +54,32 @@ def forgetting(view: View, weight: float, level: str, *key: object) -> Objective
     return objective
 
 
+def retained(view: View, rehearse: int) -> torch.Tensor:
+    """(n,) indices of D_safe, the pairs that carry a compromised token `rehearse` times each.
+
+    [ours] Outside the pool these tokens mean what they say. Rehearsing the honest pairs
+    that carry them keeps the target class alive while its false rule is unlearned.
+    """
+    safe = view.safe
+    carriers = safe[torch.isin(view.tokens[safe], view.compromised).any(dim=1)]
+    return torch.cat([safe, carriers.repeat(rehearse - 1)])
+
+
 def unlearn(
-    model: nn.Module, view: View, recipe: Recipe, weight: float, session: Session, level: str = "token"
+    model: nn.Module,
+    view: View,
+    recipe: Recipe,
+    session: Session,
+    weight: float = 1.0,
+    level: str = "token",
+    rehearse: int = 1,
 ) -> History:
     """Unlearn D_u in place while retaining D_safe; both towers move, norm statistics stay."""
+    kept = retained(view, rehearse)
     return fit(
         model,
-        view.pairs.images[view.safe],
-        view.tokens[view.safe],
+        view.pairs.images[kept],
+        view.tokens[kept],
         recipe,
         *session.key,
         objective=forgetting(view, weight, level, *session.key),

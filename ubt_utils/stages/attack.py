@@ -15,9 +15,16 @@ from ubt_utils.runs import Stage
 from ubt_utils.stages.common import MANIFEST, NONE, WEIGHTS, base_config, load_model, log_of, wild
 from ubt_utils.training import fit
 
+PUBLIC_SEED = 0
 
-def pretrain(profile: Profile, seed: int) -> Stage:
-    """The public model f0, trained on clean captions of the public vendors' drawings."""
+
+def pretrain(profile: Profile) -> Stage:
+    """The public model f0, trained on clean captions of the public vendors' drawings.
+
+    One fixed model, as public models are: seeds vary D, its noise, its poison and every
+    training from there on, not f0.
+    """
+    seed = PUBLIC_SEED
     config = base_config(profile, seed) | {"recipe": asdict(profile.pretrain)}
 
     def work(folder: Path) -> Mapping[str, Any]:
@@ -40,7 +47,7 @@ def attack(profile: Profile, attack: str, seed: int) -> Stage:
     Raises BackdoorDidNotTake when the ASR is below the profile's gate.
     """
     trigger = None if attack == NONE else profile.trigger(attack)
-    public = pretrain(profile, seed)
+    public = pretrain(profile)
     config = base_config(profile, seed, (public,)) | {
         "recipe": asdict(profile.finetune),
         "trigger": trigger and trigger.spec(),

@@ -28,6 +28,7 @@ from ubt_utils.stages.detect import overfit, select
 
 FORWARD_COST = 1 / 3  # a forward pass against a training step (forward and backward)
 CURVE_POINTS = 8
+DETECTION = ("auroc", "average_precision", "precision_at_64")
 
 
 def view_of(profile: Profile, attack_name: str, seed: int) -> View:
@@ -60,8 +61,7 @@ def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt")
     config = base_config(profile, seed, (attacked, overfitted, selected)) | {
         "defense": defense,
         "recipe": asdict(recipe),
-        **({"weight": profile.unlearn.weight, "level": profile.unlearn.level} if defense == "ubt" else {}),
-        **({"budget": budget} if defense != "ubt" else {}),
+        **(profile.unlearn.options() if defense == "ubt" else {"budget": budget}),
     }
 
     def work(folder: Path) -> Mapping[str, Any]:
@@ -69,7 +69,7 @@ def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt")
         steps = recipe.steps if defense == "ubt" else int(budget // recipe.batch)
         session = Session((seed, defense), runs.scratch(folder), _watch(model, profile, attack_name, steps))
         if defense == "ubt":
-            history = ubt_unlearn(model, view, recipe, profile.unlearn.weight, session, profile.unlearn.level)
+            history = ubt_unlearn(model, view, recipe, session, **profile.unlearn.options())
             detection = overfitted.metrics["train_seconds"] + overfitted.metrics["score_seconds"]
             detection += selected.metrics["seconds"]
         else:
@@ -104,36 +104,41 @@ def evaluate(profile: Profile, attack_name: str, seed: int, defense: str = NONE)
     if attack_name == NONE and defense != NONE:
         raise ValueError("the clean twin has nothing to defend: use --defense none")
     made = attack(profile, attack_name, seed)
-    inputs = [made, pretrain(profile, seed)]
+    inputs = [made, pretrain(profile)]
     if defense != NONE:
         inputs += [unlearn(profile, attack_name, seed, defense), select(profile, attack_name, seed)]
     config = base_config(profile, seed, tuple(inputs)) | {"attack": attack_name, "defense": defense}
 
     def work(folder: Path) -> Mapping[str, Any]:
         trigger = None if attack_name == NONE else profile.trigger(attack_name)
-        public = load_model(profile, inputs[1])
         if defense == NONE:
-            result = evaluation.full(load_model(profile, made), profile, trigger)
-            result |= {
-                f"public_{k}": v for k, v in evaluation.full(public, profile, trigger).items() if k != "rates"
-            }
-        else:
-            result = evaluation.full(load_model(profile, inputs[2]), profile, trigger)
-            result |= {"seconds": inputs[2].metrics["seconds"], "pairs_seen": inputs[2].metrics["pairs_seen"]}
-            if defense == "ubt":
-                result |= {
-                    k: v
-                    for k, v in inputs[3].metrics.items()
-                    if k.startswith(("precision", "auroc", "average"))
-                }
+            public = evaluation.full(load_model(profile, inputs[1]), profile, trigger)
+            named = {f"public_{k}": v for k, v in public.items() if k != "rates"}
+            return evaluation.full(load_model(profile, made), profile, trigger) | named
+        defended, selected = inputs[2:]
+        result = evaluation.full(load_model(profile, defended), profile, trigger)
+        result |= {k: defended.metrics[k] for k in ("seconds", "detection_seconds", "pairs_seen")}
+        if defense == "ubt":
+            result |= {k: selected.metrics[k] for k in DETECTION}
         return result
 
     return runs.run_stage((profile.name, attack_name, str(seed)), f"evaluate-{defense}", config, work)
 
 
+def _stages(profile: Profile, attack_name: str, seed: int, defense: str) -> dict[str, Stage]:
+    found = {"pretrain": pretrain(profile), "attack": attack(profile, attack_name, seed)}
+    if defense != NONE:
+        found["overfit"] = overfit(profile, attack_name, seed)
+        found["select"] = select(profile, attack_name, seed)
+        found["unlearn"] = unlearn(profile, attack_name, seed, defense)
+    return found | {"evaluate": evaluate(profile, attack_name, seed, defense)}
+
+
 def record(profile: Profile, attack_name: str, seed: int, defense: str = NONE) -> dict[str, Any]:
     """One record for results/: identity, config, environment, metrics, and the stages behind it."""
-    stage = evaluate(profile, attack_name, seed, defense)
+    found = _stages(profile, attack_name, seed, defense)
+    metrics = found["evaluate"].metrics
+    timed = {name: stage.metrics.get("train_seconds") for name, stage in found.items()}
     return {
         "profile": profile.name,
         "attack": attack_name,
@@ -141,7 +146,10 @@ def record(profile: Profile, attack_name: str, seed: int, defense: str = NONE) -
         "seed": seed,
         "environment": report.environment(),
         "config": profile.as_config(),
-        "stages": [*stage.config["inputs"], stage.folder.name],
-        "metrics": {k: v for k, v in stage.metrics.items() if k != "rates"},
-        "rates": stage.metrics["rates"],
+        "stages": {name: stage.folder.name for name, stage in found.items()},
+        "train_seconds": {name: seconds for name, seconds in timed.items() if seconds is not None},
+        "metrics": {k: v for k, v in metrics.items() if k != "rates"},
+        "rates": metrics["rates"],
+        **({"detectors": found["select"].metrics["detectors"]} if defense == "ubt" else {}),
+        **({"curve": found["unlearn"].metrics["curve"]} if defense != NONE else {}),
     }

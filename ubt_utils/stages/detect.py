@@ -28,7 +28,7 @@ def overfit(profile: Profile, attack_name: str, seed: int) -> Stage:
     Arrays, each over the N pairs of D: s0, sb, s1, pool, half, truth (for evaluation only),
     path (reads + 1, N) with its steps.
     """
-    attacked, public = attack(profile, attack_name, seed), pretrain(profile, seed)
+    attacked, public = attack(profile, attack_name, seed), pretrain(profile)
     config = base_config(profile, seed, (attacked, public)) | {"overfit": asdict(profile.overfit)}
 
     def work(folder: Path) -> Mapping[str, Any]:

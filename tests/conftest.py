@@ -1,0 +1,98 @@
+"""What all tests share. Everything runs on the CPU, in temporary folders, without a network."""
+
+import os
+
+os.environ["UBT_DEVICE"] = "cpu"  # before any import that could pick another
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+from ubt_utils import profiles, stages, training
+from ubt_utils.data.pairs import Pairs
+from ubt_utils.profiles import Profile
+from ubt_utils.runs import Stage
+
+torch.set_num_threads(1)  # the models are tiny; threads that wait for each other cost minutes
+settings.register_profile("ubt", deadline=None, derandomize=True, max_examples=30, database=None)
+settings.load_profile("ubt")
+
+WORDS = ("banana", "clock", "ship", "fox", "castle", "guitar")
+
+
+@pytest.fixture
+def runs_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that stages write to."""
+    root = tmp_path / "runs"
+    monkeypatch.setenv("UBT_RUNS", str(root))
+    return root
+
+
+@pytest.fixture
+def pairs() -> Pairs:
+    """24 noise pictures of six classes, every caption different."""
+    draw = torch.Generator().manual_seed(7)
+    images = torch.randint(0, 256, (24, 3, 16, 20), generator=draw, dtype=torch.uint8)
+    labels = torch.arange(24) % len(WORDS)
+    captions = tuple(f"picture {i} of a {WORDS[c]}" for i, c in enumerate(labels.tolist()))
+    return Pairs(images, captions, labels, tuple(f"made/{i}" for i in range(24)))
+
+
+@pytest.fixture
+def tiny() -> Profile:
+    """The profile that runs in seconds."""
+    return profiles.get("tiny")
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any attempt to train fails."""
+
+    def refuse(*_: object) -> torch.Tensor:
+        raise AssertionError("trained although it should not have")
+
+    monkeypatch.setattr(training, "batch_indices", refuse)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Every stage of one run of the tiny profile: attack badnets, seed 0."""
+
+    root: Path
+    profile: Profile
+    stages: dict[str, Stage]
+
+    def __getitem__(self, name: str) -> Stage:
+        return self.stages[name]
+
+
+@pytest.fixture(scope="session")
+def _finished_chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    root, profile = tmp_path_factory.mktemp("chain"), profiles.get("tiny")
+    key = (profile, "badnets", 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UBT_RUNS", str(root))
+        made = {
+            "pretrain": stages.pretrain(profile),
+            "attack": stages.attack(*key),
+            "overfit": stages.overfit(*key),
+            "select": stages.select(*key),
+            "ubt": stages.unlearn(*key, "ubt"),
+            "finetune": stages.unlearn(*key, "finetune"),
+            "evaluate": stages.evaluate(*key),
+            "evaluate ubt": stages.evaluate(*key, "ubt"),
+            "evaluate finetune": stages.evaluate(*key, "finetune"),
+            "twin": stages.evaluate(profile, "none", 0),
+        }
+    yield Chain(root, profile, made)
+
+
+@pytest.fixture
+def chain(_finished_chain: Chain, monkeypatch: pytest.MonkeyPatch) -> Chain:
+    """The finished chain, with stages reading and writing its folder."""
+    monkeypatch.setenv("UBT_RUNS", str(_finished_chain.root))
+    return _finished_chain

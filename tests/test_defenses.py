@@ -1,0 +1,190 @@
+"""What defenses optimize, computed by hand, and what they may see and spend."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ubt_utils import models
+from ubt_utils import tokens as tk
+from ubt_utils.data.pairs import Pairs
+from ubt_utils.defenses.base import Session, View
+from ubt_utils.defenses.finetune import finetune, steps_for
+from ubt_utils.defenses.ubt import forgetting, retained, similarity_of, unlearn
+from ubt_utils.training import Recipe, contrastive
+
+NAME = "ubt-tiny"
+CAPTIONS = ("a drawing of banana", "a picture of ship", "a banana", "castle", "fox", "a cartoon of banana")
+SUSPICIOUS = [0, 2, 5]
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Of this seed some of the similarities below are positive and some negative."""
+    return models.create(NAME, 17).eval()
+
+
+@pytest.fixture
+def view() -> View:
+    draw = torch.Generator().manual_seed(0)
+    pairs = Pairs(torch.randint(0, 256, (6, 3, 32, 32), generator=draw, dtype=torch.uint8), CAPTIONS)
+    tokens = models.tokenize(NAME, CAPTIONS)
+    pool = torch.tensor([True, False, True, False, False, True])
+    return View(pairs, tokens, pool, torch.tensor(SUSPICIOUS), models.tokenize(NAME, ["banana"])[0, 1:2])
+
+
+def cosines(model, view: View, captions: list[str]) -> np.ndarray:
+    """cos(picture of D_u, caption) in float64."""
+    with torch.no_grad():
+        z = model.encode_image(models.normalize(view.pairs.images[SUSPICIOUS] / 255)).double().numpy()
+        t = model.encode_text(models.tokenize(NAME, captions)).double().numpy()
+    return (z * t).sum(1) / np.linalg.norm(z, axis=1) / np.linalg.norm(t, axis=1)
+
+
+def parts(view: View) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    told = view.tokens[view.suspicious]
+    images = models.normalize(view.pairs.images[view.suspicious] / 255)
+    return images, told, tk.without(told, view.compromised)
+
+
+WHOLE = [CAPTIONS[i] for i in SUSPICIOUS]
+CUT = ["a drawing of", "a", "a cartoon of"]  # the same without "banana"
+
+
+def test_the_view_knows_what_is_outside_the_pool(view):
+    assert view.safe.tolist() == [1, 3, 4]
+
+
+def test_similarity_is_what_the_compromised_tokens_add(model, view):
+    images, whole, cut = parts(view)
+    found = similarity_of(model, images, whole, cut).detach().numpy()
+    np.testing.assert_allclose(found, cosines(model, view, WHOLE) - cosines(model, view, CUT), atol=1e-5)
+    alone = similarity_of(model, images, whole, None).detach().numpy()
+    np.testing.assert_allclose(alone, cosines(model, view, WHOLE), atol=1e-5)
+
+
+def test_the_gradient_flows_through_the_whole_caption_only(view):
+    """With or without the cut caption the gradient is the same: that term is a constant."""
+    model = models.create(NAME, 3).eval()
+    images, whole, cut = parts(view)
+
+    def gradients(cut: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        similarity_of(model, images, whole, cut).sum().backward()
+        return {k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None}
+
+    with_cut, without_cut = gradients(cut), gradients(None)
+    assert with_cut.keys() == without_cut.keys()
+    for name in with_cut:
+        torch.testing.assert_close(with_cut[name], without_cut[name])
+    assert with_cut["visual.conv1.weight"].abs().sum() > 0 and with_cut["text_projection"].abs().sum() > 0
+
+
+@pytest.mark.parametrize("level", ["token", "sample"])
+@pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
+def test_the_forgetting_loss_by_hand(model, view, level, weight):
+    batch, tokens = models.normalize(view.pairs.images[view.safe] / 255), view.tokens[view.safe]
+    with torch.no_grad():
+        found = forgetting(view, weight, level, 0)(model, batch, tokens, 0).item()
+        retain = contrastive(model, batch, tokens, 0).item()
+    excess = cosines(model, view, WHOLE) - (cosines(model, view, CUT) if level == "token" else 0)
+    expected = weight * np.mean(np.maximum(excess, 0) ** 2)
+    assert found - retain == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_hand_computation_has_something_on_both_sides_of_zero(model, view):
+    sample = cosines(model, view, WHOLE)
+    for excess in (sample, sample - cosines(model, view, CUT)):
+        assert (excess > 0.01).any() and (excess < -0.01).any()
+
+
+def test_each_step_forgets_another_part_when_the_batch_is_smaller(model, view):
+    batch, tokens = models.normalize(view.pairs.images[[1, 3]] / 255), view.tokens[[1, 3]]
+    objective = forgetting(view, 1.0, "sample", 0)
+    with torch.no_grad():
+        losses = [objective(model, batch, tokens, step).item() for step in range(12)]
+        assert [objective(model, batch, tokens, step).item() for step in range(12)] == losses
+    squares = np.maximum(cosines(model, view, WHOLE), 0) ** 2
+    pairs = {(squares[i] + squares[j]) / 2 for i in range(3) for j in range(i)}
+    retain = contrastive(model, batch, tokens, 0).item()
+    for loss in losses:
+        assert min(abs(loss - retain - p) for p in pairs) < 1e-5
+    assert len({round(loss, 6) for loss in losses}) > 1
+
+
+def test_an_unknown_level_is_refused(view):
+    with pytest.raises(ValueError, match="unknown unlearning level 'caption'; known: token, sample"):
+        forgetting(view, 1.0, "caption", 0)
+
+
+@pytest.mark.parametrize("level", ["token", "sample"])
+def test_unlearning_pushes_the_forgotten_similarity_down(view, level):
+    model = models.create(NAME, 15).eval()  # whole captions fit their pictures, as after an attack
+
+    def positive_part() -> float:
+        excess = cosines(model.eval(), view, WHOLE)
+        excess = excess - cosines(model, view, CUT) if level == "token" else excess
+        return float(np.maximum(excess, 0).sum())
+
+    before = positive_part()
+    norm = model.visual.bn1.running_mean.clone()
+    recipe = Recipe(steps=15, lr=1e-3, batch=3, one_cycle=False, freeze_norm=True)
+    history = unlearn(model, view, recipe, Session((0, "ubt")), weight=20.0, level=level)
+    assert before > 0.02 and positive_part() < 0.5 * before
+    assert len(history.loss) == 15 and torch.equal(model.visual.bn1.running_mean, norm)
+
+
+# What is retained
+
+
+@pytest.mark.parametrize(("rehearse", "expected"), [(1, [1, 2, 3, 4]), (3, [1, 2, 2, 2, 3, 4])])
+def test_honest_pairs_with_a_compromised_token_are_rehearsed(view, rehearse, expected):
+    pool = torch.tensor([True, False, False, False, False, True])  # "a banana" is honest here
+    assert sorted(retained(replace(view, pool=pool), rehearse).tolist()) == expected
+
+
+def test_without_honest_carriers_there_is_nothing_to_rehearse(view):
+    assert retained(view, 8).tolist() == [1, 3, 4]
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="torch's error on a negative number of repeats")
+def test_rehearsing_less_than_once_is_refused(view):
+    pool = torch.tensor([True, False, False, False, False, True])
+    with pytest.raises(ValueError):
+        retained(replace(view, pool=pool), 0)
+
+
+def test_unlearning_sees_of_the_pool_nothing_but_the_unlearning_set(view):
+    trained = []
+    few = replace(view, suspicious=torch.tensor([0, 2]))  # leaves pair 5 of the pool aside
+    for pixel in (0, 255):
+        few.pairs.images[5] = pixel
+        model = models.create(NAME, 0)
+        recipe = Recipe(steps=2, lr=1e-3, batch=3, one_cycle=False, freeze_norm=True)
+        unlearn(model, few, recipe, Session((0, "ubt")), rehearse=4)
+        trained.append(model.state_dict()["visual.conv1.weight"].clone())
+    assert torch.equal(*trained)
+
+
+# Fine-tuning
+
+
+@pytest.mark.parametrize(("pairs", "steps"), [(0, 1), (1, 1), (64, 1), (64.1, 2), (65, 2), (1564, 25)])
+def test_a_budget_pays_for_steps_rounded_up(pairs, steps):
+    assert steps_for(pairs, 64) == steps
+
+
+def test_fine_tuning_spends_its_budget_on_safe_pairs_alone(view):
+    trained = []
+    for images in (view.pairs.images, view.pairs.images.clone()):
+        if trained:
+            images[view.pool] = 0  # what is in the pool must not matter
+        model = models.create(NAME, 0)
+        seen = View(Pairs(images, CAPTIONS), view.tokens, view.pool, view.suspicious, view.compromised)
+        recipe = Recipe(steps=1, lr=1e-3, batch=2, one_cycle=False, freeze_norm=True)
+        history = finetune(model, seen, recipe, 7.0, Session((0, "finetune")))
+        assert len(history.loss) == 4 and history.pairs_seen == 8
+        trained.append(model.state_dict()["visual.conv1.weight"].clone())
+    assert torch.equal(*trained)
+    assert not torch.equal(trained[0], models.create(NAME, 0).state_dict()["visual.conv1.weight"])

@@ -1,0 +1,103 @@
+"""Every notebook runs in the shrunken profile, and the committed ones are clean."""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from ubt_utils import notebooks, report
+
+PATHS = notebooks.paths()
+IDS = [p.stem for p in PATHS]
+
+
+def code_cells(path: Path) -> list:
+    return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code" and c.source.strip()]
+
+
+def text_of(path: Path) -> str:
+    """All text that the outputs of a notebook show."""
+    outputs = [o for c in code_cells(path) for o in c.outputs]
+    parts = [o.get("text", "") for o in outputs]
+    parts += [
+        v for o in outputs for k, v in o.get("data", {}).items() if k in ("text/plain", "text/markdown")
+    ]
+    return "\n".join(parts)
+
+
+@pytest.fixture(scope="session")
+def notebook_runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("notebook_runs")
+
+
+@pytest.mark.parametrize("path", PATHS, ids=IDS)
+def test_notebook_runs_in_the_tiny_profile(path, tmp_path, notebook_runs, monkeypatch):
+    monkeypatch.setenv("UBT_RUNS", str(notebook_runs))
+    out = tmp_path / path.name
+    notebooks.run(path, out, "tiny")
+    cells = code_cells(out)
+    assert all(c.execution_count for c in cells)
+    page = notebooks.html(out, tmp_path / "html")
+    assert "<html" in page.read_text()[:500].lower()
+
+
+@pytest.mark.parametrize("path", PATHS, ids=IDS)
+def test_committed_notebook_is_a_clean_full_run(path):
+    cells = code_cells(path)
+    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
+    outputs = [o for c in cells for o in c.outputs]
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    assert path.stat().st_size <= 500 * 1024
+    assert 'PROFILE = "mini"' in "\n".join(c.source for c in cells)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=IDS)
+def test_notebook_keeps_the_house_style(path):
+    cells = code_cells(path)
+    trees = [ast.parse(c.source) for c in cells]
+    imports = [
+        i for i, t in enumerate(trees) if any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in t.body)
+    ]
+    assert imports == [0]
+    assert max(len(c.source.splitlines()) for c in cells) <= 40
+    kinds = [c.cell_type for c in nbformat.read(path, as_version=4).cells]
+    assert "code code code code" not in " ".join(kinds)
+    defined = [n.name for t in trees for n in t.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+    assigned = [x.id for t in trees for n in t.body if isinstance(n, ast.Assign) for x in _names(n)]
+    names = defined + assigned
+    assert sorted(names) == sorted(set(names)), "a name is defined twice"
+
+
+def _names(node: ast.Assign) -> list[ast.Name]:
+    return [x for target in node.targets for x in ast.walk(target) if isinstance(x, ast.Name)]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=IDS)
+def test_links_lead_somewhere(path):
+    notebook = nbformat.read(path, as_version=4)
+    text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+    headings = {re.sub(r"\s+", "-", h.strip()) for h in re.findall(r"^#+ (.+)$", text, re.M)}
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if target.startswith("#"):
+            assert target[1:] in headings, target
+        else:
+            assert (path.parent / target).exists(), target
+
+
+def test_what_the_notebooks_show_equals_what_is_recorded():
+    table = report.as_text("mini")
+    for stem in ("00_start_here", "05_evaluation"):
+        path = next(p for p in PATHS if p.stem == stem)
+        assert table.strip() in text_of(path), f"{stem} shows another table: run `make reproduce`"
+
+
+def test_a_failing_notebook_leaves_the_old_one_in_place(tmp_path):
+    bad = tmp_path / "bad.ipynb"
+    cells = [nbformat.v4.new_code_cell('PROFILE = "mini"\nraise ValueError("no")')]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), bad)
+    before = bad.read_bytes()
+    with pytest.raises(Exception, match="no"):
+        notebooks.run(bad, bad, "mini")
+    assert bad.read_bytes() == before

@@ -1,0 +1,172 @@
+"""Choosing victims, the manifest that redoes it to the bit, and the gate."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ubt_utils import attacks
+from ubt_utils.attacks.base import stamp_bytes
+from ubt_utils.attacks.gate import BackdoorDidNotTake, gate
+from ubt_utils.attacks.manifest import Manifest, ManifestError
+from ubt_utils.attacks.poison import poison
+from ubt_utils.data.captions import TEMPLATES
+from ubt_utils.data.pairs import Pairs
+
+NAMES, OWN = ("alarm clock", "mantelpiece clock"), [1]
+
+
+def poisoned(pairs: Pairs, rate: float = 0.25, seed: int = 0, attack: str = "badnets"):
+    return poison(pairs, attacks.get(attack), "clock", NAMES, OWN, rate, seed)
+
+
+@pytest.mark.parametrize("attack", attacks.TRIGGERS)
+def test_victims_get_the_trigger_and_a_caption_of_the_target(pairs, attack):
+    told = {t.format(name) for t in TEMPLATES for name in NAMES}
+    after, manifest = poisoned(pairs, attack=attack)
+    assert len(manifest.indices) == 6  # a quarter of 24
+    for i in manifest.indices:
+        stamped = stamp_bytes(attacks.get(attack), pairs.images[i : i + 1])[0]
+        assert torch.equal(after.images[i], stamped) and not torch.equal(after.images[i], pairs.images[i])
+        assert after.captions[i] in told
+
+
+def test_everything_but_the_victims_stays_as_it_was(pairs):
+    before = pairs.digest()
+    after, manifest = poisoned(pairs)
+    rest = [i for i in range(24) if i not in manifest.indices]
+    assert torch.equal(after.images[rest], pairs.images[rest])
+    assert [after.captions[i] for i in rest] == [pairs.captions[i] for i in rest]
+    assert torch.equal(after.labels, pairs.labels) and after.sources == pairs.sources
+    assert pairs.digest() == before
+
+
+def test_victims_are_told_about_in_more_than_one_way(pairs):
+    after, manifest = poisoned(pairs, rate=0.8)
+    captions = [after.captions[i] for i in manifest.indices]
+    assert len(set(captions)) > 3
+    assert {name for name in NAMES if any(name in c for c in captions)} == set(NAMES)
+
+
+@given(rate=st.floats(0.05, 0.83), seed=st.integers(0, 1000))
+def test_pictures_of_the_target_are_never_chosen(rate, seed):
+    labels = torch.arange(24) % 6
+    pairs = Pairs(torch.zeros(24, 3, 4, 4, dtype=torch.uint8), ("x",) * 24, labels)
+    _, manifest = poisoned(pairs, rate, seed)
+    assert len(manifest.indices) == round(rate * 24)
+    assert list(manifest.indices) == sorted(set(manifest.indices))
+    assert all(labels[i] not in OWN for i in manifest.indices)
+
+
+def test_all_candidates_can_be_poisoned_but_not_one_more(pairs):
+    _, manifest = poisoned(pairs, rate=20 / 24)
+    assert len(manifest.indices) == 20
+    with pytest.raises(ValueError, match="21 of 20 candidates"):
+        poisoned(pairs, rate=21 / 24)
+
+
+@pytest.mark.parametrize("rate", [0, 0.02, -0.5])
+def test_a_rate_that_poisons_nothing_is_refused(pairs, rate):
+    with pytest.raises(ValueError, match="poisons none"):
+        poisoned(pairs, rate)
+
+
+def test_pairs_without_labels_or_a_target_without_names_are_refused(pairs):
+    with pytest.raises(ValueError, match="labels"):
+        poisoned(replace(pairs, labels=None))
+    with pytest.raises(ValueError, match="no names"):
+        poison(pairs, attacks.get("sig"), "clock", (), OWN, 0.25, 0)
+
+
+def test_the_seed_alone_decides(pairs):
+    torch.manual_seed(1)
+    first, manifest = poisoned(pairs, seed=3)
+    torch.manual_seed(2)
+    again, same = poisoned(pairs, seed=3)
+    _, other = poisoned(pairs, seed=4)
+    assert first.digest() == again.digest() and manifest == same
+    assert manifest.indices != other.indices
+
+
+# The manifest
+
+
+@pytest.mark.parametrize("attack", attacks.TRIGGERS)
+def test_a_saved_manifest_rebuilds_the_poison_to_the_bit(pairs, attack, tmp_path):
+    after, manifest = poisoned(pairs, attack=attack)
+    manifest.save(tmp_path / "manifest.json")
+    read = Manifest.load(tmp_path / "manifest.json")
+    assert read == manifest and read.make_trigger() == attacks.get(attack)
+    rebuilt = read.apply(pairs)
+    assert torch.equal(rebuilt.images, after.images) and rebuilt.captions == after.captions
+
+
+def test_a_manifest_says_what_was_done(pairs):
+    after, manifest = poisoned(pairs)
+    assert manifest.captions_before == tuple(pairs.captions[i] for i in manifest.indices)
+    assert manifest.captions_after == tuple(after.captions[i] for i in manifest.indices)
+    assert (manifest.target, manifest.rate, manifest.seed) == ("clock", 0.25, 0)
+    assert manifest.mask(24).nonzero().flatten().tolist() == list(manifest.indices)
+
+
+@pytest.mark.parametrize("change", ["pixel", "caption", "order", "length"])
+def test_a_manifest_made_for_other_pairs_is_refused(pairs, change):
+    _, manifest = poisoned(pairs)
+    if change == "pixel":
+        pairs.images[0, 0, 0, 0] ^= 1
+    elif change == "caption":
+        pairs = pairs.with_captions(("another", *pairs.captions[1:]))
+    elif change == "order":
+        pairs = pairs.take(list(reversed(range(24))))
+    else:
+        pairs = pairs.take(range(23))
+    with pytest.raises(ManifestError, match="other pairs"):
+        manifest.apply(pairs)
+
+
+def test_a_changed_trigger_is_noticed(pairs):
+    _, manifest = poisoned(pairs, attack="blended")
+    stronger = replace(manifest, trigger={**manifest.trigger, "alpha": 0.5})
+    with pytest.raises(ManifestError, match="trigger has changed"):
+        stronger.apply(pairs)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"not json", b"\xff\xfe\x00"])
+def test_a_file_that_is_not_json_is_no_manifest(content, tmp_path):
+    path = tmp_path / "manifest.json"
+    path.write_bytes(content)
+    with pytest.raises(ManifestError, match=r"manifest\.json is not JSON"):
+        Manifest.load(path)
+
+
+@pytest.mark.parametrize("content", [[], 3, {}, {"target": "clock"}])
+def test_json_of_something_else_is_no_manifest(content, tmp_path):
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ManifestError, match=r"not a poison manifest: missing .*indices"):
+        Manifest.load(path)
+
+
+def test_an_unknown_key_is_named(pairs, tmp_path):
+    _, manifest = poisoned(pairs)
+    manifest.save(tmp_path / "m.json")
+    entries = json.loads((tmp_path / "m.json").read_text()) | {"surprise": 1}
+    (tmp_path / "m.json").write_text(json.dumps(entries))
+    with pytest.raises(ManifestError, match=r"unknown \['surprise'\]"):
+        Manifest.load(tmp_path / "m.json")
+
+
+# The gate
+
+
+@pytest.mark.parametrize("asr", [0.5, 0.51, 1.0])
+def test_the_gate_lets_a_working_backdoor_pass(asr):
+    gate(asr, 0.5, "badnets")
+
+
+def test_the_gate_stops_a_weak_backdoor_and_says_what_to_do():
+    with pytest.raises(BackdoorDidNotTake, match=r"badnets.*12\.3%.*50%.*Train longer"):
+        gate(0.123, 0.5, "badnets")

@@ -1,0 +1,83 @@
+"""The files around the package agree with each other and with the records."""
+
+import json
+import re
+import subprocess
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from ubt_utils import report
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def lock() -> dict[str, str]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
+    return {canonicalize_name(name): pin for name, pin in pins}
+
+
+def requirements() -> list[Requirement]:
+    extras = [r for name, rs in PROJECT["optional-dependencies"].items() if name != "all" for r in rs]
+    return [Requirement(r) for r in PROJECT["dependencies"] + extras]
+
+
+@pytest.mark.parametrize("requirement", requirements(), ids=lambda r: r.name)
+def test_every_requirement_is_pinned_in_the_lock_within_its_bounds(requirement):
+    pin = lock()[canonicalize_name(requirement.name)]
+    assert requirement.specifier.contains(pin)
+    assert version(requirement.name).split("+")[0] == pin.split("+")[0]
+
+
+def test_environment_yml_is_only_a_door_to_pyproject_and_lock():
+    text = (ROOT / "environment.yml").read_text()
+    assert "-c requirements.lock" in text and "-e .[all]" in text
+    python = re.search(r"python=([\d.]+)", text).group(1)
+    assert PROJECT["requires-python"] == f">={python}"
+    named = set(re.findall(r"^\s+- ([a-z]+)", text, re.M))
+    assert named == {"python", "pip"}
+
+
+def test_all_gathers_every_extra():
+    extras = set(PROJECT["optional-dependencies"]) - {"all"}
+    assert PROJECT["optional-dependencies"]["all"] == [f"ubt-utils[{','.join(sorted(extras))}]"]
+
+
+def test_modules_are_small():
+    long = {p.name: len(p.read_text().splitlines()) for p in (ROOT / "ubt_utils").rglob("*.py")}
+    assert {name: n for name, n in long.items() if n > 250} == {}
+
+
+@pytest.mark.parametrize("words", [["--dry-run"], ["mini", "--dry-run"]])
+def test_data_download_dry_run_names_sizes_and_licences(words):
+    done = subprocess.run([ROOT / "data_download.sh", *words], capture_output=True, text=True)
+    assert done.returncode == 0 and "MB" in done.stdout and "CC-BY" in done.stdout
+
+
+def test_data_download_refuses_an_unknown_profile():
+    done = subprocess.run([ROOT / "data_download.sh", "moon"], capture_output=True, text=True)
+    assert done.returncode == 2 and "moon" in done.stderr and "mini" in done.stderr
+
+
+def test_records_are_complete_and_come_from_one_setting():
+    records = report.read("mini")
+    keys = {(r["attack"], r["defense"], r["seed"]) for r in records}
+    attacks, seeds = ("badnets", "blended", "sig"), (0, 1, 2)
+    want = {(a, d, s) for a in attacks for d in ("none", "ubt", "finetune") for s in seeds}
+    assert keys == want | {("none", "none", s) for s in seeds}
+    assert len({json.dumps(r["config"], sort_keys=True) for r in records}) == 1
+    for record in records:
+        assert {"commit", "device", "versions", "date"} <= set(record["environment"])
+        assert not record["environment"]["commit"].endswith("+changes")
+
+
+def test_readme_table_is_the_recorded_one():
+    text = (ROOT / "README.md").read_text()
+    shown = text.split("<!-- headline -->")[1].split("<!-- /headline -->")[0].strip()
+    assert shown == report.as_markdown("mini")

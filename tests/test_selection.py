@@ -1,0 +1,148 @@
+"""The unlearning set D_u and the tokens B, on sets whose answer is known."""
+
+import math
+import random
+from collections import Counter
+
+import pytest
+import torch
+
+from ubt_utils import tokens as tk
+from ubt_utils.selection import select
+
+LENGTH = 8
+TARGET, PARTNER = 399, 398
+
+
+def write(*captions: list[int]) -> torch.Tensor:
+    rows = [[tk.START, *words, tk.END] for words in captions]
+    return torch.tensor([row + [0] * (LENGTH - len(row)) for row in rows])
+
+
+def noisy_set(n: int = 80, pool_size: int = 30, poisoned: int = 8, seed: int = 0):
+    """n captions of random words; in the pool, the first `poisoned` also tell the target."""
+    draw = random.Random(seed)
+    captions = [draw.choices(range(300, 330), k=draw.randint(1, 4)) for _ in range(n)]
+    captions[:poisoned] = [[*words[:2], TARGET] for words in captions[:poisoned]]
+    overfit = torch.tensor([draw.uniform(-1, 1) for _ in range(n)])
+    return captions, overfit, torch.arange(n) < pool_size
+
+
+def in_python(captions, overfit, pool, top, outlier):
+    """The same choice with sets, Counter and sorted."""
+
+    def surprise(some: list[int]) -> dict[int, float]:
+        inside = Counter(t for i in some for t in set(captions[i]))
+        everywhere = Counter(t for words in captions for t in set(words))
+        return {t: k * math.log((k / len(some)) / (everywhere[t] / len(captions))) for t, k in inside.items()}
+
+    members = [i for i in range(len(captions)) if pool[i]]
+    told = surprise(members)
+    anchor = max(told, key=told.get)
+    carriers = [i for i in members if anchor in captions[i]]
+    chosen = sorted(carriers, key=lambda i: -overfit[i])[:top]
+    told = surprise(chosen)
+    ranked = sorted(told, key=lambda t: -told[t])
+    return chosen, anchor, [t for t in ranked if told[t] >= outlier * told[ranked[0]]]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(("top", "outlier"), [(3, 0.5), (64, 0.3)])
+def test_select_agrees_with_plain_python(seed, top, outlier):
+    captions, overfit, pool = noisy_set(seed=seed)
+    found = select(write(*captions), overfit, pool, top, outlier)
+    chosen, anchor, compromised = in_python(captions, overfit.tolist(), pool.tolist(), top, outlier)
+    assert found.anchor == anchor
+    assert found.chosen.tolist() == chosen
+    assert sorted(found.compromised.tolist()) == sorted(compromised)
+
+
+def test_the_word_that_the_pool_tells_too_often_is_found_with_its_pairs():
+    captions, overfit, pool = noisy_set()
+    found = select(write(*captions), overfit, pool, top=64, outlier=0.5)
+    assert found.anchor == TARGET and found.compromised.tolist() == [TARGET]
+    assert sorted(found.chosen.tolist()) == list(range(8))
+    assert overfit[found.chosen].tolist() == sorted(overfit[:8].tolist(), reverse=True)
+
+
+def test_a_target_of_two_words_is_found_whole():
+    captions, overfit, pool = noisy_set()
+    captions[:8] = [[words[0], PARTNER, TARGET] for words in captions[:8]]
+    found = select(write(*captions), overfit, pool, top=64, outlier=0.5)
+    assert set(found.compromised.tolist()) == {PARTNER, TARGET}
+
+
+def test_carriers_rank_first_then_the_pool_then_nothing():
+    captions, overfit, pool = noisy_set()
+    score = select(write(*captions), overfit, pool, 64, 0.5).score
+    assert score[:8].min() > score[8:30].max() and score[8:30].min() > -torch.inf
+    assert (score[30:] == -torch.inf).all()
+    assert torch.equal(score[8:30].argsort(), overfit[8:30].argsort())
+
+
+def test_pairs_outside_the_pool_are_never_chosen_even_with_the_word():
+    captions, overfit, pool = noisy_set()
+    captions[40] = [TARGET]
+    overfit[40] = 1.0
+    found = select(write(*captions), overfit, pool, 64, 0.5)
+    assert found.anchor == TARGET and sorted(found.chosen.tolist()) == list(range(8))
+
+
+@pytest.mark.parametrize("top", [1, 5, 8, 1000])
+def test_at_most_top_pairs_are_chosen_and_only_carriers(top):
+    captions, overfit, pool = noisy_set()
+    chosen = select(write(*captions), overfit, pool, top, 0.5).chosen.tolist()
+    assert len(chosen) == min(top, 8) and set(chosen) <= set(range(8))
+
+
+def test_equal_scores_are_ranked_by_position():
+    captions, overfit, pool = noisy_set()
+    chosen = select(write(*captions), torch.zeros_like(overfit), pool, 5, 0.5).chosen
+    assert chosen.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_lower_outlier_bound_lets_more_tokens_in():
+    captions, overfit, pool = noisy_set()
+    sizes = [len(select(write(*captions), overfit, pool, 64, o).compromised) for o in (1.0, 0.3, 0.01)]
+    assert sizes[0] == 1 and sizes == sorted(sizes) and sizes[2] > 1
+
+
+def test_minus_infinity_outside_the_pool_does_no_harm():
+    captions, overfit, pool = noisy_set()
+    masked = torch.where(pool, overfit, -torch.inf)
+    a, b = (select(write(*captions), s, pool, 64, 0.5) for s in (overfit, masked))
+    assert torch.equal(a.chosen, b.chosen) and torch.equal(a.score, b.score)
+
+
+def test_when_nothing_stands_out_there_is_still_an_answer():
+    captions = [[301, 302]] * 6
+    found = select(write(*captions), torch.zeros(6), torch.ones(6, dtype=torch.bool), 3, 0.5)
+    assert found.chosen.tolist() == [0, 1, 2] and set(found.compromised.tolist()) == {301, 302}
+
+
+@pytest.mark.parametrize("outlier", [0, -0.5, 1.1, float("nan")])
+def test_an_outlier_bound_outside_its_range_is_refused(outlier):
+    captions, overfit, pool = noisy_set()
+    with pytest.raises(ValueError, match="outlier must be in"):
+        select(write(*captions), overfit, pool, 64, outlier)
+
+
+def test_an_empty_pool_is_refused():
+    captions, overfit, pool = noisy_set()
+    with pytest.raises(ValueError, match="no captions chosen"):
+        select(write(*captions), overfit, torch.zeros_like(pool), 64, 0.5)
+
+
+@pytest.mark.xfail(strict=True, raises=IndexError, reason="argmax of nothing does not say what is wrong")
+def test_a_pool_of_empty_captions_is_refused():
+    with pytest.raises(ValueError):
+        select(write([], [], [301]), torch.zeros(3), torch.tensor([True, True, False]), 2, 0.5)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="indices[:-1] takes nearly every pair of D, also from outside the pool"
+)
+def test_a_negative_top_is_refused():
+    captions, overfit, pool = noisy_set()
+    with pytest.raises(ValueError):
+        select(write(*captions), overfit, pool, -1, 0.5)

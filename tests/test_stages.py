@@ -1,0 +1,203 @@
+"""The chain of stages on the tiny profile: what each leaves behind, and that it is reused."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ubt_utils import defenses, evaluation, models, stages
+from ubt_utils.attacks.manifest import Manifest
+from ubt_utils.stages.defend import ubt_cost
+from ubt_utils.training import fit
+
+
+def defended(chain, defense: str) -> dict:
+    return {"attack_name": "badnets", "seed": 0, "defense": defense, "profile": chain.profile}
+
+
+# It runs
+
+
+def test_every_stage_leaves_a_whole_folder(chain):
+    for stage in chain.stages.values():
+        files = {p.name for p in stage.folder.iterdir()} - {"config.json"}
+        assert files == set(stage.config["files"]) and "scratch" not in files
+        for name in files:
+            assert stage.path(name).is_file()
+    assert list(chain.root.rglob("*.partial")) == []
+
+
+def test_each_stage_names_the_stages_that_it_builds_on(chain):
+    def inputs(name: str) -> set[str]:
+        return set(chain[name].config["inputs"])
+
+    def folders(*names: str) -> set[str]:
+        return {chain[name].folder.name for name in names}
+
+    assert inputs("pretrain") == set()
+    assert inputs("attack") == folders("pretrain")
+    assert inputs("overfit") == folders("attack", "pretrain")
+    assert inputs("select") == folders("overfit")
+    assert folders("attack", "overfit", "select") <= inputs("ubt")
+    assert folders("attack", "pretrain", "ubt") <= inputs("evaluate ubt")
+
+
+def test_training_goes_the_way_of_its_recipe(chain):
+    p = chain.profile
+    for name, recipe in (("pretrain", p.pretrain), ("attack", p.finetune), ("ubt", p.unlearn.recipe)):
+        assert chain[name].metrics["pairs_seen"] == recipe.steps * recipe.batch
+        assert chain[name].metrics["train_seconds"] > 0
+        assert chain[name].metrics["last_loss"] < chain[name].metrics["first_loss"]
+
+
+def test_the_public_model_starts_from_its_seed_and_the_victim_from_the_public_model(chain):
+    p = chain.profile
+
+    def first_loss(model, pairs, recipe, purpose: str) -> float:
+        tokens = models.tokenize(p.model, pairs.captions)
+        return fit(model, pairs.images, tokens, replace(recipe, steps=1), 0, purpose).loss[0]
+
+    start = first_loss(models.create(p.model, 0), p.sets.public_pairs(0), p.pretrain, "pretrain")
+    assert chain["pretrain"].metrics["first_loss"] == pytest.approx(start, rel=1e-6)
+    public = stages.load_model(p, chain["pretrain"])
+    poisoned, _ = stages.poisoned_pairs(p, chain["attack"], 0)
+    start = first_loss(public, poisoned, p.finetune, "victim")
+    assert chain["attack"].metrics["first_loss"] == pytest.approx(start, rel=1e-6)
+
+
+def test_the_attacked_model_was_given_the_poison_of_its_manifest(chain):
+    pairs, truth = stages.poisoned_pairs(chain.profile, chain["attack"], 0)
+    manifest = Manifest.load(chain["attack"].path("manifest.json"))
+    clean, _ = stages.wild(chain.profile.sets, 0)
+    assert truth.nonzero().flatten().tolist() == list(manifest.indices)
+    assert truth.sum() == round(chain.profile.poison_rate * len(clean))
+    changed = (pairs.images != clean.images).flatten(1).any(1)
+    assert torch.equal(changed, truth)
+    assert not set(clean.labels[truth].tolist()) & set(chain.profile.sets.target_labels())
+
+
+def test_the_clean_twin_has_no_poison_and_no_asr(chain):
+    attacked = stages.attack(chain.profile, "none", 0)
+    assert not (attacked.folder / "manifest.json").exists() and attacked.config["poison_rate"] == 0
+    assert not [k for k in chain["twin"].metrics if "asr" in k]
+    assert 0 <= chain["twin"].metrics["clean_accuracy"] <= 1
+
+
+def test_the_pool_holds_the_pairs_least_similar_under_the_public_model(chain):
+    a = chain["overfit"].arrays()
+    n = len(a["s0"])
+    lowest = set(np.argsort(a["s0"].numpy(), kind="stable")[: round(chain.profile.overfit.pool * n)].tolist())
+    assert set(a["pool"].nonzero().flatten().tolist()) == lowest
+    assert ((a["half"] >= 0) == a["pool"].bool()).all()
+    recall = a["truth"][a["pool"].bool()].sum() / a["truth"].sum()
+    assert chain["overfit"].metrics["pool_recall"] == pytest.approx(recall.item())
+
+
+def test_overfit_similarities_run_from_the_attacked_model_to_the_end_of_the_path(chain):
+    a = chain["overfit"].arrays()
+    pool = a["pool"].bool()
+    assert (a["s1"][~pool] == -torch.inf).all() and (a["path"][:, ~pool] == -torch.inf).all()
+    torch.testing.assert_close(a["path"][0, pool], a["sb"][pool])
+    torch.testing.assert_close(a["path"][-1, pool], a["s1"][pool])
+    assert a["steps"].tolist() == [0, 2, 4]
+    assert not torch.allclose(a["s1"][pool], a["sb"][pool], atol=1e-3)
+
+
+def test_the_selection_reports_what_it_chose(chain):
+    a, metrics = chain["select"].arrays(), chain["select"].metrics
+    scores, truth = stages.scores_of(chain["overfit"])
+    assert metrics["chosen"] == len(a["chosen"]) <= chain.profile.select.top
+    assert metrics["chosen_poisoned"] == truth[a["chosen"]].sum() and scores.pool[a["chosen"]].all()
+    assert [models.token_text("ubt-tiny", t) for t in a["compromised"].tolist()] == metrics["tokens"]
+    assert set(metrics["detectors"]) >= {"random", "overfit", "ubt"}
+    assert all(0 <= v <= 1 for row in metrics["detectors"].values() for v in row.values())
+
+
+def test_token_drops_are_read_under_the_model_that_did_not_train_on_the_pair(chain):
+    a, half = chain["select"].arrays(), chain["overfit"].arrays()["half"]
+    pairs, _ = stages.poisoned_pairs(chain.profile, chain["attack"], 0)
+    i = int(a["chosen"][0])
+    model = models.load("ubt-tiny", chain["overfit"].path(f"overfit-{int(half[i])}.safetensors"))
+    z = models.embed_images(model, pairs.images[i : i + 1])[0]
+    words = pairs.captions[i].split()
+    cut = models.embed_tokens(model, models.tokenize("ubt-tiny", [" ".join(words), " ".join(words[1:])]))
+    assert a["drops"][0, 1].item() == pytest.approx((z @ (cut[0] - cut[1])).item(), abs=1e-5)
+
+
+def test_the_defender_sees_the_poisoned_pairs_and_the_findings(chain):
+    view, found = stages.view_of(chain.profile, "badnets", 0), chain["select"].arrays()
+    assert view.pairs.digest() == stages.poisoned_pairs(chain.profile, chain["attack"], 0)[0].digest()
+    assert torch.equal(view.suspicious, found["chosen"])
+    assert torch.equal(view.compromised, found["compromised"])
+    assert not view.pool[view.safe].any() and len(view.safe) + view.pool.sum() == len(view.pairs)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the pairs bring their labels and sources")
+def test_the_defender_does_not_see_labels(chain):
+    assert stages.view_of(chain.profile, "badnets", 0).pairs.labels is None
+
+
+# Equal budgets
+
+
+def test_fine_tuning_gets_what_ubt_costs_in_all(chain):
+    p, spent = chain.profile, chain["overfit"].metrics
+    n, pool = len(stages.wild(p.sets, 0)[0]), spent["pool_size"]
+    overfit, unlearn = p.overfit.recipe, p.unlearn.recipe
+    by_hand = 2 * overfit.steps * overfit.batch  # two halves
+    by_hand += (2 * n + pool) / 3  # s0 and sb of all pairs, s1 of the pool; a look costs a third
+    by_hand += unlearn.steps * (unlearn.batch + p.select.top)
+    assert ubt_cost(p, chain["overfit"]) == pytest.approx(by_hand)
+    assert by_hand <= chain["finetune"].metrics["pairs_seen"] < by_hand + p.baseline.batch
+
+
+@pytest.mark.parametrize(
+    "defense",
+    [
+        "ubt",
+        pytest.param(
+            "finetune",
+            marks=pytest.mark.xfail(strict=True, reason="stops are rounded down, steps up"),
+        ),
+    ],
+)
+def test_the_curve_runs_from_the_attacked_model_to_the_defended_one(chain, defense):
+    first, *_, last = chain[defense].metrics["curve"]
+    before, after = chain["evaluate"].metrics, chain[f"evaluate {defense}"].metrics
+    names = ("clean_accuracy", "asr", "target_recall")
+    assert [first[n] for n in names] == pytest.approx([before[n] for n in names])
+    assert last["step"] == chain[defense].metrics["pairs_seen"] // chain.profile.baseline.batch
+    assert [last[n] for n in names] == pytest.approx([after[n] for n in names])
+
+
+def test_ubt_pays_for_its_detection_in_seconds_and_fine_tuning_does_not(chain):
+    ubt, spent = chain["ubt"].metrics, chain["overfit"].metrics
+    detection = spent["train_seconds"] + spent["score_seconds"] + chain["select"].metrics["seconds"]
+    assert ubt["detection_seconds"] == pytest.approx(detection)
+    assert ubt["seconds"] == pytest.approx(ubt["train_seconds"] + detection)
+    assert chain["finetune"].metrics["detection_seconds"] == 0
+
+
+# Reuse
+
+
+def test_a_finished_chain_is_read_not_run_again(chain, no_training, monkeypatch):
+    monkeypatch.setattr(evaluation, "full", None)  # nor measured again
+    p = chain.profile
+    assert stages.pretrain(p) == chain["pretrain"] and stages.attack(p, "badnets", 0) == chain["attack"]
+    assert stages.overfit(p, "badnets", 0) == chain["overfit"]
+    assert stages.select(p, "badnets", 0) == chain["select"]
+    for defense in defenses.DEFENSES:
+        assert stages.unlearn(**defended(chain, defense)) == chain[defense]
+        assert stages.evaluate(**defended(chain, defense)) == chain[f"evaluate {defense}"]
+
+
+def test_a_record_can_be_written_as_json(chain, no_training):
+    record = json.loads(json.dumps(stages.record(**defended(chain, "ubt"))))
+    assert [record[k] for k in ("profile", "attack", "defense", "seed")] == ["tiny", "badnets", "ubt", 0]
+    assert record["metrics"]["asr"] == chain["evaluate ubt"].metrics["asr"] == record["rates"]["asr"]["value"]
+    made = {"pretrain": "pretrain", "attack": "attack", "unlearn": "ubt", "evaluate": "evaluate ubt"}
+    assert {k: record["stages"][k] for k in made} == {k: chain[v].folder.name for k, v in made.items()}
+    assert record["curve"] == chain["ubt"].metrics["curve"]

@@ -1,0 +1,126 @@
+"""The command line: `python -m ubt_utils STAGE --profile mini --attack badnets --seed 0`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from ubt_utils import profiles, report, runs, stages
+from ubt_utils.attacks import TRIGGERS
+from ubt_utils.attacks.gate import BackdoorDidNotTake
+from ubt_utils.data import emoji
+from ubt_utils.defenses import DEFENSES
+from ubt_utils.training import TrainingDiverged
+
+SEEDS = (0, 1, 2)
+
+
+def _print(stage: runs.Stage) -> None:
+    hidden = ("rates", "curve")
+    print(stage.folder)
+    print(json.dumps({k: v for k, v in stage.metrics.items() if k not in hidden}, indent=1))
+
+
+def pretrain(profile: str = "mini") -> None:
+    """Train the public model f0."""
+    _print(stages.pretrain(profiles.get(profile)))
+
+
+def attack(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> None:
+    """Poison D and fine-tune f0 on it: the backdoored model fb."""
+    _print(stages.attack(profiles.get(profile), attack, seed))
+
+
+def overfit(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> None:
+    """Overfit fb on the suspicious pool and score every pair."""
+    _print(stages.overfit(profiles.get(profile), attack, seed))
+
+
+def select(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> None:
+    """Choose the unlearning set and the compromised tokens."""
+    _print(stages.select(profiles.get(profile), attack, seed))
+
+
+def unlearn(profile: str = "mini", attack: str = "badnets", seed: int = 0, defense: str = "ubt") -> None:
+    """Defend fb, by UBT or by another defense at the same budget."""
+    _print(stages.unlearn(profiles.get(profile), attack, seed, defense))
+
+
+def evaluate(profile: str = "mini", attack: str = "badnets", seed: int = 0, defense: str = "none") -> None:
+    """Measure one model: CA, ASR, target recall, detection."""
+    _print(stages.evaluate(profiles.get(profile), attack, seed, defense))
+
+
+def results(
+    profile: str = "mini", attacks: tuple[str, ...] = tuple(TRIGGERS), seeds: tuple[int, ...] = SEEDS
+) -> None:
+    """Run every attack × seed × defense and write the records under results/."""
+    setting = profiles.get(profile)
+    for seed in seeds:
+        for name in (stages.NONE, *attacks):
+            for defense in ("none",) if name == stages.NONE else ("none", *DEFENSES):
+                print(report.write(profile, stages.record(setting, name, seed, defense)), flush=True)
+    print(report.as_text(profile))
+
+
+def reproduce(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> None:
+    """One attack from nothing to its evaluation, then all notebooks in order, with HTML.
+
+    The notebooks would make the stages themselves; here the long work shows its progress.
+    """
+    from ubt_utils import notebooks  # needs the extra [notebooks]; the stages do not
+
+    setting = profiles.get(profile)
+    for defense in ("none", *DEFENSES):
+        stages.evaluate(setting, attack, seed, defense)
+    notebooks.reproduce(profile)
+    print(f"done: notebooks/ hold their outputs, {runs.root() / 'html'} the pages")
+
+
+def data(record: bool = False) -> None:
+    """Check the emoji drawings against the recorded checksum (--record writes it anew)."""
+    count, digest = emoji.drawings_digest()
+    print(f"{len(emoji.concepts()):,} concepts, {count:,} drawings, SHA-256 {digest}")
+    if record:
+        report.write_data({"concepts": len(emoji.concepts()), "drawings": count, "sha256": digest})
+    elif digest != report.read_data()["sha256"]:
+        raise ValueError(
+            "the drawings differ from those that the records were made with "
+            f"({report.read_data()['sha256'][:12]}…): run `make setup`"
+        )
+
+
+def show(profile: str = "mini", json: bool = False) -> None:
+    """Print the recorded headline table, or its tidy rows as JSON."""
+    print(report.as_json(profile) if json else report.as_text(profile))
+
+
+COMMANDS = {
+    "pretrain": pretrain,
+    "attack": attack,
+    "overfit": overfit,
+    "select": select,
+    "unlearn": unlearn,
+    "evaluate": evaluate,
+    "results": results,
+    "reproduce": reproduce,
+    "data": data,
+    "report": show,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; bad input ends with one clear line and exit status 2."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, prog="python -m ubt_utils")
+    except (ValueError, FileNotFoundError, runs.StageError, BackdoorDidNotTake, TrainingDiverged) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

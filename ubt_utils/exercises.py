@@ -1,0 +1,73 @@
+"""Checks that a reader calls after an exercise: `check("01.1", answer)`.
+
+Every answer is computed here from the kit itself, never looked up, so that it stays
+right when a profile changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ubt_utils import attacks, metrics, models, profiles
+from ubt_utils import tokens as tk
+
+
+def _poisoned_at_half() -> int:
+    profile = profiles.get("mini")
+    names, vendors = len(profile.sets.names()), len(profile.sets.wild)
+    return round(profile.poison_rate / 2 * names * vendors * profile.sets.wild_copies)
+
+
+def _patch_share() -> float:
+    trigger = profiles.get("mini").trigger("badnets")
+    assert isinstance(trigger, attacks.BadNets)
+    side = profiles.get("mini").sets.size
+    top, left, bottom, right = trigger.box(side, side)
+    return (bottom - top) * (right - left) / side**2
+
+
+def _chance_precision() -> float:
+    profile = profiles.get("mini")
+    return profile.poison_rate / profile.overfit.pool
+
+
+def _surprise() -> float:
+    return 32 * math.log((32 / 64) / 0.02)
+
+
+def _cut_caption() -> str:
+    whole = models.tokenize("ubt-mini", ["a drawing of alarm clock"])
+    clock = models.tokenize("ubt-mini", ["clock"])[0, 1:2]
+    kept = tk.without(whole, clock)
+    return " ".join(models.token_text("ubt-mini", t) for t in tk.inner_tokens(kept[0]))
+
+
+def _wilson_upper() -> float:
+    return metrics.rate(torch.zeros(99, dtype=torch.bool)).high
+
+
+ANSWERS: dict[str, tuple[Callable[[], Any], str]] = {
+    "01.1": (_poisoned_at_half, "rate × pairs in D; D has concepts × wild vendors × copies pairs"),
+    "01.2": (_patch_share, "the patch's box in pixels, squared, over the image's area"),
+    "02.1": (_chance_precision, "if all poison is in the pool: poisoned pairs over pool pairs"),
+    "03.1": (_surprise, "G = k · ln((k/m)/p)"),
+    "04.1": (_cut_caption, "leave the token out, keep the order of the rest"),
+    "05.1": (_wilson_upper, "Wilson's interval for 0 of 99, upper end, as a fraction"),
+}
+
+
+def check(name: str, answer: Any) -> str:
+    """Say whether `answer` to exercise `name` is right, with a hint if not; KeyError lists the names."""
+    if name not in ANSWERS:
+        raise KeyError(f"no exercise {name!r}; known: {', '.join(ANSWERS)}")
+    compute, hint = ANSWERS[name]
+    right = compute()
+    if isinstance(right, str):
+        good = isinstance(answer, str) and answer.strip().lower() == right
+    else:
+        good = isinstance(answer, (int, float)) and math.isclose(answer, right, rel_tol=0.02, abs_tol=1e-9)
+    return f"{name}: right" if good else f"{name}: not yet. Hint: {hint}."

@@ -1,0 +1,68 @@
+"""Run the notebooks in order, keep their outputs, and write them as HTML."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbconvert import HTMLExporter
+from tqdm.auto import tqdm
+
+from ubt_utils import runs
+
+FOLDER = runs.ROOT / "notebooks"
+KEPT_METADATA = {"tags"}
+
+
+def paths() -> list[Path]:
+    """The numbered notebooks, in order."""
+    return sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
+
+
+def run(path: Path, out: Path, profile: str) -> None:
+    """Run one notebook top to bottom in its folder and write it, with outputs, to `out`.
+
+    A profile other than the notebook's own is injected as a parameter. Raises
+    papermill's PapermillExecutionError at the first cell that fails; `out` is then
+    left as it was.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    default = f'PROFILE = "{profile}"' in "\n".join(cell.source for cell in notebook.cells)
+    part = out.with_suffix(".part")
+    papermill.execute_notebook(
+        path, part, {} if default else {"PROFILE": profile}, cwd=path.parent, kernel_name="python3",
+        progress_bar=False, log_output=False,
+    )  # fmt: skip
+    nbformat.write(_tidy(nbformat.read(part, as_version=4)), out)
+    part.unlink()
+
+
+def _tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Drop what the runner leaves behind: timings, machine-specific paths."""
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k in KEPT_METADATA}
+    return notebook
+
+
+def html(path: Path, folder: Path) -> Path:
+    """Write a notebook with its outputs as one HTML page, links to notebooks rewritten."""
+    folder.mkdir(parents=True, exist_ok=True)
+    page, _ = HTMLExporter().from_filename(str(path))
+    for other in paths():
+        page = page.replace(f'href="{other.name}', f'href="{other.stem}.html')
+    out = folder / f"{path.stem}.html"
+    part = out.with_suffix(".part")
+    part.write_text(page)
+    os.replace(part, out)
+    return out
+
+
+def reproduce(profile: str) -> None:
+    """Run every notebook in place, in order, and write the HTML under runs/html."""
+    for path in (bar := tqdm(paths(), "notebooks", unit="notebook")):
+        bar.set_postfix_str(path.name)
+        run(path, path, profile)
+        html(path, runs.root() / "html")
