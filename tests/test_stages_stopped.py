@@ -43,7 +43,14 @@ def test_the_gate_stops_the_pipeline_where_the_backdoor_did_not_take(chain, no_t
 def test_another_attack_is_trained_anew_on_the_same_public_model(chain, public, no_training, change):
     with pytest.raises(AssertionError, match="trained although"):
         stages.attack(replace(chain.profile, **change), "badnets", 0)
-    assert stages.pretrain(replace(chain.profile, **change), 0).key == chain["pretrain"].key
+    assert stages.pretrain(replace(chain.profile, **change)).key == chain["pretrain"].key
+
+
+def test_every_seed_attacks_the_same_public_model(chain, public, no_training):
+    with pytest.raises(AssertionError, match="trained although"):
+        stages.attack(chain.profile, "badnets", 1)
+    begun = [name.split("-")[0] for name in written(public) if name.endswith(".partial")]
+    assert begun == ["attack"]  # and no second f0
 
 
 # Wrong names

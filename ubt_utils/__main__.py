@@ -57,12 +57,14 @@ def evaluate(profile: str = "mini", attack: str = "badnets", seed: int = 0, defe
 def results(
     profile: str = "mini", attacks: tuple[str, ...] = tuple(TRIGGERS), seeds: tuple[int, ...] = SEEDS
 ) -> None:
-    """Run every attack × seed × defense and write the records under results/."""
+    """Run every attack × seed × defense, write the records under results/ and the README's table."""
     setting = profiles.get(profile)
     for seed in seeds:
         for name in (stages.NONE, *attacks):
             for defense in ("none",) if name == stages.NONE else ("none", *DEFENSES):
                 print(report.write(profile, stages.record(setting, name, seed, defense)), flush=True)
+    if profile == "mini":
+        report.update_readme(profile)
     print(report.as_text(profile))
 
 

