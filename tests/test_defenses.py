@@ -148,7 +148,6 @@ def test_without_honest_carriers_there_is_nothing_to_rehearse(view):
     assert retained(view, 8).tolist() == [1, 3, 4]
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="torch's error on a negative number of repeats")
 def test_rehearsing_less_than_once_is_refused(view):
     pool = torch.tensor([True, False, False, False, False, True])
     with pytest.raises(ValueError):

@@ -134,7 +134,6 @@ def test_the_defender_sees_the_poisoned_pairs_and_the_findings(chain):
     assert not view.pool[view.safe].any() and len(view.safe) + view.pool.sum() == len(view.pairs)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the pairs bring their labels and sources")
 def test_the_defender_does_not_see_labels(chain):
     assert stages.view_of(chain.profile, "badnets", 0).pairs.labels is None
 
@@ -157,10 +156,7 @@ def test_fine_tuning_gets_what_ubt_costs_in_all(chain):
     "defense",
     [
         "ubt",
-        pytest.param(
-            "finetune",
-            marks=pytest.mark.xfail(strict=True, reason="stops are rounded down, steps up"),
-        ),
+        pytest.param("finetune"),
     ],
 )
 def test_the_curve_runs_from_the_attacked_model_to_the_defended_one(chain, defense):

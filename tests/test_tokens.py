@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ubt_utils import models
@@ -123,6 +123,7 @@ def test_inner_tokens_are_the_words_without_marks_and_padding(words):
 def test_surprise_is_k_log_of_share_over_base_rate(captions, data):
     chosen = data.draw(st.lists(st.integers(0, len(captions) - 1), min_size=1, unique=True))
     inside = Counter(t for i in chosen for t in set(captions[i]))
+    assume(inside)
     everywhere = Counter(t for words in captions for t in set(words))
     ids, count, surprise = tk.surprise(write(*captions), torch.tensor(chosen))
     assert ids.tolist() == sorted(inside) and count.tolist() == [inside[t] for t in sorted(inside)]
@@ -142,6 +143,11 @@ def test_surprise_by_hand():
 def test_no_chosen_captions_are_refused():
     with pytest.raises(ValueError, match="no captions chosen"):
         tk.surprise(write([301]), torch.tensor([], dtype=torch.long))
+
+
+def test_chosen_captions_without_a_word_are_refused():
+    with pytest.raises(ValueError, match="no words"):
+        tk.surprise(write([], [301]), torch.tensor([0]))
 
 
 # Evidence

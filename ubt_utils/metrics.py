@@ -101,6 +101,8 @@ def detection(scores: torch.Tensor, truth: torch.Tensor, k: int = 64) -> dict[st
 
     A score of −inf (a pair outside a detector's pool) ranks last.
     """
+    if scores.isnan().any():
+        raise ValueError(f"{int(scores.isnan().sum())} of {len(scores)} scores are not numbers")
     finite = np.nan_to_num(scores.double().numpy(), neginf=-1e9)
     return {
         "auroc": float(roc_auc_score(truth.numpy(), finite)),

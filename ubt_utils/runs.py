@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parent.parent
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 CONFIG, METRICS = "config.json", "metrics.json"
 
 
@@ -90,6 +92,8 @@ def run_stage(
             metrics = work(partial)
             _seal(partial, config, metrics)
         except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
             raise StageError(
                 f"stage {name} could not be written under {final.parent} ({error}); "
                 "make room and run it again: it continues from its last checkpoint"
@@ -108,8 +112,11 @@ def _seal(folder: Path, config: Mapping[str, Any], metrics: Mapping[str, Any]) -
 def _read(folder: Path) -> Stage:
     try:
         config = json.loads((folder / CONFIG).read_text())
-        return Stage(folder, config, json.loads((folder / METRICS).read_text()))
-    except (OSError, json.JSONDecodeError) as error:
+        metrics = json.loads((folder / METRICS).read_text())
+        if config.get("files", {}).get(METRICS) != _sha256(folder / METRICS):
+            raise ValueError(f"{METRICS} is not what the stage wrote")
+        return Stage(folder, config, metrics)
+    except (OSError, ValueError) as error:
         raise StageError(f"{folder} is damaged ({error}): delete it and run the stage again") from error
 
 

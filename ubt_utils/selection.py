@@ -39,6 +39,8 @@ def select(
     """
     if not 0 < outlier <= 1:
         raise ValueError(f"outlier must be in (0, 1], got {outlier}")
+    if top < 1:
+        raise ValueError(f"the unlearning set needs at least one pair, got top={top}")
     ids, _, surprise = tk.surprise(tokens, pool.nonzero().flatten())
     anchor = int(ids[surprise.argmax()])
     carriers = pool & (tokens == anchor).any(dim=1)

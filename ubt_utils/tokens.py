@@ -58,6 +58,8 @@ def surprise(tokens: torch.Tensor, chosen: torch.Tensor) -> tuple[torch.Tensor, 
         raise ValueError("no captions chosen: token statistics need at least one")
     inside, everywhere = caption_counts(tokens[chosen]), caption_counts(tokens)
     ids = inside.nonzero().flatten()
+    if len(ids) == 0:
+        raise ValueError("the chosen captions have no words")
     count = inside[ids].double()
     return ids, count, count * torch.log(count / len(chosen) / (everywhere[ids] / len(tokens)))
 

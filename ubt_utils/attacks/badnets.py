@@ -37,12 +37,13 @@ class BadNets(Trigger):
     def box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """(top, left, bottom, right) in pixels of the patch on an image of that size."""
         side = max(1, round(self.size * min(height, width)))
-        gap = round(self.margin * min(height, width))
+        gap = min(round(self.margin * min(height, width)), min(height, width) - side)
         return height - gap - side, width - gap - side, height - gap, width - gap
 
     def stamp(self, images: torch.Tensor) -> torch.Tensor:
         top, left, bottom, right = self.box(*images.shape[-2:])
-        cell = torch.arange(bottom - top, device=images.device) * self.cells // (bottom - top)
+        side = bottom - top
+        cell = torch.arange(side, device=images.device) * min(self.cells, side) // side
         checker = (cell[:, None] + cell[None, :]) % 2
         out = images.clone()
         out[:, :, top:bottom, left:right] = checker.to(images.dtype)

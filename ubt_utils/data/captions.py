@@ -38,6 +38,7 @@ def misplace_captions(pairs: Pairs, rate: float, *key: object) -> tuple[Pairs, t
     if not 0 <= rate < 1:
         raise ValueError(f"caption noise must be in [0, 1), got {rate}")
     count = round(rate * len(pairs))
+    count = count if count > 1 else 0  # one caption has nobody to change places with
     chosen = torch.randperm(len(pairs), generator=generator(*key, "noise"))[:count]
     captions = list(pairs.captions)
     for i, j in zip(chosen.tolist(), chosen.roll(1).tolist(), strict=True):

@@ -86,7 +86,8 @@ def _file_name(text: str) -> str:
 
 def showable(pairs: Pairs) -> torch.Tensor:
     """Indices of the pairs whose art is openly licensed, so that outputs may show it."""
-    return torch.tensor([i for i, s in enumerate(pairs.sources) if s.split("/")[0] in OPENLY_LICENSED])
+    shown = [i for i, s in enumerate(pairs.sources) if s.split("/")[0] in OPENLY_LICENSED]
+    return torch.tensor(shown, dtype=torch.long)
 
 
 def read_drawing(vendor: str, name: str) -> Image.Image:

@@ -106,7 +106,7 @@ class EmojiSets:
 
 
 def _words(name: str) -> set[str]:
-    return set(re.split(r"[^\w]+", name.lower()))
+    return set(re.findall(r"\w+", name.lower()))
 
 
 def _is_thing(name: str) -> bool:

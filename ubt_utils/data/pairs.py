@@ -38,8 +38,9 @@ class Pairs:
         return len(self.captions)
 
     def take(self, indices: torch.Tensor | Sequence[int]) -> Pairs:
-        """The pairs at `indices`, in that order."""
-        index = torch.as_tensor(indices, dtype=torch.long)
+        """The pairs at `indices`, in that order, or where a mask (N,) bool is true."""
+        index = torch.as_tensor(indices)
+        index = index.nonzero().flatten() if index.dtype == torch.bool else index.long()
         order = index.tolist()
         return Pairs(
             self.images[index],

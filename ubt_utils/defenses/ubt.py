@@ -60,6 +60,8 @@ def retained(view: View, rehearse: int) -> torch.Tensor:
     [ours] Outside the pool these tokens mean what they say. Rehearsing the honest pairs
     that carry them keeps the target class alive while its false rule is unlearned.
     """
+    if rehearse < 1:
+        raise ValueError(f"rehearse counts how often a pair is seen, at least 1, got {rehearse}")
     safe = view.safe
     carriers = safe[torch.isin(view.tokens[safe], view.compromised).any(dim=1)]
     return torch.cat([safe, carriers.repeat(rehearse - 1)])

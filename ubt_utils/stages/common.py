@@ -27,8 +27,15 @@ def wild(sets: EmojiSets, seed: int) -> tuple[Pairs, torch.Tensor]:
     return sets.wild_pairs(seed)
 
 
+def needs_poison(attack_name: str) -> None:
+    """Raise ValueError for the clean twin, in which there is nothing to find."""
+    if attack_name == NONE:
+        raise ValueError("the clean twin has nothing to defend: name an attack, or use --defense none")
+
+
 def base_config(profile: Profile, seed: int, inputs: tuple[Stage, ...] = ()) -> dict[str, Any]:
     """What every stage's config holds: model, data, seed, versions, keys of its inputs."""
+    profile.sets.class_names()  # an unknown target is told before anything is trained
     return {
         "version": __version__,
         "model": profile.model,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from ubt_utils import defenses, evaluation, models, report, runs
 from ubt_utils.defenses.base import Session, View
-from ubt_utils.defenses.finetune import finetune
+from ubt_utils.defenses.finetune import finetune, steps_for
 from ubt_utils.defenses.ubt import unlearn as ubt_unlearn
 from ubt_utils.profiles import Profile
 from ubt_utils.runs import Stage
@@ -22,6 +22,7 @@ from ubt_utils.stages.common import (
     base_config,
     load_model,
     log_of,
+    needs_poison,
     poisoned_pairs,
 )  # fmt: skip
 from ubt_utils.stages.detect import overfit, select
@@ -37,7 +38,15 @@ def view_of(profile: Profile, attack_name: str, seed: int) -> View:
     found = select(profile, attack_name, seed).arrays()
     pool = overfit(profile, attack_name, seed).arrays()["pool"].bool()
     tokens = models.tokenize(profile.model, pairs.captions)
+    pairs = replace(pairs, labels=None, sources=())  # the defender has neither
     return View(pairs, tokens, pool, found["chosen"], found["compromised"])
+
+
+def check_defense(attack_name: str, defense: str) -> None:
+    """Raise ValueError for an unknown defense, or when there is no attack to defend against."""
+    if defense not in defenses.DEFENSES:
+        raise ValueError(f"unknown defense {defense!r}; known: {', '.join(defenses.DEFENSES)}")
+    needs_poison(attack_name)
 
 
 def ubt_cost(profile: Profile, overfitted: Stage) -> float:
@@ -52,8 +61,7 @@ def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt")
     Metrics: seconds (detection included where the defense needs it) and the curve of CA, ASR
     and target recall along the steps. Raises ValueError for an unknown defense.
     """
-    if defense not in defenses.DEFENSES:
-        raise ValueError(f"unknown defense {defense!r}; known: {', '.join(defenses.DEFENSES)}")
+    check_defense(attack_name, defense)
     attacked = attack(profile, attack_name, seed)
     overfitted, selected = overfit(profile, attack_name, seed), select(profile, attack_name, seed)
     recipe = profile.unlearn.recipe if defense == "ubt" else profile.baseline
@@ -66,7 +74,7 @@ def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt")
 
     def work(folder: Path) -> Mapping[str, Any]:
         view, model = view_of(profile, attack_name, seed), load_model(profile, attacked)
-        steps = recipe.steps if defense == "ubt" else int(budget // recipe.batch)
+        steps = recipe.steps if defense == "ubt" else steps_for(budget, recipe.batch)
         session = Session((seed, defense), runs.scratch(folder), _watch(model, profile, attack_name, steps))
         if defense == "ubt":
             history = ubt_unlearn(model, view, recipe, session, **profile.unlearn.options())
@@ -101,8 +109,8 @@ def evaluate(profile: Profile, attack_name: str, seed: int, defense: str = NONE)
 
     attack "none" is the clean twin of the backdoored model: same D, no poison.
     """
-    if attack_name == NONE and defense != NONE:
-        raise ValueError("the clean twin has nothing to defend: use --defense none")
+    if defense != NONE:
+        check_defense(attack_name, defense)
     made = attack(profile, attack_name, seed)
     inputs = [made, pretrain(profile)]
     if defense != NONE:

@@ -17,7 +17,7 @@ from ubt_utils.profiles import Profile
 from ubt_utils.runs import Stage
 from ubt_utils.selection import select as choose
 from ubt_utils.stages.attack import attack, pretrain
-from ubt_utils.stages.common import base_config, load_model, poisoned_pairs
+from ubt_utils.stages.common import base_config, load_model, needs_poison, poisoned_pairs
 
 SIDES = (0, 1)
 
@@ -28,6 +28,7 @@ def overfit(profile: Profile, attack_name: str, seed: int) -> Stage:
     Arrays, each over the N pairs of D: s0, sb, s1, pool, half, truth (for evaluation only),
     path (reads + 1, N) with its steps.
     """
+    needs_poison(attack_name)
     attacked, public = attack(profile, attack_name, seed), pretrain(profile)
     config = base_config(profile, seed, (attacked, public)) | {"overfit": asdict(profile.overfit)}
 
