@@ -71,7 +71,8 @@ def test_notebook_keeps_the_house_style(path):
 
 
 def _names(node: ast.Assign) -> list[ast.Name]:
-    return [x for target in node.targets for x in ast.walk(target) if isinstance(x, ast.Name)]
+    found = [x for target in node.targets for x in ast.walk(target) if isinstance(x, ast.Name)]
+    return [x for x in found if isinstance(x.ctx, ast.Store)]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=IDS)

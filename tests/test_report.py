@@ -116,7 +116,7 @@ def test_film_links_slider_and_frames_and_refuses_none():
     slider, stack = widgets.film(frames, "strength", start=1).children
     assert (slider.min, slider.max, slider.value) == (0, 2, 1)
     assert len(stack.children) == 3 and stack.selected_index == 1
-    assert all(child.value.startswith(b"\x89PNG") for child in stack.children)
+    assert all(bytes(child.value).startswith(b"\x89PNG") for child in stack.children)
     with pytest.raises(ValueError, match="at least one"):
         widgets.film([], "strength")
 
@@ -143,3 +143,9 @@ def test_exercises_accept_the_right_answer_and_hint_at_a_wrong_one():
         assert hint in exercises.check(name, -1)
     with pytest.raises(KeyError, match="known"):
         exercises.check("9.9", 0)
+
+
+def test_a_gallery_tells_its_captions_once_above_the_first_row():
+    pictures = [torch.zeros(3, 4, 4), torch.ones(3, 4, 4)]
+    figure = figures.gallery({"one": pictures, "two": pictures}, ["left", "right"])
+    assert [axis.get_title() for axis in figure.axes] == ["left", "right", "", ""]

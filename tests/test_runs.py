@@ -8,6 +8,7 @@ import time
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from ubt_utils import runs
 from ubt_utils.runs import StageError, run_stage, stage_key
@@ -122,6 +123,12 @@ def test_a_full_disk_is_a_clear_error_and_can_be_resumed(runs_root):
     assert isinstance(caught.value.__cause__, OSError)
     work = Work()
     assert run_stage(PARTS, "attack", {}, work).metrics["call"] == 1
+
+
+def test_a_full_disk_is_a_clear_error_when_weights_are_written(runs_root):
+    error = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(StageError, match="make room"):
+        run_stage(PARTS, "attack", {}, Work(error))
 
 
 def test_two_at_once_wait_for_each_other(runs_root):

@@ -56,9 +56,9 @@ def gallery(rows: Mapping[str, Sequence[torch.Tensor]], captions: Sequence[str])
     figure, axes = plt.subplots(
         len(rows), len(captions), figsize=(1.45 * len(captions), 1.55 * len(rows)), squeeze=False
     )
-    for line, (name, images) in zip(axes, rows.items(), strict=True):
+    for number, (line, (name, images)) in enumerate(zip(axes, rows.items(), strict=True)):
         for axis, image, caption in zip(line, images, captions, strict=True):
-            picture(axis, image, caption if line is axes[0] else "")
+            picture(axis, image, "" if number else caption)
         line[0].text(-0.12, 0.5, name, transform=line[0].transAxes, rotation=90, va="center", ha="right")
     return figure
 
@@ -146,7 +146,7 @@ def ranking(scores: Mapping[str, torch.Tensor], truth: torch.Tensor, highlight: 
     right.axvline(k, color="#999999", lw=0.8, ls=":")
     right.set(xlim=(1, 2 * k), ylim=(-0.02, 1.02), xlabel="k, pairs taken from the top", title="precision@k")
     right.set_ylabel("poisoned among them")
-    left.legend(fontsize=8, loc="upper left")
+    left.legend(fontsize=7.5, loc="upper left", bbox_to_anchor=(0, 0.95))
     return figure
 
 

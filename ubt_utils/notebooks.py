@@ -30,7 +30,7 @@ def run(path: Path, out: Path, profile: str) -> None:
     """
     notebook = nbformat.read(path, as_version=4)
     default = f'PROFILE = "{profile}"' in "\n".join(cell.source for cell in notebook.cells)
-    part = out.with_suffix(".part")
+    part = out.with_suffix(".part.json")  # papermill knows notebooks by their ending
     papermill.execute_notebook(
         path, part, {} if default else {"PROFILE": profile}, cwd=path.parent, kernel_name="python3",
         progress_bar=False, log_output=False,

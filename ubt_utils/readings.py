@@ -35,7 +35,7 @@ def headline(table: pd.DataFrame) -> Markdown:
     asr, ca = mean.asr.unstack(), mean.clean_accuracy.unstack()
     return Markdown(
         f"**Read it:** undefended, the attacks succeed {asr.none.min():.0%} to {asr.none.max():.0%} of the time, at clean "
-        f"accuracies of {ca.none.min():.1%} to {ca.none.max():.1%}. After UBT, ASR is {asr.ubt.max():.1%} or less, with "
+        f"accuracies of {ca.none.min():.1%} to {ca.none.max():.1%}. After UBT, ASR is at most {asr.ubt.max():.1%}, with "
         f"{ca.ubt.min():.1%} to {ca.ubt.max():.1%} clean accuracy. Plain fine-tuning at the same cost leaves "
         f"{asr.finetune.min():.0%} to {asr.finetune.max():.0%} ASR."
     )

@@ -91,8 +91,8 @@ def run_stage(
         try:
             metrics = work(partial)
             _seal(partial, config, metrics)
-        except OSError as error:
-            if error.errno not in NO_ROOM:
+        except (OSError, SafetensorError) as error:
+            if not _no_room(error):
                 raise
             raise StageError(
                 f"stage {name} could not be written under {final.parent} ({error}); "
@@ -100,6 +100,12 @@ def run_stage(
             ) from error
         partial.rename(final)
     return _read(final)
+
+
+def _no_room(error: Exception) -> bool:
+    """Is the disk, or the quota, full? safetensors tells the system's error number in its text."""
+    told = [f"os error {number}" in str(error) for number in NO_ROOM]
+    return getattr(error, "errno", None) in NO_ROOM or any(told)
 
 
 def _seal(folder: Path, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:

@@ -166,7 +166,8 @@ def _save(model, optimizer, schedule, history: History, done: int, path: Path) -
         "done": done,
     }
     part = path.with_suffix(".part")
-    torch.save(state, part)
+    with part.open("wb") as file:  # a full disk is then told as OSError
+        torch.save(state, file)
     os.replace(part, path)
 
 
