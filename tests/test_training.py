@@ -236,7 +236,7 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(data, tmp_path, monkey
         calls.append(target)
         if len(calls) < 3:
             return save(state, target)
-        target.write_bytes(b"half a check")
+        target.write(b"half a check")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training.torch, "save", dying)
