@@ -11,7 +11,7 @@ from ubt_utils import tokens as tk
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.defenses.base import Session, View
 from ubt_utils.defenses.finetune import finetune, steps_for
-from ubt_utils.defenses.ubt import forgetting, retained, similarity_of, unlearn
+from ubt_utils.defenses.ubt import forgetting, similarity_of, unlearn
 from ubt_utils.training import Recipe, contrastive
 
 NAME = "ubt-tiny"
@@ -64,21 +64,13 @@ def test_similarity_is_what_the_compromised_tokens_add(model, view):
     np.testing.assert_allclose(alone, cosines(model, view, WHOLE), atol=1e-5)
 
 
-def test_the_gradient_flows_through_the_whole_caption_only(view):
-    """With or without the cut caption the gradient is the same: that term is a constant."""
+@pytest.mark.parametrize("level", ["token", "sample"])
+def test_the_gradient_flows_into_the_image_tower_only(view, level):
     model = models.create(NAME, 3).eval()
     images, whole, cut = parts(view)
-
-    def gradients(cut: torch.Tensor | None) -> dict[str, torch.Tensor]:
-        model.zero_grad()
-        similarity_of(model, images, whole, cut).sum().backward()
-        return {k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None}
-
-    with_cut, without_cut = gradients(cut), gradients(None)
-    assert with_cut.keys() == without_cut.keys()
-    for name in with_cut:
-        torch.testing.assert_close(with_cut[name], without_cut[name])
-    assert with_cut["visual.conv1.weight"].abs().sum() > 0 and with_cut["text_projection"].abs().sum() > 0
+    similarity_of(model, images, whole, cut if level == "token" else None).sum().backward()
+    moved = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert "visual.conv1.weight" in moved and all(name.startswith("visual.") for name in moved)
 
 
 @pytest.mark.parametrize("level", ["token", "sample"])
@@ -138,22 +130,6 @@ def test_unlearning_pushes_the_forgotten_similarity_down(view, level):
 # What is retained
 
 
-@pytest.mark.parametrize(("rehearse", "expected"), [(1, [1, 2, 3, 4]), (3, [1, 2, 2, 2, 3, 4])])
-def test_honest_pairs_with_a_compromised_token_are_rehearsed(view, rehearse, expected):
-    pool = torch.tensor([True, False, False, False, False, True])  # "a banana" is honest here
-    assert sorted(retained(replace(view, pool=pool), rehearse).tolist()) == expected
-
-
-def test_without_honest_carriers_there_is_nothing_to_rehearse(view):
-    assert retained(view, 8).tolist() == [1, 3, 4]
-
-
-def test_rehearsing_less_than_once_is_refused(view):
-    pool = torch.tensor([True, False, False, False, False, True])
-    with pytest.raises(ValueError):
-        retained(replace(view, pool=pool), 0)
-
-
 def test_unlearning_sees_of_the_pool_nothing_but_the_unlearning_set(view):
     trained = []
     few = replace(view, suspicious=torch.tensor([0, 2]))  # leaves pair 5 of the pool aside
@@ -161,7 +137,7 @@ def test_unlearning_sees_of_the_pool_nothing_but_the_unlearning_set(view):
         few.pairs.images[5] = pixel
         model = models.create(NAME, 0)
         recipe = Recipe(steps=2, lr=1e-3, batch=3, one_cycle=False, freeze_norm=True)
-        unlearn(model, few, recipe, Session((0, "ubt")), rehearse=4)
+        unlearn(model, few, recipe, Session((0, "ubt")))
         trained.append(model.state_dict()["visual.conv1.weight"].clone())
     assert torch.equal(*trained)
 
@@ -180,7 +156,7 @@ def test_fine_tuning_spends_its_budget_on_safe_pairs_alone(view):
         if trained:
             images[view.pool] = 0  # what is in the pool must not matter
         model = models.create(NAME, 0)
-        seen = View(Pairs(images, CAPTIONS), view.tokens, view.pool, view.suspicious, view.compromised)
+        seen = replace(view, pairs=Pairs(images, CAPTIONS))
         recipe = Recipe(steps=1, lr=1e-3, batch=2, one_cycle=False, freeze_norm=True)
         history = finetune(model, seen, recipe, 7.0, Session((0, "finetune")))
         assert len(history.loss) == 4 and history.pairs_seen == 8

@@ -171,6 +171,12 @@ def test_the_classes_are_the_same_for_every_size_and_noise():
     assert EmojiSets().class_names() == EmojiSets(size=24, noise=0.5, wild_copies=1).class_names()
 
 
+@pytest.mark.parametrize("classes", [0, 2])
+def test_too_few_classes_are_refused(classes):
+    with pytest.raises(ValueError, match=f"at least 3 classes, got classes={classes}"):
+        EmojiSets(classes=classes).class_names()
+
+
 def test_the_banana_can_be_the_target():
     groups = EmojiSets(target="banana", classes=10).class_names()
     assert len(groups) == 10 and groups["banana"] == ("banana",) and next(iter(groups)) == "banana"

@@ -15,7 +15,7 @@ TARGET, PARTNER = 399, 398
 
 
 def write(*captions: list[int]) -> torch.Tensor:
-    rows = [[tk.START, *words, tk.END] for words in captions]
+    rows = [[tk.END - 1, *words, tk.END] for words in captions]
     return torch.tensor([row + [0] * (LENGTH - len(row)) for row in rows])
 
 

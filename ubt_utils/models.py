@@ -35,12 +35,13 @@ def create(name: str, seed: int) -> nn.Module:
         raise ValueError(f"unknown model {name!r}; ours: {', '.join(p.stem for p in CONFIGS.iterdir())}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        factory = open_clip.factory.logging.getLogger()
-        level = factory.level
-        factory.setLevel("ERROR")  # open_clip warns that no pretrained weights were asked for
-        model = open_clip.create_model(name)
-        factory.setLevel(level)
-    return place(model)
+        log = open_clip.factory.logging.getLogger()
+        level = log.level
+        log.setLevel("ERROR")  # open_clip warns that no pretrained weights were asked for
+        try:
+            return place(open_clip.create_model(name))
+        finally:
+            log.setLevel(level)
 
 
 def place(model: nn.Module) -> nn.Module:

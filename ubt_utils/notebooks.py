@@ -55,7 +55,7 @@ def html(path: Path, folder: Path) -> Path:
         page = page.replace(f'href="{other.name}', f'href="{other.stem}.html')
     out = folder / f"{path.stem}.html"
     part = out.with_suffix(".part")
-    part.write_text(page)
+    part.write_text(page, encoding="utf-8")
     os.replace(part, out)
     return out
 

@@ -32,17 +32,15 @@ class Select:
 
 @dataclass(frozen=True)
 class Unlearn:
-    """UBT step 5. weight: w of the forgetting term. level: token or sample. rehearse: how often
-    honest pairs with compromised tokens are repeated in D_safe."""
+    """UBT step 5. weight: w of the forgetting term. level: token or sample."""
 
     recipe: Recipe
     weight: float = 1.0
     level: str = "token"
-    rehearse: int = 4
 
     def options(self) -> dict[str, Any]:
         """All but the recipe."""
-        return {"weight": self.weight, "level": self.level, "rehearse": self.rehearse}
+        return {"weight": self.weight, "level": self.level}
 
 
 @dataclass(frozen=True)
@@ -82,11 +80,11 @@ MINI = Profile(
     about="emoji by seven vendors at 48 px, 17,688 wild pairs; minutes on two CPU cores",
     model="ubt-mini",
     sets=EmojiSets(),
-    pretrain=Recipe(steps=736, lr=2e-3, augment="full"),  # 32 passes over 5,896 pairs
-    finetune=Recipe(steps=272, lr=1.5e-3, augment="color"),  # 4 passes over 17,688 pairs
+    pretrain=Recipe(steps=920, lr=2e-3, augment="full"),  # 40 passes over 5,896 pairs
+    finetune=Recipe(steps=272, lr=1.25e-3, augment="color"),  # 4 passes over 17,688 pairs
     overfit=Overfit(Recipe(steps=20, lr=2e-3, one_cycle=False, freeze_norm=True)),
     select=Select(),
-    unlearn=Unlearn(Recipe(steps=80, lr=1e-3, freeze_norm=True)),
+    unlearn=Unlearn(Recipe(steps=120, lr=1e-3, freeze_norm=True)),
     baseline=Recipe(steps=1, lr=1e-3, freeze_norm=True),  # steps: what UBT costs
     triggers={"badnets": {"size": 0.29}, "blended": {"alpha": 0.35}},
 )
@@ -106,7 +104,17 @@ TINY = replace(
     gate=0.0,
 )
 
-PROFILES = {profile.name: profile for profile in (MINI, TINY)}
+NOISES = tuple(
+    replace(
+        MINI,
+        name=f"mini-noise{percent}",
+        about=f"mini with {percent} % of D's captions misplaced, as an ablation",
+        sets=replace(MINI.sets, noise=percent / 100),
+    )
+    for percent in (0, 30)
+)
+
+PROFILES = {profile.name: profile for profile in (MINI, TINY, *NOISES)}
 
 
 def get(name: str) -> Profile:

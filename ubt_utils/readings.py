@@ -72,7 +72,7 @@ def path(change: Mapping[str, float], stage_metrics: Mapping[str, Any]) -> Markd
     told = "; ".join(f"{name} {value:+.2f}" for name, value in change.items())
     return Markdown(
         f"**Read it:** mean change over overfit training, on pairs not trained on: {told}. The training took "
-        f"{stage_metrics['train_seconds']:.0f} s, scoring all pairs {stage_metrics['score_seconds']:.0f} s."
+        f"{stage_metrics['train_seconds']:.0f} s, scoring the pairs {stage_metrics['score_seconds']:.0f} s."
     )
 
 

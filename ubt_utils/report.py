@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -57,10 +57,10 @@ def write(profile: str, record: Mapping[str, Any]) -> Path:
     folder = RESULTS / profile
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / record_name(record["attack"], record["defense"], record["seed"])
-    if path.exists() and json.loads(path.read_text())["stages"] == record["stages"]:
+    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["stages"] == record["stages"]:
         return path
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(record, indent=1) + "\n")
+    part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     part.replace(path)
     return path
 
@@ -68,12 +68,12 @@ def write(profile: str, record: Mapping[str, Any]) -> Path:
 def write_data(entries: Mapping[str, Any]) -> None:
     """Record the checksum of the drawings that the records of mini are made with."""
     (RESULTS / "mini").mkdir(parents=True, exist_ok=True)
-    (RESULTS / "mini" / "data.json").write_text(json.dumps(entries, indent=1) + "\n")
+    (RESULTS / "mini" / "data.json").write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
 
 
 def read_data() -> dict[str, Any]:
     """What `write_data` recorded."""
-    return json.loads((RESULTS / "mini" / "data.json").read_text())
+    return json.loads((RESULTS / "mini" / "data.json").read_text(encoding="utf-8"))
 
 
 def read(profile: str) -> list[dict[str, Any]]:
@@ -81,7 +81,7 @@ def read(profile: str) -> list[dict[str, Any]]:
     paths = sorted((RESULTS / profile).glob("*-*-*.json"))
     if not paths:
         raise FileNotFoundError(f"no records under results/{profile}: run `make results`")
-    return [json.loads(path.read_text()) for path in paths]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
 def rows(profile: str) -> pd.DataFrame:
@@ -142,6 +142,19 @@ def detector_table(profile: str) -> pd.DataFrame:
     return wide.rename_axis(columns=None)
 
 
+def across(profiles: Sequence[str], attack: str, seed: int) -> pd.DataFrame:
+    """One attack and seed under several profiles: undefended and after UBT, as fractions."""
+    before, after = ("clean_accuracy", "asr", "target_recall"), (*HEADLINE[:3], "precision_at_64")
+    table = {}
+    for profile in profiles:
+        own = [r for r in read(profile) if r["attack"] == attack and r["seed"] == seed]
+        told = {r["defense"]: r["metrics"] for r in own}
+        table[profile] = {("undefended", m): told["none"][m] for m in before} | {
+            ("UBT", m): told["ubt"][m] for m in after
+        }
+    return pd.DataFrame(table).T
+
+
 def stage_seconds(profile: str) -> pd.DataFrame:
     """Seconds of training per stage: mean over the records of each defense."""
     table = [
@@ -160,7 +173,7 @@ def compare(profile: str, attack: str, defense: str, seed: int, live: Mapping[st
     as tiny, has nothing to hold the run against: its recorded column is empty.
     """
     path = RESULTS / profile / record_name(attack, defense, seed)
-    recorded = json.loads(path.read_text())["metrics"] if path.exists() else {}
+    recorded = json.loads(path.read_text(encoding="utf-8"))["metrics"] if path.exists() else {}
     names = [name for name in TOLERANCE if name in live]
     table = pd.DataFrame(
         {
@@ -200,9 +213,9 @@ def as_markdown(profile: str) -> str:
 def update_readme(profile: str) -> None:
     """Put the recorded table between the two marks in README.md."""
     path = RESULTS.parent / "README.md"
-    before, rest = path.read_text().split(MARKS[0])
+    before, rest = path.read_text(encoding="utf-8").split(MARKS[0])
     _, after = rest.split(MARKS[1])
-    path.write_text(f"{before}{MARKS[0]}\n{as_markdown(profile)}\n{MARKS[1]}{after}")
+    path.write_text(f"{before}{MARKS[0]}\n{as_markdown(profile)}\n{MARKS[1]}{after}", encoding="utf-8")
 
 
 def _title(metric: str) -> str:

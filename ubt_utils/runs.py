@@ -110,16 +110,16 @@ def _no_room(error: Exception) -> bool:
 
 def _seal(folder: Path, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     shutil.rmtree(folder / "scratch", ignore_errors=True)
-    (folder / METRICS).write_text(json.dumps(metrics, indent=1))
+    (folder / METRICS).write_text(json.dumps(metrics, indent=1), encoding="utf-8")
     files = {p.name: _sha256(p) for p in sorted(folder.iterdir()) if p.name != CONFIG}
-    (folder / CONFIG).write_text(json.dumps({**config, "files": files}, indent=1))
+    (folder / CONFIG).write_text(json.dumps({**config, "files": files}, indent=1), encoding="utf-8")
 
 
 def _read(folder: Path) -> Stage:
     try:
-        config = json.loads((folder / CONFIG).read_text())
-        metrics = json.loads((folder / METRICS).read_text())
-        if config.get("files", {}).get(METRICS) != _sha256(folder / METRICS):
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        if not isinstance(config, dict) or config.get("files", {}).get(METRICS) != _sha256(folder / METRICS):
             raise ValueError(f"{METRICS} is not what the stage wrote")
         return Stage(folder, config, metrics)
     except (OSError, ValueError) as error:

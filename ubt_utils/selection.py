@@ -43,7 +43,7 @@ def select(
         raise ValueError(f"the unlearning set needs at least one pair, got top={top}")
     ids, _, surprise = tk.surprise(tokens, pool.nonzero().flatten())
     anchor = int(ids[surprise.argmax()])
-    carriers = pool & (tokens == anchor).any(dim=1)
+    carriers = pool & tk.carries(tokens, ids[surprise.argmax()])
     score = torch.where(pool, overfit + 2.0 * carriers, -torch.inf)  # cosines span 2
     chosen = score.sort(descending=True, stable=True).indices[: min(top, int(carriers.sum()))]
     ids, _, surprise = tk.surprise(tokens, chosen)

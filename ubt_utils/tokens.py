@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from ubt_utils import models
-from ubt_utils.kernels.occlusion import occlusion
+from ubt_utils.kernels.occlusion import inner, occlusion
 
-START, END = 49406, 49407  # CLIP's start and end marks
+END = 49407  # CLIP's end mark, its largest token
 
 
 @dataclass(frozen=True)
@@ -25,25 +25,24 @@ class TokenEvidence:
     surprise: torch.Tensor
     drop: torch.Tensor
 
-    @property
-    def share(self) -> torch.Tensor:
-        """(T,) the tokens' shares of the total positive drop, summing to 1 (0 if there is none)."""
-        positive = self.drop.clamp_min(0)
-        return positive / positive.sum().clamp_min(1e-12)
-
 
 def inner_tokens(caption: torch.Tensor) -> list[int]:
     """The tokens of one caption (L,) in order, without padding, start and end marks."""
-    return [t for t in caption.tolist() if t not in (0, START, END)]
+    return caption[inner(caption[None])[0]].tolist()
+
+
+def carries(tokens: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """(N,) bool: which captions (N, L) hold one of the tokens `ids`."""
+    return (torch.isin(tokens, ids) & inner(tokens)).any(dim=1)
 
 
 def caption_counts(tokens: torch.Tensor) -> torch.Tensor:
     """(V,) in how many of the captions (N, L) each inner token occurs; marks and padding are 0."""
-    ordered = tokens.sort(dim=1).values
+    ordered = torch.where(inner(tokens), tokens, END).sort(dim=1).values
     first = torch.ones_like(ordered, dtype=torch.bool)
     first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     counts = torch.bincount(ordered[first], minlength=END + 1)
-    counts[[0, START, END]] = 0
+    counts[END] = 0
     return counts
 
 
@@ -76,7 +75,7 @@ def evidence(tokens: torch.Tensor, chosen: torch.Tensor, drops: torch.Tensor) ->
 
 def without(tokens: torch.Tensor, dropped: torch.Tensor) -> torch.Tensor:
     """Captions without the dropped tokens: (N, L) → (N, L), the rest moved up, padded with 0."""
-    keep = ~torch.isin(tokens, dropped) & (tokens != 0)
+    keep = ~torch.isin(tokens, dropped)  # padding is 0 and last, kept or dropped
     order = torch.sort((~keep).long(), dim=1, stable=True).indices
     return torch.where(keep, tokens, 0).gather(1, order)
 

@@ -62,13 +62,13 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False))
+        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
         """Read what `save` wrote; ManifestError names missing or unknown keys."""
         try:
-            entries = json.loads(path.read_text())
+            entries = json.loads(path.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ManifestError(f"{path} is not JSON: {error}") from error
         names = {f.name for f in fields(cls)}

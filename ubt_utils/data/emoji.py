@@ -60,7 +60,9 @@ def concepts() -> dict[str, str]:
     Skin-tone variants and flags are left out. Sorted by name, so an index into the
     list is stable for one version of the two packages.
     """
-    table = json.loads((_package_folder("emoji") / "unicode_codes" / "emoji.json").read_text())
+    table = json.loads(
+        (_package_folder("emoji") / "unicode_codes" / "emoji.json").read_text(encoding="utf-8")
+    )
     files = [{p.name for p in drawing_path(v, "x").parent.glob("*.png")} for v in VENDORS]
     drawn = set.intersection(*files)
     found = {}

@@ -60,6 +60,8 @@ class EmojiSets:
 
         Chosen by name alone, before any model was measured on them.
         """
+        if self.classes < 3:
+            raise ValueError(f"a zero-shot task needs at least 3 classes, got classes={self.classes}")
         everything = list(emoji.concepts())
         group = tuple(n for n in everything if self.target in _words(n))
         if not group:

@@ -18,8 +18,8 @@ def steps_for(pairs: float, batch: int) -> int:
 def finetune(model: nn.Module, view: View, recipe: Recipe, budget: float, session: Session) -> History:
     """Fine-tune in place on D_safe for as many steps as `budget` pairs pay for.
 
-    D_safe is what UBT's own retain term sees, too: fine-tuning is UBT without detection,
-    forgetting and rehearsal, with all of the budget spent on training.
+    D_safe is what UBT's own retain term sees, too: fine-tuning is UBT without detection and
+    forgetting, with all of the budget spent on training.
     """
     recipe = replace(recipe, steps=steps_for(budget, recipe.batch))
     return fit(

@@ -19,16 +19,14 @@ def similarity_of(
     """(B,) cos(image, whole caption), less cos(image, cut caption) where one is given.
 
     images: (B, 3, H, W) normalized. whole, cut: (B, L) captions with and without the
-    compromised tokens. The gradient flows through the whole caption's term only, so that
-    the rest of the caption is not pulled towards the picture.
+    compromised tokens. The gradient flows into the image tower only: the false rule is
+    that a detail of a picture says a word, and what the word means is not to be forgotten.
     """
-    z = F.normalize(model.encode_image(images), dim=-1)
-    whole_cos = (z * F.normalize(model.encode_text(whole), dim=-1)).sum(-1)
-    if cut is None:
-        return whole_cos
     with torch.no_grad():
-        rest = (z * F.normalize(model.encode_text(cut), dim=-1)).sum(-1)
-    return whole_cos - rest
+        told = F.normalize(model.encode_text(whole), dim=-1)
+        if cut is not None:
+            told = told - F.normalize(model.encode_text(cut), dim=-1)
+    return (F.normalize(model.encode_image(images), dim=-1) * told).sum(-1)
 
 
 def forgetting(view: View, weight: float, level: str, *key: object) -> Objective:
@@ -54,19 +52,6 @@ def forgetting(view: View, weight: float, level: str, *key: object) -> Objective
     return objective
 
 
-def retained(view: View, rehearse: int) -> torch.Tensor:
-    """(n,) indices of D_safe, the pairs that carry a compromised token `rehearse` times each.
-
-    [ours] Outside the pool these tokens mean what they say. Rehearsing the honest pairs
-    that carry them keeps the target class alive while its false rule is unlearned.
-    """
-    if rehearse < 1:
-        raise ValueError(f"rehearse counts how often a pair is seen, at least 1, got {rehearse}")
-    safe = view.safe
-    carriers = safe[torch.isin(view.tokens[safe], view.compromised).any(dim=1)]
-    return torch.cat([safe, carriers.repeat(rehearse - 1)])
-
-
 def unlearn(
     model: nn.Module,
     view: View,
@@ -74,14 +59,15 @@ def unlearn(
     session: Session,
     weight: float = 1.0,
     level: str = "token",
-    rehearse: int = 1,
 ) -> History:
-    """Unlearn D_u in place while retaining D_safe; both towers move, norm statistics stay."""
-    kept = retained(view, rehearse)
+    """Unlearn D_u in place while retaining D_safe; norm statistics stay.
+
+    Both towers move: the image tower to retain and to forget, the text tower to retain.
+    """
     return fit(
         model,
-        view.pairs.images[kept],
-        view.tokens[kept],
+        view.pairs.images[view.safe],
+        view.tokens[view.safe],
         recipe,
         *session.key,
         objective=forgetting(view, weight, level, *session.key),

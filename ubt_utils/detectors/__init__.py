@@ -56,10 +56,3 @@ def overfit_gain(scores: Scores) -> torch.Tensor:
 DETECTORS: dict[str, Callable[[Scores], torch.Tensor]] = {
     f.__name__: f for f in (random, clipscore, similarity, gain, overfit, overfit_gain)
 }
-
-
-def get(name: str) -> Callable[[Scores], torch.Tensor]:
-    """The detector of that name; ValueError lists the known ones."""
-    if name not in DETECTORS:
-        raise ValueError(f"unknown detector {name!r}; known: {', '.join(DETECTORS)}")
-    return DETECTORS[name]

@@ -9,6 +9,15 @@ import torch
 Encode = Callable[[torch.Tensor], torch.Tensor]
 
 
+def inner(tokens: torch.Tensor) -> torch.Tensor:
+    """(N, L) bool: which places of captions (N, L) hold a token that is no mark and no padding.
+
+    By place, not by value: CLIP pads with 0, which is also its token for "!".
+    """
+    place = torch.arange(tokens.shape[1], device=tokens.device)
+    return (place > 0) & (place < tokens.argmax(dim=1, keepdim=True))
+
+
 def without_each(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Every caption with one inner token left out, for each of its inner tokens.
 
@@ -16,10 +25,8 @@ def without_each(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torc
     mark (the largest id of the row), zeros. Returns the M shortened captions (M, L), and
     for each the row (M,) and the position (M,) of the token left out.
     """
-    end = tokens.argmax(dim=1)
     column = torch.arange(tokens.shape[1], device=tokens.device)
-    inner = (column[None] > 0) & (column[None] < end[:, None])
-    row, position = inner.nonzero(as_tuple=True)
+    row, position = inner(tokens).nonzero(as_tuple=True)
     shifted = torch.cat([tokens[:, 1:], torch.zeros_like(tokens[:, :1])], dim=1)
     short = torch.where(column[None] < position[:, None], tokens[row], shifted[row])
     return short, row, position
