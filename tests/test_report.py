@@ -59,12 +59,6 @@ def test_changes_are_points_against_undefended(records):
     assert change["asr"] == pytest.approx(-90) and change["clean_accuracy"] == pytest.approx(-5)
 
 
-def test_profiles_side_by_side(records):
-    table = report.across(("toy",), "sig", 1)
-    assert table.loc["toy", ("undefended", "asr")] == 1.0 and table.loc["toy", ("UBT", "asr")] == 0.1
-    assert table.loc["toy", ("UBT", "precision_at_64")] == 1.0
-
-
 def test_a_record_of_the_same_stages_is_not_rewritten(records):
     path = records / "toy" / "sig-ubt-0.json"
     old = json.loads(path.read_text())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -140,19 +140,6 @@ def detector_table(profile: str) -> pd.DataFrame:
     ]
     wide = pd.DataFrame(table).pivot_table(index="attack", columns="detector", values="value", sort=False)
     return wide.rename_axis(columns=None)
-
-
-def across(profiles: Sequence[str], attack: str, seed: int) -> pd.DataFrame:
-    """One attack and seed under several profiles: undefended and after UBT, as fractions."""
-    before, after = ("clean_accuracy", "asr", "target_recall"), (*HEADLINE[:3], "precision_at_64")
-    table = {}
-    for profile in profiles:
-        own = [r for r in read(profile) if r["attack"] == attack and r["seed"] == seed]
-        told = {r["defense"]: r["metrics"] for r in own}
-        table[profile] = {("undefended", m): told["none"][m] for m in before} | {
-            ("UBT", m): told["ubt"][m] for m in after
-        }
-    return pd.DataFrame(table).T
 
 
 def stage_seconds(profile: str) -> pd.DataFrame:
