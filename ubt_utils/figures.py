@@ -146,7 +146,7 @@ def ranking(scores: Mapping[str, torch.Tensor], truth: torch.Tensor, highlight: 
     right.axvline(k, color="#999999", lw=0.8, ls=":")
     right.set(xlim=(1, 2 * k), ylim=(-0.02, 1.02), xlabel="k, pairs taken from the top", title="precision@k")
     right.set_ylabel("poisoned among them")
-    left.legend(fontsize=7.5, loc="upper left", bbox_to_anchor=(0, 0.95))
+    figure.legend(fontsize=8, loc="outside right upper")
     return figure
 
 
@@ -210,7 +210,8 @@ def plane(rows: pd.DataFrame) -> Figure:
                 )  # fmt: skip
         axis.set(title=ATTACK_NAMES[attack], xlabel="ASR (%)", xlim=(-4, 104))
     axes[0][0].set_ylabel("clean accuracy (%)")
-    axes[0][0].legend(fontsize=8, loc="lower right")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=len(labels))
     return figure
 
 
