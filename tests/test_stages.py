@@ -152,13 +152,7 @@ def test_fine_tuning_gets_what_ubt_costs_in_all(chain):
     assert by_hand <= chain["finetune"].metrics["pairs_seen"] < by_hand + p.baseline.batch
 
 
-@pytest.mark.parametrize(
-    "defense",
-    [
-        "ubt",
-        pytest.param("finetune"),
-    ],
-)
+@pytest.mark.parametrize("defense", ["ubt", "finetune"])
 def test_the_curve_runs_from_the_attacked_model_to_the_defended_one(chain, defense):
     first, *_, last = chain[defense].metrics["curve"]
     before, after = chain["evaluate"].metrics, chain[f"evaluate {defense}"].metrics

@@ -44,6 +44,10 @@ def _commit() -> str:
     return f"{head}+changes" if changed else head
 
 
+def _load(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def record_name(attack: str, defense: str, seed: int) -> str:
     """The file name of one record."""
     return f"{attack}-{defense}-{seed}.json"
@@ -57,7 +61,7 @@ def write(profile: str, record: Mapping[str, Any]) -> Path:
     folder = RESULTS / profile
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / record_name(record["attack"], record["defense"], record["seed"])
-    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["stages"] == record["stages"]:
+    if path.exists() and _load(path)["stages"] == record["stages"]:
         return path
     part = path.with_suffix(".part")
     part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -73,7 +77,7 @@ def write_data(entries: Mapping[str, Any]) -> None:
 
 def read_data() -> dict[str, Any]:
     """What `write_data` recorded."""
-    return json.loads((RESULTS / "mini" / "data.json").read_text(encoding="utf-8"))
+    return _load(RESULTS / "mini" / "data.json")
 
 
 def read(profile: str) -> list[dict[str, Any]]:
@@ -81,7 +85,7 @@ def read(profile: str) -> list[dict[str, Any]]:
     paths = sorted((RESULTS / profile).glob("*-*-*.json"))
     if not paths:
         raise FileNotFoundError(f"no records under results/{profile}: run `make results`")
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return [_load(path) for path in paths]
 
 
 def rows(profile: str) -> pd.DataFrame:
@@ -160,7 +164,7 @@ def compare(profile: str, attack: str, defense: str, seed: int, live: Mapping[st
     as tiny, has nothing to hold the run against: its recorded column is empty.
     """
     path = RESULTS / profile / record_name(attack, defense, seed)
-    recorded = json.loads(path.read_text(encoding="utf-8"))["metrics"] if path.exists() else {}
+    recorded = _load(path)["metrics"] if path.exists() else {}
     names = [name for name in TOLERANCE if name in live]
     table = pd.DataFrame(
         {

@@ -42,11 +42,11 @@ def select(
     if top < 1:
         raise ValueError(f"the unlearning set needs at least one pair, got top={top}")
     ids, _, surprise = tk.surprise(tokens, pool.nonzero().flatten())
-    anchor = int(ids[surprise.argmax()])
-    carriers = pool & tk.carries(tokens, ids[surprise.argmax()])
+    anchor = ids[surprise.argmax()]
+    carriers = pool & tk.carries(tokens, anchor)
     score = torch.where(pool, overfit + 2.0 * carriers, -torch.inf)  # cosines span 2
     chosen = score.sort(descending=True, stable=True).indices[: min(top, int(carriers.sum()))]
     ids, _, surprise = tk.surprise(tokens, chosen)
     order = surprise.sort(descending=True)
     keep = order.values >= outlier * order.values[0]
-    return Selection(chosen, score, anchor, ids[order.indices[keep]])
+    return Selection(chosen, score, int(anchor), ids[order.indices[keep]])
