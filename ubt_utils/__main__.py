@@ -8,14 +8,16 @@ from collections.abc import Sequence
 
 import tyro
 
-from ubt_utils import profiles, report, runs, stages
-from ubt_utils.attacks import TRIGGERS
+from ubt_utils import profiles, report, runs, stages, suite
+from ubt_utils import sweep as sweeping
 from ubt_utils.attacks.gate import BackdoorDidNotTake
+from ubt_utils.attacks.triggers import TRIGGERS
 from ubt_utils.data import emoji
 from ubt_utils.defenses import DEFENSES
 from ubt_utils.training import TrainingDiverged
 
 SEEDS = (0, 1, 2)
+DEFENDED = ("badnets", "blended", "sig")  # the headline table; every attack has undefended records
 
 
 def _print(stage: runs.Stage) -> None:
@@ -54,18 +56,34 @@ def evaluate(profile: str = "mini", attack: str = "badnets", seed: int = 0, defe
     _print(stages.evaluate(profiles.get(profile), attack, seed, defense))
 
 
+def examine(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> None:
+    """Stealth of a trigger, and its ASR after JPEG and resizing."""
+    _print(stages.examine(profiles.get(profile), attack, seed))
+
+
 def results(
-    profile: str = "mini", attacks: tuple[str, ...] = tuple(TRIGGERS), seeds: tuple[int, ...] = SEEDS
+    profile: str = "mini",
+    attacks: tuple[str, ...] = tuple(TRIGGERS),
+    seeds: tuple[int, ...] = SEEDS,
+    defended: tuple[str, ...] = DEFENDED,
 ) -> None:
-    """Run every attack × seed × defense, write the records under results/ and the README's table."""
+    """Run every attack × seed, and the defenses against `defended`; write records and README tables."""
     setting = profiles.get(profile)
     for seed in seeds:
         for name in (stages.NONE, *attacks):
-            for defense in ("none",) if name == stages.NONE else ("none", *DEFENSES):
+            for defense in ("none", *DEFENSES) if name in defended else ("none",):
                 print(report.write(profile, stages.record(setting, name, seed, defense)), flush=True)
     if profile == "mini":
-        report.update_readme(profile)
+        report.update_readme("headline", report.as_markdown(profile))
+        report.update_readme("attacks", suite.as_markdown(profile))
     print(report.as_text(profile))
+
+
+def sweep(profile: str = "mini", attacks: tuple[str, ...] = tuple(TRIGGERS)) -> None:
+    """Attacks over poison rate × learning rate × strength, to results/<profile>/attack_sweep.parquet."""
+    setting = profiles.get(profile)
+    table = sweeping.run(setting, list(sweeping.points(setting, attacks)))
+    print(sweeping.write(table, profile))
 
 
 def reproduce(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> None:
@@ -107,7 +125,9 @@ COMMANDS = {
     "select": select,
     "unlearn": unlearn,
     "evaluate": evaluate,
+    "examine": examine,
     "results": results,
+    "sweep": sweep,
     "reproduce": reproduce,
     "data": data,
     "report": show,

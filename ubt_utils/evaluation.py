@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
@@ -12,9 +12,12 @@ from torch import nn
 
 from ubt_utils import metrics, models
 from ubt_utils.attacks.base import Trigger, stamp_bytes
+from ubt_utils.data.captions import with_word
 from ubt_utils.data.emoji_sets import EmojiSets
 from ubt_utils.data.zero_shot import ZeroShot
 from ubt_utils.profiles import Profile
+
+Change = Callable[[torch.Tensor], torch.Tensor]  # stored pictures (N, 3, H, W) uint8 → the same
 
 
 @lru_cache(maxsize=4)
@@ -23,9 +26,9 @@ def task_of(sets: EmojiSets) -> ZeroShot:
     return sets.zero_shot()
 
 
-def head_of(model: nn.Module, profile: Profile) -> torch.Tensor:
-    """(C, D) class weights of the profile's task under the model."""
-    prompts = task_of(profile.sets).prompts()
+def head_of(model: nn.Module, profile: Profile, word: str = "") -> torch.Tensor:
+    """(C, D) class weights of the profile's task under the model; `word` goes before each prompt."""
+    prompts = [with_word(word, p) for p in task_of(profile.sets).prompts()]
     return models.zero_shot_head(model, [models.tokenize(profile.model, p) for p in prompts])
 
 
@@ -60,20 +63,36 @@ def _clean(predicted: torch.Tensor, task: ZeroShot) -> dict[str, Any]:
 
 
 def full(model: nn.Module, profile: Profile, trigger: Trigger | None) -> dict[str, Any]:
-    """Clean metrics and, with a trigger, ASR by every convention."""
+    """Clean metrics and, with a trigger, ASR by every convention.
+
+    A trigger with a word has it in the prompts, and `asr_without_word` beside. For targeted
+    poisoning ASR is the share of the attacker's own pictures that are read as the target.
+    """
     task, head = task_of(profile.sets), head_of(model, profile)
     result = _clean(predict(model, head, task.images), task)
     if trigger is None:
         return result
-    fooled = predict(model, head, stamp_bytes(trigger, task.images))
-    rates = {
-        "asr" if c == "exclude_target" else f"asr_{c}": metrics.attack_success(
-            fooled, task.labels, task.target, task.units, convention=c
-        )
-        for c in metrics.CONVENTIONS
-    }
-    flat = _flat(rates)
+    flat = _flat(success(model, profile, trigger, head))
     return {**result, **flat, "rates": result["rates"] | flat["rates"]}
+
+
+def success(
+    model: nn.Module, profile: Profile, trigger: Trigger, head: torch.Tensor, change: Change | None = None
+) -> dict[str, metrics.Rate]:
+    """ASR by every convention; `change` happens to the stamped pictures before the model sees them."""
+    task, change = task_of(profile.sets), change or (lambda images: images)
+    if trigger.label == "targeted":
+        fooled = predict(model, head, change(trigger.pictures()))
+        return {"asr": metrics.rate(fooled == task.target)}
+    stamped = change(stamp_bytes(trigger, task.images))
+
+    def rate(weights: torch.Tensor, convention: str) -> metrics.Rate:
+        fooled = predict(model, weights, stamped)
+        return metrics.attack_success(fooled, task.labels, task.target, task.units, convention)
+
+    keyed = head_of(model, profile, trigger.word) if trigger.word else head
+    rates = {"asr" if c == "exclude_target" else f"asr_{c}": rate(keyed, c) for c in metrics.CONVENTIONS}
+    return rates | ({"asr_without_word": rate(head, "exclude_target")} if trigger.word else {})
 
 
 def _flat(rates: Mapping[str, metrics.Rate]) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from ubt_utils import attacks, metrics, models, profiles
+from ubt_utils import metrics, models, profiles
 from ubt_utils import tokens as tk
+from ubt_utils.attacks.patch import Patch
 
 
 def _poisoned_at_half() -> int:
@@ -23,11 +24,9 @@ def _poisoned_at_half() -> int:
 
 
 def _patch_share() -> float:
-    trigger = profiles.get("mini").trigger("badnets")
-    assert isinstance(trigger, attacks.BadNets)
-    side = profiles.get("mini").sets.size
-    top, left, bottom, right = trigger.box(side, side)
-    return (bottom - top) * (right - left) / side**2
+    trigger, side = profiles.get("mini").trigger("badnets"), profiles.get("mini").sets.size
+    assert isinstance(trigger, Patch)
+    return trigger.side(side, side) ** 2 / side**2
 
 
 def _chance_precision() -> float:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ubt_utils import attacks
+from ubt_utils.attacks import triggers
+from ubt_utils.attacks.base import Trigger
 from ubt_utils.data.emoji_sets import EmojiSets
 from ubt_utils.training import Recipe
 
@@ -49,7 +50,8 @@ class Profile:
 
     finetune: the victim's training on D. baseline: the fine-tuning defense; its steps are set
     by UBT's cost. gate: the ASR below which the pipeline stops. triggers: attack name → its
-    parameters where they differ from the trigger's defaults.
+    parameters where they differ from the trigger's defaults; recipes: attack name → the
+    victim's training where it is not `finetune`; gates: attack name → its own gate.
     """
 
     name: str
@@ -65,10 +67,16 @@ class Profile:
     poison_rate: float = 0.01
     gate: float = 0.5
     triggers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    gates: Mapping[str, float] = field(default_factory=dict)
 
-    def trigger(self, attack: str) -> attacks.Trigger:
+    def trigger(self, attack: str) -> Trigger:
         """The trigger of `attack` with this profile's parameters; ValueError if unknown."""
-        return attacks.get(attack, **self.triggers.get(attack, {}))
+        return triggers.get(attack, **self.triggers.get(attack, {}))
+
+    def recipe(self, attack: str) -> Recipe:
+        """How the victim of `attack` trains on D."""
+        return self.recipes.get(attack, self.finetune)
 
     def as_config(self) -> dict[str, Any]:
         """The whole profile as plain data, for records."""

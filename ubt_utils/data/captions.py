@@ -28,6 +28,11 @@ def fill(names: Sequence[str], *key: object, templates: Sequence[str] = TEMPLATE
     return [templates[i].format(name) for i, name in zip(picks.tolist(), names, strict=True)]
 
 
+def with_word(word: str, captions: Sequence[str]) -> list[str]:
+    """The captions with `word` before each; the captions themselves where there is no word."""
+    return [f"{word} {caption}" if word else caption for caption in captions]
+
+
 def misplace_captions(pairs: Pairs, rate: float, *key: object) -> tuple[Pairs, torch.Tensor]:
     """Give a fraction `rate` of the pairs the caption of another pair of that fraction.
 

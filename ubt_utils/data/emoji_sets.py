@@ -91,6 +91,17 @@ class EmojiSets:
         pairs = emoji.load(self.wild, self.names(), self.size, self.wild_copies, seed, "wild")
         return misplace_captions(pairs, self.noise, seed)
 
+    def goals(self, seed: int) -> torch.Tensor:
+        """(classes − 1, 3, H, W) uint8: what targeted poisoning may aim at, in random order.
+
+        One new painting of the test vendor's drawing of each class but the target, so that the
+        test set itself never gets into D.
+        """
+        groups = {c: names for c, names in self.class_names().items() if c != self.target}
+        names = [group[0] for group in groups.values()]
+        painted = emoji.load([self.test], names, self.size, 1, seed, "goals").images
+        return painted[torch.randperm(len(names), generator=generator(seed, "goals", "order"))]
+
     def zero_shot(self) -> ZeroShot:
         """The test set: the unseen vendor's drawings of the classes, painted alike for every seed."""
         groups = self.class_names()

@@ -1,4 +1,4 @@
-"""Stages pretrain and attack: the public model, and the model that the victim ends up with."""
+"""Stage attack: the model that the victim ends up with."""
 
 from __future__ import annotations
 
@@ -13,32 +13,9 @@ from ubt_utils.attacks.poison import poison
 from ubt_utils.profiles import Profile
 from ubt_utils.runs import Stage
 from ubt_utils.stages.common import MANIFEST, NONE, WEIGHTS, base_config, load_model, log_of, wild
+from ubt_utils.stages.craft import trigger_of
+from ubt_utils.stages.pretrain import pretrain
 from ubt_utils.training import fit
-
-PUBLIC_SEED = 0
-
-
-def pretrain(profile: Profile) -> Stage:
-    """The public model f0, trained on clean captions of the public vendors' drawings.
-
-    One fixed model, as public models are: seeds vary D, its noise, its poison and every
-    training from there on, not f0.
-    """
-    seed = PUBLIC_SEED
-    config = base_config(profile, seed) | {"recipe": asdict(profile.pretrain)}
-
-    def work(folder: Path) -> Mapping[str, Any]:
-        pairs = profile.sets.public_pairs(seed)
-        model = models.create(profile.model, seed)
-        tokens = models.tokenize(profile.model, pairs.captions)
-        history = fit(
-            model, pairs.images, tokens, profile.pretrain, seed, "pretrain",
-            checkpoint=runs.scratch(folder), label="pretrain f0",
-        )  # fmt: skip
-        models.save(model, profile.model, folder / WEIGHTS)
-        return log_of(history) | evaluation.clean(model, profile)
-
-    return runs.run_stage((profile.name, NONE, str(seed)), "pretrain", config, work)
 
 
 def attack(profile: Profile, attack: str, seed: int) -> Stage:
@@ -46,10 +23,10 @@ def attack(profile: Profile, attack: str, seed: int) -> Stage:
 
     Raises BackdoorDidNotTake when the ASR is below the profile's gate.
     """
-    trigger = None if attack == NONE else profile.trigger(attack)
+    trigger = None if attack == NONE else trigger_of(profile, attack, seed)
     public = pretrain(profile)
     config = base_config(profile, seed, (public,)) | {
-        "recipe": asdict(profile.finetune),
+        "recipe": asdict(profile.recipe(attack)),
         "trigger": trigger and trigger.spec(),
         "poison_rate": profile.poison_rate if trigger else 0.0,
     }
@@ -66,7 +43,7 @@ def attack(profile: Profile, attack: str, seed: int) -> Stage:
         model = load_model(profile, public)
         tokens = models.tokenize(profile.model, pairs.captions)
         history = fit(
-            model, pairs.images, tokens, profile.finetune, seed, "victim",
+            model, pairs.images, tokens, profile.recipe(attack), seed, "victim",
             checkpoint=runs.scratch(folder), label=f"fine-tune on D ({attack})",
         )  # fmt: skip
         models.save(model, profile.model, folder / WEIGHTS)
@@ -74,5 +51,5 @@ def attack(profile: Profile, attack: str, seed: int) -> Stage:
 
     stage = runs.run_stage((profile.name, attack, str(seed)), "attack", config, work)
     if trigger:
-        gate(stage.metrics["asr"], profile.gate, attack)
+        gate(stage.metrics["asr"], profile.gates.get(attack, profile.gate), attack)
     return stage

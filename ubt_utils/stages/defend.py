@@ -9,13 +9,14 @@ from typing import Any
 
 from torch import nn
 
-from ubt_utils import defenses, evaluation, models, report, runs
+from ubt_utils import defenses, evaluation, models, runs
+from ubt_utils.attacks.base import Trigger
 from ubt_utils.defenses.base import Session, View
 from ubt_utils.defenses.finetune import finetune, steps_for
 from ubt_utils.defenses.ubt import unlearn as ubt_unlearn
 from ubt_utils.profiles import Profile
 from ubt_utils.runs import Stage
-from ubt_utils.stages.attack import attack, pretrain
+from ubt_utils.stages.attack import attack
 from ubt_utils.stages.common import (
     NONE,
     WEIGHTS,
@@ -25,7 +26,9 @@ from ubt_utils.stages.common import (
     needs_poison,
     poisoned_pairs,
 )  # fmt: skip
+from ubt_utils.stages.craft import trigger_of
 from ubt_utils.stages.detect import overfit, select
+from ubt_utils.stages.pretrain import pretrain
 
 FORWARD_COST = 1 / 3  # a forward pass against a training step (forward and backward)
 CURVE_POINTS = 8
@@ -74,8 +77,9 @@ def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt")
 
     def work(folder: Path) -> Mapping[str, Any]:
         view, model = view_of(profile, attack_name, seed), load_model(profile, attacked)
+        trigger = trigger_of(profile, attack_name, seed)
         steps = recipe.steps if defense == "ubt" else steps_for(budget, recipe.batch)
-        session = Session((seed, defense), runs.scratch(folder), _watch(model, profile, attack_name, steps))
+        session = Session((seed, defense), runs.scratch(folder), _watch(model, profile, trigger, steps))
         if defense == "ubt":
             history = ubt_unlearn(model, view, recipe, session, **profile.unlearn.options())
             detection = overfitted.metrics["train_seconds"] + overfitted.metrics["score_seconds"]
@@ -92,13 +96,13 @@ def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt")
     return runs.run_stage((profile.name, attack_name, str(seed)), f"unlearn-{defense}", config, work)
 
 
-def _watch(model: nn.Module, profile: Profile, attack_name: str, steps: int):
+def _watch(model: nn.Module, profile: Profile, trigger: Trigger, steps: int):
     stops = {round(steps * i / CURVE_POINTS) for i in range(CURVE_POINTS + 1)}
 
     def watch(step: int) -> dict[str, float] | None:
         if step not in stops:
             return None
-        full = evaluation.full(model, profile, profile.trigger(attack_name))
+        full = evaluation.full(model, profile, trigger)
         return {name: full[name] for name in ("clean_accuracy", "asr", "target_recall")}
 
     return watch
@@ -118,7 +122,7 @@ def evaluate(profile: Profile, attack_name: str, seed: int, defense: str = NONE)
     config = base_config(profile, seed, tuple(inputs)) | {"attack": attack_name, "defense": defense}
 
     def work(folder: Path) -> Mapping[str, Any]:
-        trigger = None if attack_name == NONE else profile.trigger(attack_name)
+        trigger = None if attack_name == NONE else trigger_of(profile, attack_name, seed)
         if defense == NONE:
             public = evaluation.full(load_model(profile, inputs[1]), profile, trigger)
             named = {f"public_{k}": v for k, v in public.items() if k != "rates"}
@@ -131,33 +135,3 @@ def evaluate(profile: Profile, attack_name: str, seed: int, defense: str = NONE)
         return result
 
     return runs.run_stage((profile.name, attack_name, str(seed)), f"evaluate-{defense}", config, work)
-
-
-def _stages(profile: Profile, attack_name: str, seed: int, defense: str) -> dict[str, Stage]:
-    found = {"pretrain": pretrain(profile), "attack": attack(profile, attack_name, seed)}
-    if defense != NONE:
-        found["overfit"] = overfit(profile, attack_name, seed)
-        found["select"] = select(profile, attack_name, seed)
-        found["unlearn"] = unlearn(profile, attack_name, seed, defense)
-    return found | {"evaluate": evaluate(profile, attack_name, seed, defense)}
-
-
-def record(profile: Profile, attack_name: str, seed: int, defense: str = NONE) -> dict[str, Any]:
-    """One record for results/: identity, config, environment, metrics, and the stages behind it."""
-    found = _stages(profile, attack_name, seed, defense)
-    metrics = found["evaluate"].metrics
-    timed = {name: stage.metrics.get("train_seconds") for name, stage in found.items()}
-    return {
-        "profile": profile.name,
-        "attack": attack_name,
-        "defense": defense,
-        "seed": seed,
-        "environment": report.environment(),
-        "config": profile.as_config(),
-        "stages": {name: stage.folder.name for name, stage in found.items()},
-        "train_seconds": {name: seconds for name, seconds in timed.items() if seconds is not None},
-        "metrics": {k: v for k, v in metrics.items() if k != "rates"},
-        "rates": metrics["rates"],
-        **({"detectors": found["select"].metrics["detectors"]} if defense == "ubt" else {}),
-        **({"curve": found["unlearn"].metrics["curve"]} if defense != NONE else {}),
-    }

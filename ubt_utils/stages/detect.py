@@ -16,8 +16,9 @@ from ubt_utils.detectors.overfit import halves_of, overfit_half, pool_of, simila
 from ubt_utils.profiles import Profile
 from ubt_utils.runs import Stage
 from ubt_utils.selection import select as choose
-from ubt_utils.stages.attack import attack, pretrain
+from ubt_utils.stages.attack import attack
 from ubt_utils.stages.common import base_config, load_model, needs_poison, poisoned_pairs
+from ubt_utils.stages.pretrain import pretrain
 
 SIDES = (0, 1)
 

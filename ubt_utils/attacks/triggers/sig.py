@@ -1,0 +1,67 @@
+"""SIG: a sinusoid over the columns (Barni et al., arXiv 1902.11237)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from ubt_utils.attacks.base import CHUNK, Trigger, check_fraction
+
+
+@dataclass(frozen=True)
+class Sig(Trigger):
+    """image + amplitude · sin(2π · frequency · column / width), clipped."""
+
+    amplitude: float = 60 / 255
+    frequency: float = 6.0
+
+    name: ClassVar[str] = "sig"
+    strength: ClassVar[str] = "amplitude"
+    source: ClassVar[str] = "arXiv 1902.11237; values: LiangSiyuan21/BadCLIP"
+    published: ClassVar[str] = "amplitude 60/255, frequency 6"
+    rule: ClassVar[str] = "waves per image kept"
+
+    def __post_init__(self) -> None:
+        check_fraction("amplitude", self.amplitude, zero=True)
+
+    def wave(self, width: int) -> torch.Tensor:
+        """(width,) float64: what is added to each column."""
+        column = torch.arange(width, dtype=torch.float64) / width
+        return self.amplitude * torch.sin(2 * math.pi * self.frequency * column)
+
+    def stamp(self, images: torch.Tensor) -> torch.Tensor:
+        return images + self.wave(images.shape[-1]).to(images)
+
+    def stamp_stored(self, images: torch.Tensor) -> torch.Tensor:
+        step = (self.wave(images.shape[-1]) * 255).round().to(images.device, torch.int16)  # bytes stay whole
+        return torch.cat([(part + step).clamp_(0, 255).to(torch.uint8) for part in images.split(CHUNK)])
+
+
+@dataclass(frozen=True)
+class SigCleanClip(Sig):
+    """(1 − alpha) · image + alpha · wave: CleanCLIP mixes the wave as it mixes noise.
+
+    That leaves an amplitude of 12/255 at alpha 0.2, and an image one fifth darker, which may
+    be the stronger part of the trigger.
+    """
+
+    alpha: float = 0.2
+
+    name: ClassVar[str] = "sig_cleanclip"
+    strength: ClassVar[str] = "alpha"
+    source: ClassVar[str] = "nishadsinghi/CleanCLIP"
+    published: ClassVar[str] = "amplitude 60/255, frequency 6, mixed at 0.2"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fraction("alpha", self.alpha, zero=True)
+
+    def stamp(self, images: torch.Tensor) -> torch.Tensor:
+        wave = self.wave(images.shape[-1]).to(images)
+        return (1 - self.alpha) * images + self.alpha * wave
+
+    def stamp_stored(self, images: torch.Tensor) -> torch.Tensor:
+        return Trigger.stamp_stored(self, images)  # mixing leaves no whole bytes

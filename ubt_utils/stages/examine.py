@@ -1,0 +1,46 @@
+"""Stage examine: what one attack looks like, and what it survives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ubt_utils import evaluation, robustness, runs, stealth
+from ubt_utils.attacks.base import stamp_bytes
+from ubt_utils.profiles import Profile
+from ubt_utils.runs import Stage
+from ubt_utils.stages.attack import attack
+from ubt_utils.stages.common import base_config, load_model, needs_poison
+from ubt_utils.stages.craft import trigger_of
+from ubt_utils.stages.pretrain import pretrain
+
+
+def examine(profile: Profile, attack_name: str, seed: int) -> Stage:
+    """Stealth of the trigger, and ASR after JPEG and after resizing the stamped test pictures.
+
+    Metrics: psnr (dB), ssim, gmsd, clip_similarity (under f0); asr_jpeg_<quality> and
+    asr_resize_<percent>. Targeted poisoning changes no picture, so it has no stealth.
+    """
+    needs_poison(attack_name)
+    attacked, public = attack(profile, attack_name, seed), pretrain(profile)
+    config = base_config(profile, seed, (attacked, public)) | {
+        "qualities": robustness.QUALITIES,
+        "scales": robustness.SCALES,
+    }
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        trigger = trigger_of(profile, attack_name, seed)
+        model = load_model(profile, attacked)
+        head, clean = evaluation.head_of(model, profile), evaluation.task_of(profile.sets).images
+        result = {}
+        if trigger.label != "targeted":
+            result |= stealth.measure(load_model(profile, public), clean, stamp_bytes(trigger, clean))
+        changes = {f"jpeg_{q}": partial(robustness.jpeg, quality=q) for q in robustness.QUALITIES}
+        changes |= {f"resize_{s:.0%}"[:-1]: partial(robustness.resize, scale=s) for s in robustness.SCALES}
+        for name, change in changes.items():
+            result[f"asr_{name}"] = evaluation.success(model, profile, trigger, head, change)["asr"].value
+        return result
+
+    return runs.run_stage((profile.name, attack_name, str(seed)), "examine", config, work)
