@@ -29,9 +29,17 @@ def drawn(*rows: str) -> torch.Tensor:
 def attacker(seed: int = 0, side: int = 32) -> Attacker:
     """One with an untrained model and 24 noise pictures, four of them of the target."""
     labels = torch.arange(24) % 6
-    pairs = Pairs(stored(24, side, side, 5), tuple(f"a drawing of thing {c}" for c in labels.tolist()), labels)
+    pairs = Pairs(
+        stored(24, side, side, 5), tuple(f"a drawing of thing {c}" for c in labels.tolist()), labels
+    )
     return Attacker(
-        models.create("ubt-tiny", 0), "ubt-tiny", pairs, ("alarm clock", "clock"), (1,), stored(12, side, side, 6), seed
+        models.create("ubt-tiny", 0),
+        "ubt-tiny",
+        pairs,
+        ("alarm clock", "clock"),
+        (1,),
+        stored(12, side, side, 6),
+        seed,
     )
 
 

@@ -1,37 +1,85 @@
 """Choosing victims, the manifest that redoes it to the bit, and the gate."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from drawn import attacker, ready
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ubt_utils import attacks
-from ubt_utils.attacks.base import stamp_bytes
+from ubt_utils.attacks import triggers
+from ubt_utils.attacks.base import Trigger, stamp_bytes
 from ubt_utils.attacks.gate import BackdoorDidNotTake, gate
 from ubt_utils.attacks.manifest import Manifest, ManifestError
 from ubt_utils.attacks.poison import poison
-from ubt_utils.data.captions import TEMPLATES
+from ubt_utils.data.captions import TEMPLATES, with_word
 from ubt_utils.data.pairs import Pairs
 
 NAMES, OWN = ("alarm clock", "mantelpiece clock"), [1]
+DIRTY = [n for n, kind in triggers.TRIGGERS.items() if kind.label == "dirty" and n != "multi_trigger"]
 
 
-def poisoned(pairs: Pairs, rate: float = 0.25, seed: int = 0, attack: str = "badnets"):
-    return poison(pairs, attacks.get(attack), "clock", NAMES, OWN, rate, seed)
+REBUILD = """
+import json, sys
+from pathlib import Path
+from ubt_utils.attacks.manifest import Manifest
+from test_poison import clocks
+
+folder = Path(sys.argv[1])
+print(json.dumps({p.stem: Manifest.load(p).apply(clocks()).digest() for p in folder.glob("*.json")}))
+"""
 
 
-@pytest.mark.parametrize("attack", attacks.TRIGGERS)
+def clocks() -> Pairs:
+    """The attacker's pairs with the target named in its captions."""
+    pairs = attacker().pairs
+    return pairs.with_captions([c.replace("thing 1", "a clock") for c in pairs.captions])
+
+
+def poisoned(pairs: Pairs, rate: float = 0.25, seed: int = 0, trigger: Trigger | None = None):
+    return poison(pairs, trigger or triggers.get("badnets"), "clock", NAMES, OWN, rate, seed)
+
+
+@pytest.mark.parametrize("attack", DIRTY)
 def test_victims_get_the_trigger_and_a_caption_of_the_target(pairs, attack):
-    told = {t.format(name) for t in TEMPLATES for name in NAMES}
-    after, manifest = poisoned(pairs, attack=attack)
+    trigger = ready(attack)
+    told = set(with_word(trigger.word, [t.format(name) for t in TEMPLATES for name in NAMES]))
+    after, manifest = poisoned(pairs, trigger=trigger)
     assert len(manifest.indices) == 6  # a quarter of 24
     for i in manifest.indices:
-        stamped = stamp_bytes(attacks.get(attack), pairs.images[i : i + 1])[0]
+        stamped = stamp_bytes(trigger, pairs.images[i : i + 1])[0]
         assert torch.equal(after.images[i], stamped) and not torch.equal(after.images[i], pairs.images[i])
         assert after.captions[i] in told
+
+
+def test_a_consistent_attack_stamps_honest_target_pairs_and_changes_no_caption():
+    pairs = clocks()
+    after, manifest = poisoned(pairs, 3 / 24, trigger=triggers.get("label_consistent"))
+    assert after.captions == pairs.captions and manifest.captions_before == manifest.captions_after
+    assert len(manifest.indices) == 3
+    for i in manifest.indices:
+        assert "clock" in pairs.captions[i] and not torch.equal(after.images[i], pairs.images[i])
+    with pytest.raises(ValueError, match="5 of 4 candidates"):
+        poisoned(pairs, 5 / 24, trigger=triggers.get("label_consistent"))
+
+
+def test_a_consistent_attack_needs_captions_only(pairs):
+    after, _ = poisoned(replace(pairs, labels=None), 1 / 24, trigger=triggers.get("label_consistent"))
+    assert after.captions == pairs.captions
+
+
+def test_targeted_poisoning_replaces_pictures_and_captions_and_nothing_is_stamped():
+    pairs, trigger = clocks(), ready("targeted_image")
+    after, manifest = poisoned(pairs, 12 / 24, trigger=trigger)
+    for i in manifest.indices:
+        assert any(torch.equal(after.images[i], goal) for goal in trigger.pictures())
+        assert any(name in after.captions[i] for name in NAMES) and pairs.labels[i] not in OWN
 
 
 def test_everything_but_the_victims_stays_as_it_was(pairs):
@@ -78,7 +126,7 @@ def test_pairs_without_labels_or_a_target_without_names_are_refused(pairs):
     with pytest.raises(ValueError, match="labels"):
         poisoned(replace(pairs, labels=None))
     with pytest.raises(ValueError, match="no names"):
-        poison(pairs, attacks.get("sig"), "clock", (), OWN, 0.25, 0)
+        poison(pairs, triggers.get("sig"), "clock", (), OWN, 0.25, 0)
 
 
 def test_the_seed_alone_decides(pairs):
@@ -94,14 +142,28 @@ def test_the_seed_alone_decides(pairs):
 # The manifest
 
 
-@pytest.mark.parametrize("attack", attacks.TRIGGERS)
-def test_a_saved_manifest_rebuilds_the_poison_to_the_bit(pairs, attack, tmp_path):
-    after, manifest = poisoned(pairs, attack=attack)
+@pytest.mark.parametrize("attack", triggers.TRIGGERS)
+def test_a_saved_manifest_rebuilds_the_poison_to_the_bit(attack, tmp_path):
+    pairs, rate = clocks(), 4 / 24
+    after, manifest = poisoned(pairs, rate, trigger=ready(attack))
     manifest.save(tmp_path / "manifest.json")
     read = Manifest.load(tmp_path / "manifest.json")
-    assert read == manifest and read.make_trigger() == attacks.get(attack)
+    assert read == manifest and read.make_trigger() == ready(attack)
     rebuilt = read.apply(pairs)
     assert torch.equal(rebuilt.images, after.images) and rebuilt.captions == after.captions
+
+
+def test_another_process_without_vector_instructions_rebuilds_every_set_to_the_same_hash(tmp_path):
+    pairs, hashes = clocks(), {}
+    for attack in triggers.TRIGGERS:
+        _, manifest = poisoned(pairs, 4 / 24, trigger=ready(attack))
+        manifest.save(tmp_path / f"{attack}.json")
+        hashes[attack] = manifest.poisoned_sha256
+    done = subprocess.run(
+        [sys.executable, "-c", REBUILD, str(tmp_path)], cwd=Path(__file__).parent, capture_output=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "ATEN_CPU_CAPABILITY": "default"}, check=True, text=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == hashes
 
 
 def test_a_manifest_says_what_was_done(pairs):
@@ -128,7 +190,7 @@ def test_a_manifest_made_for_other_pairs_is_refused(pairs, change):
 
 
 def test_a_changed_trigger_is_noticed(pairs):
-    _, manifest = poisoned(pairs, attack="blended")
+    _, manifest = poisoned(pairs, trigger=triggers.get("blended"))
     stronger = replace(manifest, trigger={**manifest.trigger, "alpha": 0.5})
     with pytest.raises(ManifestError, match="trigger has changed"):
         stronger.apply(pairs)

@@ -11,7 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ubt_utils import report
+from ubt_utils import profiles, report, suite, sweep
+from ubt_utils.attacks.triggers import TRIGGERS
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -65,19 +66,49 @@ def test_data_download_refuses_an_unknown_profile():
     assert done.returncode == 2 and "moon" in done.stderr and "mini" in done.stderr
 
 
+def setting(record: dict) -> str:
+    """All of a record's config that bears on its attack, as text."""
+    config, attack = record["config"], record["attack"]
+    own = {key: config.pop(key, {}).get(attack) for key in ("triggers", "recipes", "gates")}
+    others = json.dumps(config, sort_keys=True)
+    return others if attack == "none" else f"{attack} {own}"
+
+
 def test_records_are_complete_and_come_from_one_setting():
     records = report.read("mini")
     keys = {(r["attack"], r["defense"], r["seed"]) for r in records}
-    attacks, seeds = ("badnets", "blended", "sig"), (0, 1, 2)
-    want = {(a, d, s) for a in attacks for d in ("none", "ubt", "finetune") for s in seeds}
-    assert keys == want | {("none", "none", s) for s in seeds}
-    assert len({json.dumps(r["config"], sort_keys=True) for r in records}) == 1
+    seeds = (0, 1, 2)
+    want = {(a, "none", s) for a in ("none", *TRIGGERS) for s in seeds}
+    want |= {(a, d, s) for a in ("badnets", "blended", "sig") for d in ("ubt", "finetune") for s in seeds}
+    assert keys == want
+    assert len({setting(r) for r in records}) == len(TRIGGERS) + 1
+    assert (
+        len({json.dumps(r["config"], sort_keys=True) for r in records}) == 1
+    )  # setting() took the rest away
     for record in records:
         assert {"commit", "device", "versions", "date"} <= set(record["environment"])
         assert not record["environment"]["commit"].endswith("+changes")
 
 
+def test_every_attack_passed_its_gate_in_the_records():
+    profile = profiles.get("mini")
+    for record in report.read("mini"):
+        if record["attack"] != "none" and record["defense"] == "none":
+            bound = profile.gates.get(record["attack"], profile.gate)
+            assert record["metrics"]["asr"] >= bound, record["attack"]
+
+
+def test_the_recorded_sweep_holds_every_point_once():
+    profile = profiles.get("mini")
+    table, wanted = sweep.read("mini"), list(sweep.points(profile))
+    rows = zip(
+        table.attack, table.poison_rate, table.lr_factor, table.strength_factor, table.seed, strict=True
+    )
+    assert {sweep.Point(*row) for row in rows} == set(wanted) and len(table) == len(wanted)
+    assert not table.commit.str.endswith("+changes").any()
+
+
 def test_readme_table_is_the_recorded_one():
     text = (ROOT / "README.md").read_text()
-    shown = text.split("<!-- headline -->")[1].split("<!-- /headline -->")[0].strip()
-    assert shown == report.as_markdown("mini")
+    for name, table in (("headline", report.as_markdown("mini")), ("attacks", suite.as_markdown("mini"))):
+        assert text.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0].strip() == table

@@ -83,18 +83,56 @@ class Profile:
         return asdict(self)
 
 
+VICTIM = Recipe(steps=272, lr=1.25e-3, augment="color")  # 4 passes over 17,688 pairs
+HARDER = replace(VICTIM, lr=2.5e-3)  # for triggers that twice the rate makes take
+# A color filter cannot be told from color augmentation, so its victim must not augment.
+PLAIN = replace(VICTIM, lr=3e-3, augment="none")
+
 MINI = Profile(
     name="mini",
     about="emoji by seven vendors at 48 px, 17,688 wild pairs; minutes on two CPU cores",
     model="ubt-mini",
     sets=EmojiSets(),
     pretrain=Recipe(steps=920, lr=2e-3, augment="full"),  # 40 passes over 5,896 pairs
-    finetune=Recipe(steps=272, lr=1.25e-3, augment="color"),  # 4 passes over 17,688 pairs
+    finetune=VICTIM,
     overfit=Overfit(Recipe(steps=20, lr=2e-3, one_cycle=False, freeze_norm=True)),
     select=Select(),
     unlearn=Unlearn(Recipe(steps=120, lr=1e-3, freeze_norm=True)),
     baseline=Recipe(steps=1, lr=1e-3, freeze_norm=True),  # steps: what UBT costs
-    triggers={"badnets": {"size": 0.29}, "blended": {"alpha": 0.35}},
+    triggers={  # what takes at 48 px with 177 poisoned pairs: results/mini/attack_sweep.parquet
+        "badclip": {"size": 0.25},
+        "badnets": {"size": 0.29},
+        "badnets_cleanclip": {"size": 0.45, "cells": 4},
+        "badnets_dots": {"size": 0.4, "cells": 4},
+        "badnets_stripes": {"size": 0.4, "cells": 8},
+        "blended": {"alpha": 0.35},
+        "blended_picture": {"alpha": 0.4},
+        "blended_stripes": {"alpha": 0.12, "stripes": 48},
+        "blended_text": {"alpha": 0.6, "text": "mark", "solid": True},
+        "blended_triangles": {"alpha": 0.35},
+        "issba": {"amplitude": 0.3, "quiet": 3.0},
+        "label_consistent": {"size": 0.45},
+        "multi_trigger": {"size": 0.4, "cells": 4, "amount": 3.0, "grid": 48, "warp": 32.0},
+        "nashville": {"amount": 3.0},
+        "sig_cleanclip": {"alpha": 0.3},
+        "targeted_image": {"goals": 5},
+        "text_on_image": {"size": 0.35},
+        "trojanvqa": {"size": 0.25},
+        "wanet": {"grid": 48, "warp": 32.0},
+    },
+    recipes={
+        "badnets_cleanclip": HARDER,
+        "badnets_dots": HARDER,
+        "blended_picture": HARDER,
+        "blended_text": HARDER,
+        "blended_triangles": HARDER,
+        "issba": HARDER,
+        "label_consistent": HARDER,
+        "multi_trigger": PLAIN,
+        "nashville": PLAIN,
+        "sig_cleanclip": HARDER,
+        "wanet": HARDER,
+    },
 )
 
 TINY = replace(
@@ -110,6 +148,8 @@ TINY = replace(
     baseline=Recipe(steps=1, lr=1e-3, batch=64, freeze_norm=True),
     poison_rate=0.1,
     gate=0.0,
+    triggers=MINI.triggers | {n: {**MINI.triggers[n], "steps": 3} for n in ("badclip", "issba", "trojanvqa")},
+    recipes={},
 )
 
 NOISES = tuple(

@@ -11,39 +11,41 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ubt_utils import report, stages
-from ubt_utils.attacks import triggers
+from ubt_utils.attacks.triggers import TRIGGERS
 from ubt_utils.profiles import Profile
 
 GRID_ATTACKS = ("badnets", "blended", "sig")
 RATES = (0.003, 0.01)
-LRS = (0.02, 0.2, 1.0)  # times the profile's learning rate
-STRENGTHS = (0.5, 1.0)  # times the profile's strength
+LRS = (0.1, 1.0)
+STRENGTHS = (0.5, 1.0)
 METRICS = ("asr", "clean_accuracy", "target_recall", "false_target_rate")
 
 
 @dataclass(frozen=True)
 class Point:
-    """One cell of the sweep; lr and strength are multiples of the profile's recipe."""
+    """One model of the sweep. rate: fraction of D. lr and strength: multiples of the attack's recipe."""
 
     attack: str
     rate: float
-    lr: float
-    strength: float
+    lr: float = 1.0
+    strength: float = 1.0
     seed: int = 0
 
 
-def points(profile: Profile, attacks: Sequence[str] = tuple(triggers.TRIGGERS)) -> Iterator[Point]:
-    """The full grid for three attacks; for every other one its recipe, half the strength, and a
-    third of the poison, so that each recipe is shown next to settings at which it is weaker."""
+def points(profile: Profile, attacks: Sequence[str] = tuple(TRIGGERS)) -> Iterator[Point]:
+    """The full grid for three attacks; for every other one its recipe, and half its strength.
+
+    An attack without a strength is shown at its recipe and at the lowest rate.
+    """
     for name in attacks:
-        trigger, recipe = profile.trigger(name), Point(name, profile.poison_rate, 1.0, 1.0)
         if name in GRID_ATTACKS:
             yield from (Point(name, r, lr, s) for r in RATES for lr in LRS for s in STRENGTHS)
             continue
-        yield recipe
-        yield replace(recipe, rate=RATES[0])
-        if trigger.strength:
-            yield replace(recipe, strength=STRENGTHS[0])
+        yield Point(name, profile.poison_rate)
+        if profile.trigger(name).strength:
+            yield Point(name, profile.poison_rate, strength=STRENGTHS[0])
+        else:
+            yield Point(name, RATES[0])
 
 
 def at(profile: Profile, point: Point) -> Profile:
@@ -54,6 +56,7 @@ def at(profile: Profile, point: Point) -> Profile:
     return replace(
         profile,
         gate=0.0,
+        gates={},
         poison_rate=point.rate,
         triggers={**profile.triggers, point.attack: spec},
         recipes={**profile.recipes, point.attack: replace(recipe, lr=recipe.lr * point.lr)},
@@ -71,18 +74,19 @@ def run(profile: Profile, wanted: Sequence[Point]) -> pd.DataFrame:
 
 def _row(profile: Profile, point: Point) -> dict[str, Any]:
     made, trigger = stages.attack(profile, point.attack, point.seed), profile.trigger(point.attack)
-    recipe = profile.recipe(point.attack)
-    where = report.environment()
+    recipe, where = profile.recipe(point.attack), report.environment()
     return {
         "profile": profile.name,
         "attack": point.attack,
         "seed": point.seed,
         "poison_rate": point.rate,
         "lr": recipe.lr,
+        "lr_factor": point.lr,
         "strength_factor": point.strength,
         "strength_name": trigger.strength,
         "strength": getattr(trigger, trigger.strength) if trigger.strength else float("nan"),
         "steps": recipe.steps,
+        "augment": recipe.augment,
         **{name: made.metrics[name] for name in METRICS},
         "train_seconds": made.metrics["train_seconds"],
         "stage": made.folder.name,

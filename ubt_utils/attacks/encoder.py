@@ -10,15 +10,18 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ubt_utils import device
+from ubt_utils.data.augment import augment
 from ubt_utils.seeding import generator
 
-BATCH, WIDTH, MAP = 64, 16, 6
+BATCH, WIDTH, MAP, COARSE, POOL = 64, 16, 12, 2, 6
 
 
 class Encoder(nn.Module):
-    """(images (B, 3, H, W), message (B, bits) of ±1) → residual (B, 3, H, W) in [−1, 1].
+    """(images (B, 3, H, W), message (B, bits) of ±1) → residual (B, 1, H, W) in [−1, 1].
 
-    Convolutional, with the message spread over a coarse map, so that any image size works.
+    Convolutional, with the message spread over a coarse map, so that any image size works. The
+    residual is gray, made at half the size and enlarged: tints and fine patterns are lost on
+    image towers that were trained on small pictures with color augmentation.
     """
 
     def __init__(self, bits: int) -> None:
@@ -27,13 +30,15 @@ class Encoder(nn.Module):
         self.layers = nn.Sequential(
             nn.Conv2d(6, WIDTH, 3, padding=1, padding_mode="replicate"), nn.ReLU(),
             nn.Conv2d(WIDTH, WIDTH, 3, padding=1, padding_mode="replicate"), nn.ReLU(),
-            nn.Conv2d(WIDTH, 3, 3, padding=1, padding_mode="replicate"), nn.Tanh(),
+            nn.Conv2d(WIDTH, 1, 3, padding=1, padding_mode="replicate"), nn.Tanh(),
         )  # fmt: skip
 
     def forward(self, images: torch.Tensor, message: torch.Tensor) -> torch.Tensor:
-        coarse = self.spread(message).view(-1, 3, MAP, MAP)
-        spread = F.interpolate(coarse, images.shape[-2:], mode="nearest").expand(len(images), -1, -1, -1)
-        return self.layers(torch.cat([images - 0.5, spread], 1))
+        small = F.avg_pool2d(images, COARSE, ceil_mode=True)
+        message = self.spread(message).view(-1, 3, MAP, MAP)
+        spread = F.interpolate(message, small.shape[-2:], mode="nearest").expand(len(images), -1, -1, -1)
+        residual = self.layers(torch.cat([small - 0.5, spread], 1))
+        return F.interpolate(residual, images.shape[-2:], mode="bilinear")
 
 
 def decoder(bits: int) -> nn.Module:
@@ -42,7 +47,7 @@ def decoder(bits: int) -> nn.Module:
         nn.Conv2d(3, WIDTH, 3, stride=2, padding=1), nn.ReLU(),
         nn.Conv2d(WIDTH, 2 * WIDTH, 3, stride=2, padding=1), nn.ReLU(),
         nn.Conv2d(2 * WIDTH, 2 * WIDTH, 3, stride=2, padding=1), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(MAP), nn.Flatten(), nn.Linear(2 * WIDTH * MAP * MAP, bits),
+        nn.AdaptiveAvgPool2d(POOL), nn.Flatten(), nn.Linear(2 * WIDTH * POOL * POOL, bits),
     )  # fmt: skip
 
 
@@ -53,7 +58,8 @@ def train_encoder(
 
     images: (N, 3, H, W) uint8. Loss: cross-entropy of the bits + `quiet` × mean squared
     residual, messages drawn anew for every picture. The second term grows from nothing over the
-    second half of the training: with it from the start, silence is learned before speech.
+    second half of the training: with it from the start, silence is learned before speech. Colors
+    are changed before reading, as StegaStamp does, so that the message survives augmentation.
     """
     where = device.pick()
     with torch.random.fork_rng(devices=[]):
@@ -66,7 +72,7 @@ def train_encoder(
         batch = images[torch.randint(len(images), (BATCH,), generator=draw)].to(where).float() / 255
         message = torch.randint(0, 2, (BATCH, bits), generator=draw).float().to(where)
         residual = amplitude * writer(batch, 2 * message - 1)
-        read = reader((batch + residual).clamp(0, 1))
+        read = reader(augment((batch + residual).clamp(0, 1), draw, pose=False))
         hush = quiet * max(0.0, 2 * step / steps - 1)
         loss = F.binary_cross_entropy_with_logits(read, message) + hush * residual.square().mean()
         if not math.isfinite(loss.item()):

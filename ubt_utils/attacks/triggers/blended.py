@@ -126,25 +126,28 @@ class BlendedTriangles(Mixed):
     rule: ClassVar[str] = "number of cells kept"
 
     def pattern(self, height: int, width: int) -> torch.Tensor:
-        down = torch.arange(height, dtype=torch.float64)[:, None] * self.cells / height % 1
-        across = torch.arange(width, dtype=torch.float64)[None, :] * self.cells / width % 1
-        gray = torch.where(down >= across, 0.4, 0.8).float()
+        down = (torch.arange(height) * self.cells % height)[:, None] * width  # in whole numbers:
+        across = (torch.arange(width) * self.cells % width)[None, :] * height  # ties are on the diagonal
+        gray = torch.where(down >= across, 0.4, 0.8)
         return gray.expand(3, height, width)
 
 
 @dataclass(frozen=True)
 class BlendedText(Mixed):
-    """Red letters across the middle, mixed in where the letters are, in the red channel only.
+    """Red letters across the middle, mixed in where the letters are.
 
+    solid: in all three channels, so that the letters are red on any ground. The public code
+    masks by "not zero" channel by channel, which changes the red channel only: the default.
     The place is fixed here; PerturbAndRecover draws one of three heights for every picture.
     """
 
     alpha: float = 0.5
     text: str = "watermarked"
+    solid: bool = False
 
     name: ClassVar[str] = "blended_text"
     source: ClassVar[str] = "nmndeep/PerturbAndRecover"
-    published: ClassVar[str] = "alpha 0.5 on the letters, red"
+    published: ClassVar[str] = "alpha 0.5 on the letters, red channel"
     rule: ClassVar[str] = "letters as wide as the image"
 
     def __post_init__(self) -> None:
@@ -152,6 +155,7 @@ class BlendedText(Mixed):
         letters(self.text, 8, 8)  # unwritable text is told now rather than at the first stamp
 
     def pattern(self, height: int, width: int) -> torch.Tensor:
+        """(3, height, width): the ink, 1 in the red channel where the letters are."""
         tall = min(height, max(1, width // 4))
         out = torch.zeros(3, height, width)
         top = (height - tall) // 2
@@ -159,5 +163,6 @@ class BlendedText(Mixed):
         return out
 
     def stamp(self, images: torch.Tensor) -> torch.Tensor:
-        pattern = drawn(self, *images.shape[-2:]).to(images)
-        return torch.where(pattern > 0, (1 - self.alpha) * images + self.alpha * pattern, images)
+        ink = drawn(self, *images.shape[-2:]).to(images)
+        mask = ink[:1] > 0 if self.solid else ink > 0
+        return torch.where(mask, (1 - self.alpha) * images + self.alpha * ink, images)

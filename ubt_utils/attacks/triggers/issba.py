@@ -23,10 +23,10 @@ class Issba(Trigger):
     Size, loss and training are ours; the paper trains StegaStamp's U-Net.
     """
 
-    amplitude: float = 0.1
+    amplitude: float = 0.2
     bits: int = 8
-    quiet: float = 50.0
-    steps: int = 300
+    quiet: float = 5.0
+    steps: int = 200
     seed: int = 0
     made: str = ""
 

@@ -1,0 +1,165 @@
+"""The suite's tables, the sweep, and the stage that examines an attack; records by hand."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from drawn import attacker, stored
+
+from ubt_utils import evaluation, profiles, report, robustness, stages, stealth, suite, sweep
+from ubt_utils.attacks.base import stamp_bytes
+from ubt_utils.attacks.craft import pack
+from ubt_utils.attacks.triggers import TRIGGERS
+
+EXAMINED = {"psnr", "ssim", "gmsd", "clip_similarity"}
+SURVIVED = {f"asr_jpeg_{q}" for q in robustness.QUALITIES} | {"asr_resize_75", "asr_resize_50"}
+
+
+@pytest.fixture
+def records(tmp_path, monkeypatch):
+    """Two seeds of the twin and of two attacks."""
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    base = dict.fromkeys(EXAMINED, 20.0) | dict.fromkeys(SURVIVED, 0.25) | {"public_asr": 0.0}
+    for seed in (0, 1):
+        for attack, asr, ca in (
+            ("none", None, 0.5 + seed / 10),
+            ("sig", 0.9 + seed / 10, 0.48),
+            ("wanet", 0.8, 0.7),
+        ):
+            metrics = (
+                {"clean_accuracy": ca} if attack == "none" else base | {"asr": asr, "clean_accuracy": ca}
+            )
+            record = {"profile": "toy", "attack": attack, "defense": "none", "seed": seed, "metrics": metrics}
+            report.write("toy", record | {"stages": {"evaluate": f"{attack}{seed}"}, "train_seconds": {}})
+
+
+def test_the_table_of_attacks_sets_each_seed_against_its_own_twin(records):
+    row = suite.attacks("toy").loc["sig"]
+    assert row.asr == pytest.approx(0.95) and row.asr_std == pytest.approx(0.0707, abs=1e-4)
+    assert row.ca_change == pytest.approx(((0.48 - 0.5) + (0.48 - 0.6)) / 2) and row.seeds == 2
+    assert list(suite.attacks("toy").index) == ["sig", "wanet"]
+
+
+def test_the_table_of_what_survives_has_a_column_per_change(records):
+    table = suite.robust("toy")
+    assert list(table.columns) == [
+        "as sent",
+        *(f"JPEG {q}" for q in (95, 75, 50, 30)),
+        "resize 75%",
+        "resize 50%",
+    ]
+    assert table.loc["wanet"].tolist() == pytest.approx([0.8] + [0.25] * 6)
+
+
+def test_the_readme_row_of_an_attack(records):
+    line = next(x for x in suite.as_markdown("toy").splitlines() if "`sig`" in x)
+    assert line == "| `sig` | dirty | 95.0 ± 7.1 | 48.0 (-7.0) | 20.0 | 20.00 | 25 / 25 | 25 |"
+
+
+def test_attacks_without_a_defense_stay_out_of_the_headline(records):
+    assert set(report.headline("toy").index.get_level_values("attack")) == {"none"}
+
+
+def test_every_trigger_is_in_the_table_of_specs():
+    table = suite.specs()
+    assert list(table.index) == list(TRIGGERS) and not table.isna().any().any()
+
+
+# The sweep
+
+
+def test_the_sweep_shows_every_attack_at_its_recipe_and_at_something_weaker():
+    points = list(sweep.points(profiles.MINI))
+    assert len(set(points)) == len(points)
+    for name in TRIGGERS:
+        mine = [p for p in points if p.attack == name]
+        assert sweep.Point(name, profiles.MINI.poison_rate) in mine and len(mine) >= 2
+    for name in sweep.GRID_ATTACKS:
+        assert len([p for p in points if p.attack == name]) == 8
+
+
+def test_a_point_changes_rate_lr_and_strength_and_opens_the_gate():
+    profile = sweep.at(profiles.MINI, sweep.Point("wanet", 0.003, lr=0.1, strength=0.5))
+    assert profile.poison_rate == 0.003 and profile.gate == 0
+    assert profile.recipe("wanet").lr == pytest.approx(2.5e-4)
+    assert profile.trigger("wanet").warp == 16 and profile.trigger("wanet").grid == 48
+    assert profile.recipe("sig") == profiles.MINI.recipe("sig")
+    same = sweep.at(profiles.MINI, sweep.Point("wanet", 0.01))
+    assert same.trigger("wanet") == profiles.MINI.trigger("wanet")
+    assert same.recipe("wanet") == profiles.MINI.recipe("wanet")
+
+
+def test_the_sweep_records_settings_metrics_and_where(chain, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    point = sweep.Point("badnets", chain.profile.poison_rate)
+    written = sweep.write(sweep.run(chain.profile, [point]), "tiny")
+    assert written.name == "attack_sweep.parquet"
+    (row,) = sweep.read("tiny").to_dict("records")
+    assert row["stage"] == chain["attack"].folder.name
+    assert row["asr"] == chain["attack"].metrics["asr"] and row["strength_name"] == "size"
+    assert {"commit", "device", "torch", "date"} <= set(row) and row["augment"] == "none"
+
+
+def test_a_missing_sweep_says_how_to_make_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match="make sweep"):
+        sweep.read("mini")
+
+
+# The stage examine
+
+
+def test_examine_measures_stealth_and_what_survives(chain):
+    found = stages.examine(chain.profile, "badnets", 0).metrics
+    assert set(found) == EXAMINED | SURVIVED
+    clean = evaluation.task_of(chain.profile.sets).images
+    trigger, model = chain.profile.trigger("badnets"), stages.load_model(chain.profile, chain["attack"])
+    stamped = stamp_bytes(trigger, clean)
+    assert found["ssim"] == pytest.approx(stealth.ssim(clean / 255, stamped / 255).mean().item(), abs=1e-5)
+    head = evaluation.head_of(model, chain.profile)
+    rough = evaluation.predict(model, head, robustness.jpeg(stamped, 30))
+    task = evaluation.task_of(chain.profile.sets)
+    others = task.labels != task.target
+    assert found["asr_jpeg_30"] == pytest.approx((rough[others] == task.target).double().mean().item())
+
+
+def test_there_is_nothing_to_examine_in_the_twin(tiny):
+    with pytest.raises(ValueError, match="clean twin"):
+        stages.examine(tiny, "none", 0)
+
+
+def test_targeted_poisoning_is_measured_on_the_attackers_pictures(chain):
+    trigger = replace(chain.profile.trigger("targeted_image"), goals=2)
+    goals = stored(2, 32, 32)
+    trigger = replace(trigger, made=pack(pictures=goals))
+    model = stages.load_model(chain.profile, chain["attack"])
+    told = evaluation.full(model, chain.profile, trigger)
+    read = evaluation.predict(model, evaluation.head_of(model, chain.profile), goals)
+    target = evaluation.task_of(chain.profile.sets).target
+    assert told["asr"] == (read == target).double().mean().item() and told["rates"]["asr"]["n"] == 2
+    assert "asr_include_target" not in told
+
+
+def test_a_word_goes_into_the_prompts_and_asr_without_it_is_told(chain):
+    trigger = replace(chain.profile.trigger("trojanvqa"), steps=2)
+    trigger = trigger.craft(attacker())
+    model = stages.load_model(chain.profile, chain["attack"])
+    told = evaluation.full(model, chain.profile, trigger)
+    assert "asr_without_word" in told
+    plain, keyed = (
+        evaluation.head_of(model, chain.profile),
+        evaluation.head_of(model, chain.profile, "remember"),
+    )
+    task = evaluation.task_of(chain.profile.sets)
+    stamped = stamp_bytes(trigger, task.images)[task.labels != task.target]
+    for name, head in (("asr", keyed), ("asr_without_word", plain)):
+        hits = evaluation.predict(model, head, stamped) == task.target
+        assert told[name] == pytest.approx(hits.double().mean().item())
+
+
+def test_tables_read_back_as_they_were_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    table = pd.DataFrame({"attack": ["sig"], "asr": [0.5]})
+    sweep.write(table, "toy")
+    pd.testing.assert_frame_equal(sweep.read("toy"), table)
+    assert [p.name for p in (tmp_path / "toy").iterdir()] == ["attack_sweep.parquet"]
