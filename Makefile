@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help setup reproduce test lab results clean
+.PHONY: help setup reproduce test lab results sweep clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -30,8 +30,11 @@ test: $(READY)  ## lint, unit tests, small-model tests, every notebook in a shru
 lab: $(READY)  ## open the notebooks
 	$(VENV)/bin/jupyter lab notebooks
 
-results: $(READY)  ## recompute the committed table: 3 attacks × 3 seeds
+results: $(READY)  ## recompute the committed tables: every attack × 3 seeds, three of them defended
 	$(PY) -m ubt_utils results --profile $(PROFILE)
+
+sweep: $(READY)  ## recompute the committed sweep: when does a backdoor take?
+	$(PY) -m ubt_utils sweep --profile $(PROFILE)
 
 clean:  ## remove all runs (not the environment, not the records)
 	rm -rf runs

@@ -101,10 +101,13 @@ def test_every_attack_passed_its_gate_in_the_records():
 def test_the_recorded_sweep_holds_every_point_once():
     profile = profiles.get("mini")
     table, wanted = sweep.read("mini"), list(sweep.points(profile))
-    rows = zip(
-        table.attack, table.poison_rate, table.lr_factor, table.strength_factor, table.seed, strict=True
-    )
-    assert {sweep.Point(*row) for row in rows} == set(wanted) and len(table) == len(wanted)
+    assert len(table) == len(wanted) == table.stage.nunique()
+    for row, point in zip(table.to_dict("records"), wanted, strict=True):
+        there = sweep.at(profile, point)
+        spec = there.trigger(point.attack).spec()
+        assert row["parameters"] == json.dumps({k: v for k, v in spec.items() if k not in ("name", "made")})
+        assert (row["attack"], row["lr"]) == (point.attack, there.recipe(point.attack).lr)
+        assert row["poison_rate"] == there.poison_rate
     assert not table.commit.str.endswith("+changes").any()
 
 

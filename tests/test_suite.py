@@ -68,35 +68,42 @@ def test_every_trigger_is_in_the_table_of_specs():
 # The sweep
 
 
-def test_the_sweep_shows_every_attack_at_its_recipe_and_at_something_weaker():
+def test_the_sweep_shows_every_attack_at_its_recipe_and_at_something_else():
     points = list(sweep.points(profiles.MINI))
-    assert len(set(points)) == len(points)
+    settings = [sweep.at(profiles.MINI, p) for p in points]
+    made = {
+        (p.attack, s.poison_rate, s.recipe(p.attack), s.trigger(p.attack))
+        for p, s in zip(points, settings, strict=True)
+    }
+    assert len(made) == len(points)  # no two points are the same model
     for name in TRIGGERS:
-        mine = [p for p in points if p.attack == name]
-        assert sweep.Point(name, profiles.MINI.poison_rate) in mine and len(mine) >= 2
+        assert sweep.Point(name) in points and len([p for p in points if p.attack == name]) >= 2
     for name in sweep.GRID_ATTACKS:
         assert len([p for p in points if p.attack == name]) == 8
 
 
-def test_a_point_changes_rate_lr_and_strength_and_opens_the_gate():
-    profile = sweep.at(profiles.MINI, sweep.Point("wanet", 0.003, lr=0.1, strength=0.5))
+def test_a_point_changes_rate_lr_augmentation_and_trigger_and_opens_the_gate():
+    point = sweep.Point("wanet", 0.003, 2.5e-4, "none", (("warp", 16.0),))
+    profile = sweep.at(profiles.MINI, point)
     assert profile.poison_rate == 0.003 and profile.gate == 0
-    assert profile.recipe("wanet").lr == pytest.approx(2.5e-4)
-    assert profile.trigger("wanet").warp == 16 and profile.trigger("wanet").grid == 48
+    assert profile.recipe("wanet") == replace(profiles.MINI.recipe("wanet"), lr=2.5e-4, augment="none")
+    assert profile.trigger("wanet") == replace(profiles.MINI.trigger("wanet"), warp=16.0)
     assert profile.recipe("sig") == profiles.MINI.recipe("sig")
-    same = sweep.at(profiles.MINI, sweep.Point("wanet", 0.01))
+    same = sweep.at(profiles.MINI, sweep.Point("wanet"))
     assert same.trigger("wanet") == profiles.MINI.trigger("wanet")
     assert same.recipe("wanet") == profiles.MINI.recipe("wanet")
 
 
 def test_the_sweep_records_settings_metrics_and_where(chain, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    point = sweep.Point("badnets", chain.profile.poison_rate)
+    point = sweep.Point("badnets")
     written = sweep.write(sweep.run(chain.profile, [point]), "tiny")
     assert written.name == "attack_sweep.parquet"
     (row,) = sweep.read("tiny").to_dict("records")
     assert row["stage"] == chain["attack"].folder.name
-    assert row["asr"] == chain["attack"].metrics["asr"] and row["strength_name"] == "size"
+    assert (
+        row["asr"] == chain["attack"].metrics["asr"] and row["strength_name"] == "size" and row["is_recipe"]
+    )
     assert {"commit", "device", "torch", "date"} <= set(row) and row["augment"] == "none"
 
 

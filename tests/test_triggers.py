@@ -161,6 +161,7 @@ def test_bytes_at_the_ends_do_not_wrap(name, value):
         ("issba", {"bits": 0}, "bits"),
         ("targeted_image", {"goals": 0}, "goals"),
         ("multi_trigger", {"size": 1.5}, "larger than the image"),
+        ("multi_trigger", {"mix": "sig+moon"}, r"cannot mix \['moon'\]; known: badnets_dots"),
         ("blended", {"opacity": 0.2}, r"no parameter \['opacity'\]"),
         ("trojan", {}, "unknown attack 'trojan'; known: .*badnets"),
     ],

@@ -14,6 +14,7 @@ import torch
 
 from ubt_utils import metrics, models, profiles
 from ubt_utils import tokens as tk
+from ubt_utils.attacks import triggers
 from ubt_utils.attacks.patch import Patch
 
 
@@ -27,6 +28,12 @@ def _patch_share() -> float:
     trigger, side = profiles.get("mini").trigger("badnets"), profiles.get("mini").sets.size
     assert isinstance(trigger, Patch)
     return trigger.side(side, side) ** 2 / side**2
+
+
+def _wave_left() -> float:
+    mixed = triggers.get("sig_cleanclip")
+    gray = mixed(torch.full((1, 3, 1, 224), 0.5))
+    return 255 * (gray.max() - gray.min()).item() / 2
 
 
 def _chance_precision() -> float:
@@ -52,6 +59,7 @@ def _wilson_upper() -> float:
 ANSWERS: dict[str, tuple[Callable[[], Any], str]] = {
     "01.1": (_poisoned_at_half, "rate × pairs in D; D has concepts × wild vendors × copies pairs"),
     "01.2": (_patch_share, "the patch's box in pixels, squared, over the image's area"),
+    "01.3": (_wave_left, "(1 − α) · image + α · wave: what multiplies the wave?"),
     "02.1": (_chance_precision, "if all poison is in the pool: poisoned pairs over pool pairs"),
     "03.1": (_surprise, "G = k · ln((k/m)/p)"),
     "04.1": (_cut_caption, "leave the token out, keep the order of the rest"),

@@ -9,6 +9,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from ubt_utils import metrics
+from ubt_utils.attacks import triggers
 from ubt_utils.profiles import Profile
 
 
@@ -153,4 +154,39 @@ def claimed(table: pd.DataFrame) -> Markdown:
         f"**Read it:** UBT minus fine-tuning, averaged over the attacks: ASR {table['asr'].mean():+.1f} points, CA "
         f"{table['clean_accuracy'].mean():+.1f} points. These are not the paper's numbers, nor a confirmation of them: another "
         "model, other data, another size, a weaker baseline, and our reconstruction of the method."
+    )
+
+
+def suite(table: pd.DataFrame) -> Markdown:
+    """How the whole suite did; table: `suite.attacks`."""
+    dirty = table[[triggers.TRIGGERS[name].label == "dirty" for name in table.index]]
+    others = table.drop(dirty.index)
+    told = ", ".join(f"`{name}` {row.asr:.0%}" for name, row in others.iterrows())
+    return Markdown(
+        f"**Read it:** the {len(dirty)} dirty-label attacks succeed {dirty.asr.mean():.1%} of the time on average, the weakest "
+        f"(`{dirty.asr.idxmin()}`) {dirty.asr.min():.1%}. The public model falls for at most {table.public_asr.max():.1%} "
+        f"(`{table.public_asr.idxmax()}`). Attacks of another kind: {told}. Against its clean twin a model loses at most "
+        f"{-100 * table.ca_change.min():.1f} points of CA (`{table.ca_change.idxmin()}`)."
+    )
+
+
+def sweep(table: pd.DataFrame, attacks: Sequence[str]) -> Markdown:
+    """What the grid of the sweep teaches; table: `sweep.read`."""
+    grid = table[table.attack.isin(attacks)]
+    slow = grid.lr < grid.groupby("attack").lr.transform("max")
+    few = grid.poison_rate < grid.poison_rate.max()
+    weak = grid.strength < grid.groupby("attack").strength.transform("max")
+    return Markdown(
+        f"**Read it:** at the recipe the mean ASR is {grid[~slow & ~few & ~weak].asr.mean():.0%}. Change one thing: a tenth of the "
+        f"learning rate gives {grid[slow & ~few & ~weak].asr.mean():.0%}, a third of the poison {grid[~slow & few & ~weak].asr.mean():.0%}, "
+        f"half the strength {grid[~slow & ~few & weak].asr.mean():.0%}. Same attack by name, another result."
+    )
+
+
+def survival(table: pd.DataFrame) -> Markdown:
+    """Which triggers JPEG and resizing stop; table: `suite.robust`."""
+    rough, small = table["JPEG 30"], table["resize 50%"]
+    return Markdown(
+        f"**Read it:** JPEG at quality 30 leaves a mean ASR of {rough.mean():.0%} (least: `{rough.idxmin()}`, {rough.min():.0%}), "
+        f"halving and enlarging {small.mean():.0%} (least: `{small.idxmin()}`, {small.min():.0%}). As sent: {table['as sent'].mean():.0%}."
     )
