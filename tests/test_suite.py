@@ -21,14 +21,13 @@ def records(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     base = dict.fromkeys(EXAMINED, 20.0) | dict.fromkeys(SURVIVED, 0.25) | {"public_asr": 0.0}
     for seed in (0, 1):
-        for attack, asr, ca in (
-            ("none", None, 0.5 + seed / 10),
-            ("sig", 0.9 + seed / 10, 0.48),
-            ("wanet", 0.8, 0.7),
-        ):
-            metrics = (
-                {"clean_accuracy": ca} if attack == "none" else base | {"asr": asr, "clean_accuracy": ca}
-            )
+        twin = 0.5 + seed / 10
+        told = {
+            "none": {"clean_accuracy": twin},
+            "sig": {"asr": 0.9 + seed / 10, "clean_accuracy": 0.48, "twin_clean_accuracy": twin} | base,
+            "wanet": {"asr": 0.8, "clean_accuracy": 0.7, "twin_clean_accuracy": twin} | base,
+        }
+        for attack, metrics in told.items():
             record = {"profile": "toy", "attack": attack, "defense": "none", "seed": seed, "metrics": metrics}
             report.write("toy", record | {"stages": {"evaluate": f"{attack}{seed}"}, "train_seconds": {}})
 
@@ -113,7 +112,14 @@ def test_a_missing_sweep_says_how_to_make_it(tmp_path, monkeypatch):
         sweep.read("mini")
 
 
-# The stage examine
+# The stage examine, and the clean twin
+
+
+def test_the_twin_of_an_attack_is_trained_by_its_recipe_and_without_poison(chain, no_training):
+    assert stages.twin(chain.profile, "badnets", 0) == stages.attack(chain.profile, "none", 0)
+    harder = replace(chain.profile, recipes={"sig": replace(chain.profile.finetune, lr=1.0)})
+    with pytest.raises(AssertionError, match="trained although"):
+        stages.twin(harder, "sig", 0)
 
 
 def test_examine_measures_stealth_and_what_survives(chain):

@@ -84,7 +84,7 @@ class Profile:
 
 
 VICTIM = Recipe(steps=272, lr=1.25e-3, augment="color")  # 4 passes over 17,688 pairs
-HARDER = replace(VICTIM, lr=2.5e-3)  # for triggers that twice the rate makes take
+HARDER = replace(VICTIM, lr=2.5e-3)  # for triggers that need it to take
 # A color filter cannot be told from color augmentation, so its victim must not augment.
 PLAIN = replace(VICTIM, lr=3e-3, augment="none")
 

@@ -34,11 +34,10 @@ def attacks(profile: str) -> pd.DataFrame:
     """Per attack, mean over seeds: did it take, what did it cost, how visible is it.
 
     Columns: asr, asr_std, seeds, public_asr (f0 on the same pictures), clean_accuracy,
-    ca_change (against the clean twin of the same seed), and the stealth measures.
+    ca_change (against the clean twin of the same seed and recipe), and the stealth measures.
     """
     wide = _undefended(profile)
-    twin = wide.clean_accuracy.xs("none", level="attack")
-    wide["ca_change"] = wide.clean_accuracy - twin.reindex(wide.index.get_level_values("seed")).to_numpy()
+    wide["ca_change"] = wide.clean_accuracy - wide.twin_clean_accuracy
     groups = wide.drop("none", level="attack").groupby("attack")
     names = ["asr", "public_asr", "clean_accuracy", "ca_change", *STEALTH]
     table = groups[names].mean()

@@ -5,7 +5,7 @@ Each calls the stages that it needs, so that any of them can be asked for first;
 is reused.
 """
 
-from ubt_utils.stages.attack import attack
+from ubt_utils.stages.attack import attack, twin
 from ubt_utils.stages.common import NONE, load_model, poisoned_pairs, wild
 from ubt_utils.stages.craft import craft, trigger_of
 from ubt_utils.stages.defend import evaluate, unlearn, view_of
@@ -28,6 +28,7 @@ __all__ = [
     "scores_of",
     "select",
     "trigger_of",
+    "twin",
     "unlearn",
     "view_of",
     "wild",

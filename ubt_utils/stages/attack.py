@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +53,8 @@ def attack(profile: Profile, attack: str, seed: int) -> Stage:
     if trigger:
         gate(stage.metrics["asr"], profile.gates.get(attack, profile.gate), attack)
     return stage
+
+
+def twin(profile: Profile, attack_name: str, seed: int) -> Stage:
+    """The clean twin of an attack: the same D, seed and training recipe, without poison."""
+    return attack(replace(profile, recipes={NONE: profile.recipe(attack_name)}), NONE, seed)

@@ -8,7 +8,7 @@ from ubt_utils import report
 from ubt_utils.attacks.craft import Crafted
 from ubt_utils.profiles import Profile
 from ubt_utils.runs import Stage
-from ubt_utils.stages.attack import attack
+from ubt_utils.stages.attack import attack, twin
 from ubt_utils.stages.common import NONE
 from ubt_utils.stages.craft import craft
 from ubt_utils.stages.defend import evaluate, unlearn
@@ -27,6 +27,7 @@ def _stages(profile: Profile, attack_name: str, seed: int, defense: str) -> dict
         found["select"] = select(profile, attack_name, seed)
         found["unlearn"] = unlearn(profile, attack_name, seed, defense)
     elif attack_name != NONE:
+        found["twin"] = twin(profile, attack_name, seed)
         found["examine"] = examine(profile, attack_name, seed)
     return found | {"evaluate": evaluate(profile, attack_name, seed, defense)}
 
@@ -35,8 +36,10 @@ def record(profile: Profile, attack_name: str, seed: int, defense: str = NONE) -
     """One record for results/: identity, config, environment, metrics, and the stages behind it."""
     found = _stages(profile, attack_name, seed, defense)
     metrics = found["evaluate"].metrics
-    examined = found["examine"].metrics if "examine" in found else {}
-    timed = {name: stage.metrics.get("train_seconds") for name, stage in found.items()}
+    beside = {}
+    if "examine" in found:
+        beside = {"twin_clean_accuracy": found["twin"].metrics["clean_accuracy"], **found["examine"].metrics}
+    timed = {n: stage.metrics.get("train_seconds") for n, stage in found.items() if n != "twin"}
     return {
         "profile": profile.name,
         "attack": attack_name,
@@ -46,7 +49,7 @@ def record(profile: Profile, attack_name: str, seed: int, defense: str = NONE) -
         "config": profile.as_config(),
         "stages": {name: stage.folder.name for name, stage in found.items()},
         "train_seconds": {name: seconds for name, seconds in timed.items() if seconds is not None},
-        "metrics": {k: v for k, v in metrics.items() if k != "rates"} | examined,
+        "metrics": {k: v for k, v in metrics.items() if k != "rates"} | beside,
         "rates": metrics["rates"],
         **({"detectors": found["select"].metrics["detectors"]} if defense == "ubt" else {}),
         **({"curve": found["unlearn"].metrics["curve"]} if defense != NONE else {}),
