@@ -1,10 +1,10 @@
 """Batched triggers against a per-image PIL/NumPy loop that does the same: ratios on one core.
 
-    python benchmarks/triggers.py            # prints the table and records it under results/benchmarks
+    python benchmarks/triggers.py            # prints the table, records it, updates the README
 
 Both sides turn stored pictures into stored pictures. The loop works as the field's data sets do:
-PIL image → float array → trigger → PIL image, one picture at a time, with everything that
-does not depend on the picture made once, outside the clock. Each side is timed five times in
+PIL image → `np.asarray(picture) / 255` → trigger → PIL image, one picture at a time, with everything
+that does not depend on the picture made once, outside the clock. Each side is timed five times in
 turn; the ratio is that of the fastest times. Results are compared before any clock starts.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ubt_utils import report
+from ubt_utils import report, suite
 from ubt_utils.attacks import triggers
 from ubt_utils.attacks.base import Trigger, stamp_bytes
 
@@ -50,7 +50,7 @@ def blend_loop() -> Loop:
 def sig_loop() -> Loop:
     trigger = triggers.get("sig")
     wave = trigger.amplitude * np.sin(2 * np.pi * trigger.frequency * np.arange(SIDE) / SIDE)
-    return lambda x: x + wave[None, :, None].astype(np.float32)
+    return lambda x: x + wave[None, :, None]
 
 
 def wanet_loop() -> Loop:
@@ -73,7 +73,7 @@ def loop_over(pictures: list[Image.Image], stamp: Loop) -> list[Image.Image]:
     """The reference: one picture at a time."""
     out = []
     for picture in pictures:
-        x = stamp(np.asarray(picture).astype(np.float32) / 255)
+        x = stamp(np.asarray(picture) / 255)
         out.append(Image.fromarray((np.clip(x, 0, 1) * 255).round().astype(np.uint8)))
     return out
 
@@ -118,6 +118,7 @@ def main() -> None:
         "table": table,
     }
     (folder / "triggers.json").write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
+    report.update_readme("speed", suite.speed())
 
 
 if __name__ == "__main__":

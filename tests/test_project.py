@@ -4,14 +4,19 @@ import json
 import re
 import subprocess
 import tomllib
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from ubt_utils import profiles, report, suite, sweep
+from ubt_utils.attacks import triggers
+from ubt_utils.attacks.base import Trigger
 from ubt_utils.attacks.triggers import TRIGGERS
 
 ROOT = Path(__file__).parent.parent
@@ -113,5 +118,22 @@ def test_the_recorded_sweep_holds_every_point_once():
 
 def test_readme_table_is_the_recorded_one():
     text = (ROOT / "README.md").read_text()
-    for name, table in (("headline", report.as_markdown("mini")), ("attacks", suite.as_markdown("mini"))):
+    tables = {
+        "headline": report.as_markdown("mini"),
+        "attacks": suite.as_markdown("mini"),
+        "speed": suite.speed(),
+    }
+    for name, table in tables.items():
         assert text.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0].strip() == table
+
+
+def test_the_new_attack_in_the_readme_works_as_it_stands():
+    code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert len(code.strip().splitlines()) <= 14
+    names: dict = {"dataclass": dataclass, "Trigger": Trigger, "ClassVar": ClassVar, "torch": torch}
+    exec(code, names)
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    trigger = names["Invert"](alpha=1.0)
+    torch.testing.assert_close(trigger(images), 1 - images)
+    assert trigger.spec() == {"name": "invert", "alpha": 1.0} and trigger.scaled(0.5).alpha == 0.5
+    assert names["Invert"] in triggers.named(Trigger) and "invert" not in triggers.TRIGGERS

@@ -10,8 +10,9 @@ from typing import Any
 from ubt_utils.attacks.base import Trigger
 
 
-def _named(base: type[Trigger]) -> list[type[Trigger]]:
-    below = [found for kind in base.__subclasses__() for found in _named(kind)]
+def named(base: type[Trigger]) -> list[type[Trigger]]:
+    """`base` and everything below it that has a name of its own."""
+    below = [found for kind in base.__subclasses__() for found in named(kind)]
     return ([base] if "name" in vars(base) else []) + below
 
 
@@ -20,7 +21,7 @@ for _module in sorted(m.name for m in iter_modules(__path__)):
 
 TRIGGERS: dict[str, type[Trigger]] = {
     kind.name: kind
-    for kind in sorted(_named(Trigger), key=lambda kind: (kind.__module__, kind.name))
+    for kind in sorted(named(Trigger), key=lambda kind: (kind.__module__, kind.name))
     if kind.__module__.startswith(__name__)
 }
 

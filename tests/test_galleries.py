@@ -1,0 +1,114 @@
+"""Pictures of the suite and the menu over it, from data made by hand."""
+
+import io
+
+import pandas as pd
+import pytest
+import torch
+from drawn import ready, stored
+from matplotlib import pyplot as plt
+from PIL import Image
+
+from ubt_utils import galleries, readings, widgets
+from ubt_utils.attacks.base import stamp_bytes
+
+IMAGE = stored(1, 32, 32)[0]
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
+
+
+def swept() -> pd.DataFrame:
+    rows = [
+        ("badnets", rate, lr, size, asr, rate == 0.01 and lr == 1e-3 and size == 0.3)
+        for rate, lr, size, asr in [
+            (0.01, 1e-3, 0.3, 0.9), (0.01, 1e-4, 0.3, 0.1), (0.003, 1e-3, 0.3, 0.5), (0.01, 1e-3, 0.15, 0.2),
+            (0.003, 1e-4, 0.15, 0.0),
+        ]
+    ]  # fmt: skip
+    rows += [("wanet", 0.01, 1e-3, 32.0, 0.8, True), ("wanet", 0.01, 1e-3, 8.0, 0.0, False)]
+    columns = ["attack", "poison_rate", "lr", "strength", "asr", "is_recipe"]
+    return pd.DataFrame(rows, columns=columns).assign(strength_name="size")
+
+
+def suite_table() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "asr": [0.9, 0.8, 0.6, 0.4],
+            "public_asr": [0.0, 0.1, 0.0, 0.0],
+            "ca_change": [-0.01, -0.02, 0.0, 0.01],
+            "psnr": [10.0, 12.0, 9.0, float("nan")],
+        },
+        index=["badnets", "sig", "label_consistent", "targeted_image"],
+    )
+
+
+def test_strengths_leave_out_what_cannot_be():
+    assert list(galleries.strengths(ready("blended", alpha=0.5), IMAGE)) == [0.5, 1.0, 1.5]
+    assert list(galleries.strengths(ready("blended", alpha=0.9), IMAGE)) == [0.5, 1.0]
+    assert list(galleries.strengths(ready("multi_trigger"), IMAGE)) == [1.0]
+    stamped = galleries.strengths(ready("sig"), IMAGE)[0.5]
+    assert torch.equal(stamped, stamp_bytes(ready("sig").scaled(0.5), IMAGE[None])[0])
+
+
+def test_the_gallery_has_a_row_per_attack_and_a_picture_per_strength():
+    figure = galleries.attacks(
+        {"sig": ready("sig"), "multi_trigger": ready("multi_trigger")}, IMAGE, blocks=1
+    )
+    assert [len(axis.images) for axis in figure.axes] == [1, 1, 1, 0, 1, 0]
+
+
+def test_the_grid_draws_a_line_per_rate_and_strength():
+    (axis,) = galleries.sweep_grid(swept(), ["badnets"]).axes
+    told = {line.get_label(): list(line.get_ydata()) for line in axis.lines[:-1]}
+    assert told["1.0% poison, 0.3"] == pytest.approx([10, 90]) and len(told) == 4
+    assert axis.get_xscale() == "log"
+
+
+def test_what_was_tried_is_shown_beside_the_recipe():
+    (axis,) = galleries.tried(swept()).axes
+    others, recipe = axis.lines
+    assert list(recipe.get_xdata()) == pytest.approx([80, 90]) and len(others.get_xdata()) == 5
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["wanet", "badnets"]
+
+
+def test_survival_and_stealth_show_every_attack():
+    table = pd.DataFrame({"as sent": [0.9, 0.5], "JPEG 30": [0.1, 0.0]}, index=["sig", "wanet"])
+    heat = galleries.survival(table).axes[0]
+    assert [t.get_text() for t in heat.texts] == ["90", "10", "50", "0"]
+    (plane,) = galleries.stealth_plane(suite_table()).axes
+    assert {t.get_text() for t in plane.texts} == {
+        "badnets",
+        "sig",
+        "label_consistent",
+    }  # targeted shows nothing
+
+
+def test_the_readings_name_the_numbers_of_their_tables():
+    told = readings.suite(suite_table()).data
+    assert "2 dirty-label attacks succeed 85.0%" in told and "(`sig`) 80.0%" in told
+    assert "`label_consistent` 60%, `targeted_image` 40%" in told and "2.0 points of CA (`sig`)" in told
+    told = readings.sweep(swept(), ["badnets"]).data
+    assert "recipe the mean ASR is 90%" in told and "gives 10%" in told and "poison 50%" in told
+    assert "half the strength 20%" in told
+    table = pd.DataFrame(
+        {"as sent": [0.9, 0.5], "JPEG 30": [0.1, 0.0], "resize 50%": [0.4, 0.2]}, index=["a", "b"]
+    )
+    assert "mean ASR of 5% (least: `b`, 0%)" in readings.survival(table).data
+
+
+def test_a_tile_is_the_picture_enlarged_pixel_by_pixel():
+    shown = Image.open(io.BytesIO(widgets.tile(IMAGE, zoom=3)))
+    assert shown.size == (96, 96) and shown.getpixel((4, 7)) == tuple(IMAGE[:, 2, 1].tolist())
+
+
+def test_the_menu_is_linked_in_the_browser_and_starts_where_asked():
+    box = widgets.chooser({"sig": {"clean": IMAGE}, "wanet": {"clean": IMAGE, "1×": IMAGE}}, start="wanet")
+    menu, stack = box.children
+    assert menu.options == ("sig", "wanet") and menu.index == stack.selected_index == 1
+    assert [len(row.children) for row in stack.children] == [1, 2]
+    with pytest.raises(ValueError, match="'moon' is not among sig, wanet"):
+        widgets.chooser({"sig": {}, "wanet": {}}, start="moon")
