@@ -31,6 +31,11 @@ def pretrain(profile: str = "mini") -> None:
     _print(stages.pretrain(profiles.get(profile)))
 
 
+def craft(profile: str = "mini", attack: str = "badclip", seed: int = 0) -> None:
+    """Make the trigger of an attack that needs it: optimized, trained or chosen."""
+    _print(stages.craft(profiles.get(profile), attack, seed))
+
+
 def attack(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> None:
     """Poison D and fine-tune f0 on it: the backdoored model fb."""
     _print(stages.attack(profiles.get(profile), attack, seed))
@@ -120,6 +125,7 @@ def show(profile: str = "mini", json: bool = False) -> None:
 
 COMMANDS = {
     "pretrain": pretrain,
+    "craft": craft,
     "attack": attack,
     "overfit": overfit,
     "select": select,

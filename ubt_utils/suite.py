@@ -92,6 +92,7 @@ def speed() -> str:
     entry = json.loads((report.RESULTS / "benchmarks" / "triggers.json").read_text(encoding="utf-8"))
     ratios = ", ".join(f"`{name}` {row['ratio']:.1f}×" for name, row in entry["table"].items())
     return (
-        f"Triggers stamp batches: {entry['batch']} stored pictures of {entry['side']} px on one core, against "
-        f"a PIL/NumPy loop over the same pictures in one run: {ratios} as fast (`python benchmarks/triggers.py`)."
+        f"Triggers stamp batches: {entry['batch']} stored pictures of {entry['side']} px on one core, "
+        f"against a PIL/NumPy loop over the same pictures in one run: {ratios} as fast "
+        "(`python benchmarks/triggers.py`)."
     )

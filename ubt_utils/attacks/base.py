@@ -48,7 +48,7 @@ class Trigger:
         """Stamp bytes (B, 3, H, W), a few pictures at a time so that they stay in the cache."""
         out = torch.empty_like(images)
         for here, part in zip(out.split(CHUNK), images.split(CHUNK), strict=True):
-            stamped = self.stamp(part.float().div_(255)).clamp(0, 1)
+            stamped = self.stamp(part.float().div_(255)).clamp_(0, 1)
             here.copy_(stamped.mul_(255).round_())
         return out
 

@@ -38,13 +38,13 @@ class Mixed(Trigger):
         raise NotImplementedError
 
     def stamp(self, images: torch.Tensor) -> torch.Tensor:
-        return (1 - self.alpha) * images + self.alpha * drawn(self, *images.shape[-2:]).to(images)
+        return images.mul(1 - self.alpha).add_(share(self, *images.shape[-2:]).to(images))
 
 
 @lru_cache(maxsize=16)
-def drawn(trigger: Mixed, height: int, width: int) -> torch.Tensor:
-    """The pattern of a trigger at that size, kept: many small batches share it."""
-    return trigger.pattern(height, width)
+def share(trigger: Mixed, height: int, width: int) -> torch.Tensor:
+    """alpha · pattern at that size, kept: many small batches have it in common."""
+    return trigger.alpha * trigger.pattern(height, width)
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,6 @@ class BlendedText(Mixed):
         return out
 
     def stamp(self, images: torch.Tensor) -> torch.Tensor:
-        ink = drawn(self, *images.shape[-2:]).to(images)
+        ink = share(self, *images.shape[-2:]).to(images)
         mask = ink[:1] > 0 if self.solid else ink > 0
-        return torch.where(mask, (1 - self.alpha) * images + self.alpha * ink, images)
+        return torch.where(mask, (1 - self.alpha) * images + ink, images)

@@ -36,8 +36,13 @@ class Sig(Trigger):
         return images + self.wave(images.shape[-1]).to(images)
 
     def stamp_stored(self, images: torch.Tensor) -> torch.Tensor:
-        step = (self.wave(images.shape[-1]) * 255).round().to(images.device, torch.int16)  # bytes stay whole
-        return torch.cat([(part + step).clamp_(0, 255).to(torch.uint8) for part in images.split(CHUNK)])
+        step = (self.wave(images.shape[-1]) * 255).round().long()  # a byte plus a whole step is a byte
+        low, high = (-step).clamp(0, 255), (255 - step).clamp(0, 255)
+        low, high, step = (t.to(images.device, torch.uint8) for t in (low, high, step % 256))
+        out = torch.empty_like(images)
+        for here, part in zip(out.split(CHUNK), images.split(CHUNK), strict=True):
+            torch.clamp(part, low, high, out=here).add_(step)  # in range first, so that nothing wraps
+        return out
 
 
 @dataclass(frozen=True)

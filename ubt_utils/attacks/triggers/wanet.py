@@ -49,10 +49,14 @@ class WaNet(Trigger):
 
     def stamp(self, images: torch.Tensor) -> torch.Tensor:
         pixels = images.reshape(-1, images.shape[-2] * images.shape[-1])
-        out = torch.zeros_like(pixels)
-        for index, weight in _neighbors(self, *images.shape[-2:]):
-            out += pixels.index_select(1, index.to(images.device)) * weight.to(images)
-        return out.view_as(images)
+        corners = [
+            pixels.index_select(1, index.to(images.device)).mul_(weight.to(images))
+            for index, weight in _neighbors(self, *images.shape[-2:])
+        ]
+        first, *others = corners
+        for corner in others:
+            first = first.add_(corner)
+        return first.view_as(images)
 
 
 @lru_cache(maxsize=8)
