@@ -100,15 +100,17 @@ def test_the_readings_name_the_numbers_of_their_tables():
     assert "mean ASR of 5% (least: `b`, 0%)" in readings.survival(table).data
 
 
-def test_a_tile_is_the_picture_enlarged_pixel_by_pixel():
-    shown = Image.open(io.BytesIO(widgets.tile(IMAGE, zoom=3)))
-    assert shown.size == (96, 96) and shown.getpixel((4, 7)) == tuple(IMAGE[:, 2, 1].tolist())
+def test_a_strip_is_the_pictures_side_by_side_pixel_by_pixel():
+    shown = Image.open(io.BytesIO(widgets.strip([IMAGE, 255 - IMAGE], zoom=3)))
+    assert shown.size == (3 * 68, 96)
+    assert shown.getpixel((4, 7)) == tuple(IMAGE[:, 2, 1].tolist())
+    assert shown.getpixel((4 + 3 * 34, 7)) == tuple((255 - IMAGE[:, 2, 1]).tolist())
 
 
 def test_the_menu_is_linked_in_the_browser_and_starts_where_asked():
     box = widgets.chooser({"sig": {"clean": IMAGE}, "wanet": {"clean": IMAGE, "1×": IMAGE}}, start="wanet")
     menu, stack = box.children
     assert menu.options == ("sig", "wanet") and menu.index == stack.selected_index == 1
-    assert [len(row.children) for row in stack.children] == [1, 2]
-    with pytest.raises(ValueError, match="'moon' is not among sig, wanet"):
-        widgets.chooser({"sig": {}, "wanet": {}}, start="moon")
+    assert [row.children[0].value for row in stack.children] == ["clean", "clean, 1×"]
+    with pytest.raises(ValueError, match="'moon' is not among sig"):
+        widgets.chooser({"sig": {"1×": IMAGE}}, start="moon")

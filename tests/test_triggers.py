@@ -83,6 +83,18 @@ def test_stored_pictures_are_stamped_to_the_nearest_byte(name):
 
 
 @every_stamp
+def test_stamping_can_write_to_a_tensor_that_exists(name):
+    images, out = stored(5, 24, 24), torch.zeros(5, 3, 24, 24, dtype=torch.uint8)
+    before = images.clone()
+    assert stamp_bytes(ready(name), images, out) is out
+    assert torch.equal(out, stamp_bytes(ready(name), images)) and torch.equal(images, before)
+    with pytest.raises(ValueError, match="out must be"):
+        stamp_bytes(ready(name), images, out[:4])
+    with pytest.raises(ValueError, match="out must be"):
+        stamp_bytes(ready(name), images, out.int())
+
+
+@every_stamp
 def test_a_picture_is_stamped_alike_alone_and_in_a_batch(name):
     images = stored(9, 24, 24)
     alone = torch.cat([stamp_bytes(ready(name), image[None]) for image in images])

@@ -32,7 +32,7 @@ def attacks(triggers: Mapping[str, Trigger], image: torch.Tensor, blocks: int = 
     """Attack × strength: a row per trigger, in `blocks` side by side; empty where it cannot be."""
     names, columns = list(triggers), len(STRENGTHS)
     rows = -(-len(names) // blocks)
-    figure, axes = plt.subplots(rows, blocks * columns, figsize=(blocks * 4.6, 1.12 * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, blocks * columns, figsize=(blocks * 3.5, 0.85 * rows), squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
     for number, name in enumerate(names):
@@ -44,7 +44,7 @@ def attacks(triggers: Mapping[str, Trigger], image: torch.Tensor, blocks: int = 
                 picture(axis, stamped, f"{factor:g}×" if row == 0 else "")
         axes[row, start].text(
             -0.1, 0.5, name.replace("_", "\n"), transform=axes[row, start].transAxes, ha="right", va="center",
-            fontsize=8,
+            fontsize=7,
         )  # fmt: skip
     return figure
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import ipywidgets as W
 import matplotlib.pyplot as plt
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -37,32 +38,25 @@ def film(frames: Sequence[Figure], label: str, start: int = 0) -> W.Widget:
     return W.VBox([slider, stack])
 
 
-def tile(image: torch.Tensor, zoom: int = 4) -> bytes:
-    """A picture (3, H, W) uint8 as PNG bytes, each pixel `zoom` × `zoom`."""
-    shown = Image.fromarray(image.permute(1, 2, 0).numpy())
+def strip(images: Sequence[torch.Tensor], zoom: int = 3) -> bytes:
+    """Pictures (3, H, W) uint8 side by side as lossless WebP bytes, each pixel `zoom` × `zoom`."""
+    row = torch.cat([F.pad(image, (0, 2), value=255) for image in images], dim=2)
+    shown = Image.fromarray(row.permute(1, 2, 0).numpy())
+    shown = shown.resize((zoom * shown.width, zoom * shown.height), Image.Resampling.NEAREST)
     buffer = io.BytesIO()
-    shown.resize((zoom * shown.width, zoom * shown.height), Image.Resampling.NEAREST).save(
-        buffer, "PNG", optimize=True
-    )
+    shown.save(buffer, "WEBP", lossless=True, quality=100)
     return buffer.getvalue()
 
 
 def chooser(films: Mapping[str, Mapping[str, torch.Tensor]], start: str) -> W.Widget:
-    """A menu of names, and for each a row of its pictures (3, H, W) uint8 with their labels.
+    """A menu of names, and for each the row of its labelled pictures (3, H, W) uint8.
 
     Linked in the browser like `film`. Raises ValueError when `start` is not among the names.
     """
     if start not in films:
         raise ValueError(f"{start!r} is not among {', '.join(films)}")
     rows = [
-        W.HBox(
-            [
-                W.VBox(
-                    [W.Image(value=tile(image), format="png", layout=W.Layout(width="190px")), W.Label(label)]
-                )
-                for label, image in pictures.items()
-            ]
-        )
+        W.VBox([W.Label(", ".join(pictures)), W.Image(value=strip(list(pictures.values())), format="webp")])
         for pictures in films.values()
     ]
     index = list(films).index(start)

@@ -44,13 +44,11 @@ class Trigger:
         check_images(images)
         return self.stamp(images).clamp(0, 1)
 
-    def stamp_stored(self, images: torch.Tensor) -> torch.Tensor:
+    def stamp_into(self, out: torch.Tensor, images: torch.Tensor) -> None:
         """Stamp bytes (B, 3, H, W), a few pictures at a time so that they stay in the cache."""
-        out = torch.empty_like(images)
         for here, part in zip(out.split(CHUNK), images.split(CHUNK), strict=True):
             stamped = self.stamp(part.float().div_(255)).clamp_(0, 1)
             here.copy_(stamped.mul_(255).round_())
-        return out
 
     def scaled(self, factor: float) -> Self:
         """The same trigger at `factor` times its strength; ValueError if that is out of range."""
@@ -75,16 +73,21 @@ def check_images(images: torch.Tensor) -> None:
             raise ValueError(f"images must lie in [0, 1], got [{low:.3g}, {high:.3g}]")
 
 
-def stamp_bytes(trigger: Trigger, images: torch.Tensor) -> torch.Tensor:
+def stamp_bytes(trigger: Trigger, images: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     """Stamp stored pictures: (B, 3, H, W) uint8 → uint8, rounded to the nearest byte.
 
-    Raises ValueError for pictures of another type, whose values a byte may not hold.
+    out: where to write, like `images`; a new tensor if absent. Raises ValueError for pictures of
+    another type, whose values a byte may not hold.
     """
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(
             f"stored pictures must be (B, 3, H, W) uint8, got {tuple(images.shape)} {images.dtype}"
         )
-    return trigger.stamp_stored(images)
+    out = torch.empty_like(images) if out is None else out
+    if (out.shape, out.dtype) != (images.shape, images.dtype):
+        raise ValueError(f"out must be {tuple(images.shape)} uint8, got {tuple(out.shape)} {out.dtype}")
+    trigger.stamp_into(out, images)
+    return out
 
 
 def check_fraction(name: str, value: float, *, zero: bool = False) -> None:

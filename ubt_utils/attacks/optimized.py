@@ -60,7 +60,8 @@ class OptimizedPatch(Patch):
         )
         for step in tqdm(range(self.steps), f"craft {self.name}", unit="step", mininterval=1):
             index = batch_of(others, BATCH, attacker.seed, self.name, "batch", step)
-            stamped = self.paste(pairs.images[index].to(here).float() / 255, patch)
+            images = pairs.images[index].to(here).float() / 255
+            stamped = self.paste(images.clone(), images, patch)
             (gradient,) = torch.autograd.grad(loss_of(attacker.see(stamped), index, step), patch)
             patch.grad = gradient  # f0 itself gets none
             adam.step()

@@ -64,27 +64,27 @@ class Patch(Trigger):
         return whole + top, whole + left
 
     def stamp(self, images: torch.Tensor) -> torch.Tensor:
-        return self.paste(images, self.pattern(images, self.side(*images.shape[-2:])))
+        return self.paste(images.clone(), images, self.pattern(images, self.side(*images.shape[-2:])))
 
-    def stamp_stored(self, images: torch.Tensor) -> torch.Tensor:
+    def stamp_into(self, out: torch.Tensor, images: torch.Tensor) -> None:
         if self.adapts:
-            return super().stamp_stored(images)
+            return super().stamp_into(out, images)
         pattern = self.pattern(images, self.side(*images.shape[-2:]))
-        return self.paste(images, (pattern.float() * 255).round())
+        self.paste(out.copy_(images), images, (pattern.float() * 255).round())
 
-    def paste(self, images: torch.Tensor, pattern: torch.Tensor) -> torch.Tensor:
-        """Put a pattern (B or 1, 1 or 3, side, side) on every picture; gradients reach the pattern."""
+    def paste(self, out: torch.Tensor, images: torch.Tensor, pattern: torch.Tensor) -> torch.Tensor:
+        """Write a pattern (B or 1, 1 or 3, side, side) into `out`, a copy of `images`, where it
+        belongs on each; gradients reach the pattern."""
         side = pattern.shape[-1]
-        pattern, out = pattern.to(images), images.clone()
-        top, left = self.corners(images, side)
-        if self.place != "random" and len(images):
+        pattern, (top, left) = pattern.to(out), self.corners(images, side)
+        if self.place != "random" and len(out):
             row, column = int(top[0]), int(left[0])
             out[:, :, row : row + side, column : column + side] = pattern
             return out
-        step = torch.arange(side, device=images.device)
-        picture = torch.arange(len(images), device=images.device)[:, None, None]
+        step = torch.arange(side, device=out.device)
+        picture = torch.arange(len(out), device=out.device)[:, None, None]
         rows, columns = (top[:, None] + step)[:, :, None], (left[:, None] + step)[:, None, :]
-        out[picture, :, rows, columns] = pattern.expand(len(images), 3, side, side).permute(0, 2, 3, 1)
+        out[picture, :, rows, columns] = pattern.expand(len(out), 3, side, side).permute(0, 2, 3, 1)
         return out
 
 

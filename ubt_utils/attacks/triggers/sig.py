@@ -35,14 +35,12 @@ class Sig(Trigger):
     def stamp(self, images: torch.Tensor) -> torch.Tensor:
         return images + self.wave(images.shape[-1]).to(images)
 
-    def stamp_stored(self, images: torch.Tensor) -> torch.Tensor:
+    def stamp_into(self, out: torch.Tensor, images: torch.Tensor) -> None:
         step = (self.wave(images.shape[-1]) * 255).round().long()  # a byte plus a whole step is a byte
         low, high = (-step).clamp(0, 255), (255 - step).clamp(0, 255)
         low, high, step = (t.to(images.device, torch.uint8) for t in (low, high, step % 256))
-        out = torch.empty_like(images)
         for here, part in zip(out.split(CHUNK), images.split(CHUNK), strict=True):
             torch.clamp(part, low, high, out=here).add_(step)  # in range first, so that nothing wraps
-        return out
 
 
 @dataclass(frozen=True)
@@ -68,5 +66,5 @@ class SigCleanClip(Sig):
         wave = self.wave(images.shape[-1]).to(images)
         return (1 - self.alpha) * images + self.alpha * wave
 
-    def stamp_stored(self, images: torch.Tensor) -> torch.Tensor:
-        return Trigger.stamp_stored(self, images)  # mixing leaves no whole bytes
+    def stamp_into(self, out: torch.Tensor, images: torch.Tensor) -> None:
+        Trigger.stamp_into(self, out, images)  # mixing leaves no whole bytes
