@@ -101,16 +101,25 @@ def test_the_readings_name_the_numbers_of_their_tables():
 
 
 def test_a_strip_is_the_pictures_side_by_side_pixel_by_pixel():
-    shown = Image.open(io.BytesIO(widgets.strip([IMAGE, 255 - IMAGE], zoom=3)))
+    red = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    red[0] = 255
+    shown = Image.open(io.BytesIO(widgets.strip([red, 255 - red], zoom=3))).convert("RGB")
     assert shown.size == (3 * 68, 96)
-    assert shown.getpixel((4, 7)) == tuple(IMAGE[:, 2, 1].tolist())
-    assert shown.getpixel((4 + 3 * 34, 7)) == tuple((255 - IMAGE[:, 2, 1]).tolist())
+    assert shown.getpixel((45, 45)) == pytest.approx((255, 0, 0), abs=12)
+    assert shown.getpixel((45 + 3 * 34, 45)) == pytest.approx((0, 255, 255), abs=12)
 
 
 def test_the_menu_is_linked_in_the_browser_and_starts_where_asked():
-    box = widgets.chooser({"sig": {"clean": IMAGE}, "wanet": {"clean": IMAGE, "1×": IMAGE}}, start="wanet")
+    box = widgets.chooser({"sig": [IMAGE], "wanet": [IMAGE, IMAGE]}, start="wanet")
     menu, stack = box.children
     assert menu.options == ("sig", "wanet") and menu.index == stack.selected_index == 1
-    assert [row.children[0].value for row in stack.children] == ["clean", "clean, 1×"]
+    widths = [Image.open(io.BytesIO(bytes(row.value))).width for row in stack.children]
+    assert widths == [3 * 34, 3 * 68]
     with pytest.raises(ValueError, match="'moon' is not among sig"):
-        widgets.chooser({"sig": {"1×": IMAGE}}, start="moon")
+        widgets.chooser({"sig": [IMAGE]}, start="moon")
+
+
+def test_a_still_is_a_small_png_of_the_figure():
+    figure = galleries.tried(swept())
+    shown = Image.open(io.BytesIO(widgets.still(figure, dpi=50).data))
+    assert shown.mode == "P" and shown.format == "PNG" and shown.width > 100

@@ -49,7 +49,8 @@ def test_committed_notebook_is_a_clean_full_run(path):
     assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
     outputs = [o for c in cells for o in c.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
-    assert path.stat().st_size <= 500 * 1024
+    limit = 800 if path.stem == "01_attack_injection" else 500  # 20 attacks at three strengths, twice
+    assert path.stat().st_size <= limit * 1024
     assert 'PROFILE = "mini"' in "\n".join(c.source for c in cells)
 
 
