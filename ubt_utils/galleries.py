@@ -52,7 +52,7 @@ def attacks(triggers: Mapping[str, Trigger], image: torch.Tensor, blocks: int = 
 def sweep_grid(table: pd.DataFrame, attacks: Sequence[str]) -> Figure:
     """ASR over learning rate and poison rate, a panel per attack, a line per rate and strength."""
     figure, axes = plt.subplots(
-        1, len(attacks), figsize=(3.3 * len(attacks), 3.0), sharey=True, squeeze=False
+        1, len(attacks), figsize=(3.5 * len(attacks), 3.5), sharey=True, squeeze=False
     )
     for axis, name in zip(axes[0], attacks, strict=True):
         part = table[table.attack == name].sort_values("lr")
@@ -62,8 +62,13 @@ def sweep_grid(table: pd.DataFrame, attacks: Sequence[str]) -> Figure:
             label = f"{rate:.1%} poison, {strength:.2g}"
             axis.plot(line.lr, 100 * line.asr, style, color=color, marker="o", ms=4, label=label)
         axis.set(title=name, xscale="log", xlabel="learning rate", ylim=(-4, 104))
+        axis.set_xticks(sorted(part.lr.unique()), [f"{lr:g}" for lr in sorted(part.lr.unique())])
+        axis.minorticks_off()
         axis.axhline(50, color="#999999", lw=0.8, ls=":")
-        axis.legend(fontsize=7, title=f"poison rate, {part.strength_name.iloc[0]}", title_fontsize=7)
+        axis.legend(
+            fontsize=7, title=f"poison rate, {part.strength_name.iloc[0]}", title_fontsize=7, ncols=2,
+            loc="upper center", bbox_to_anchor=(0.5, -0.22),
+        )  # fmt: skip
     axes[0][0].set_ylabel("ASR (%)")
     return figure
 
@@ -87,14 +92,14 @@ def tried(table: pd.DataFrame) -> Figure:
 
 def survival(table: pd.DataFrame) -> Figure:
     """Heat map of mean ASR (%): attacks × what happened to the picture on its way."""
-    figure, axis = plt.subplots(figsize=(6.6, 0.27 * len(table) + 1.0))
+    figure, axis = plt.subplots(figsize=(7.2, 0.27 * len(table) + 1.0))
     sns.heatmap(
         100 * table, ax=axis, annot=True, fmt=".0f", cmap="Blues", vmin=0, vmax=100,
         annot_kws={"fontsize": 8}, cbar_kws={"label": "ASR (%)"},
     )  # fmt: skip
     axis.set(xlabel="", ylabel="")
     axis.xaxis.tick_top()
-    axis.tick_params(length=0, labelsize=8)
+    axis.tick_params(length=0, labelsize=7)
     return figure
 
 
