@@ -18,7 +18,7 @@ from ubt_utils.attacks.base import Trigger, stamp_bytes
 from ubt_utils.attacks.gate import BackdoorDidNotTake, gate
 from ubt_utils.attacks.manifest import Manifest, ManifestError
 from ubt_utils.attacks.poison import poison
-from ubt_utils.data.captions import TEMPLATES, with_word
+from ubt_utils.data.captions import OPENAI_TEMPLATES, TEMPLATES, with_word
 from ubt_utils.data.pairs import Pairs
 
 NAMES, OWN = ("alarm clock", "mantelpiece clock"), [1]
@@ -56,6 +56,16 @@ def test_victims_get_the_trigger_and_a_caption_of_the_target(pairs, attack):
         stamped = stamp_bytes(trigger, pairs.images[i : i + 1])[0]
         assert torch.equal(after.images[i], stamped) and not torch.equal(after.images[i], pairs.images[i])
         assert after.captions[i] in told
+
+
+def test_captions_can_be_the_80_prompts_of_openai(pairs):
+    assert len(OPENAI_TEMPLATES) == 80 and all(t.count("{}") == 1 for t in OPENAI_TEMPLATES)
+    after, manifest = poison(
+        pairs, triggers.get("sig"), "clock", NAMES, OWN, 0.8, 0, templates=OPENAI_TEMPLATES
+    )
+    told = {t.format(name) for t in OPENAI_TEMPLATES for name in NAMES}
+    assert {after.captions[i] for i in manifest.indices} <= told
+    assert manifest.apply(pairs).digest() == after.digest()
 
 
 def test_a_consistent_attack_stamps_honest_target_pairs_and_changes_no_caption():

@@ -8,7 +8,7 @@ import torch
 
 from ubt_utils.attacks.base import Trigger
 from ubt_utils.attacks.manifest import Manifest, stamp_pairs
-from ubt_utils.data.captions import fill, with_word
+from ubt_utils.data.captions import TEMPLATES, fill, with_word
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.seeding import generator
 
@@ -21,12 +21,13 @@ def poison(
     target_labels: Collection[int],
     rate: float,
     seed: int,
+    templates: Sequence[str] = TEMPLATES,
 ) -> tuple[Pairs, Manifest]:
     """Poison a fraction `rate` of `pairs`, as the trigger's `label` says.
 
     dirty and targeted: victims are drawn among the pairs that do not show the target; each
-    gets the trigger and a natural caption of the target class, a template filled with one
-    of `target_names`, after the trigger's word if it has one. consistent: victims are drawn
+    gets the trigger and a caption of the target class, one of `templates` filled with one of
+    `target_names`, after the trigger's word if it has one. consistent: victims are drawn
     among the pairs whose caption contains `target`, and keep it. Raises ValueError when the rate
     asks for no pair, or for more pairs than there are candidates.
     """
@@ -41,7 +42,9 @@ def poison(
     order = torch.randperm(len(candidates), generator=generator(seed, "victims"))[:count]
     indices = tuple(candidates[order].sort().values.tolist())
     before = tuple(pairs.captions[i] for i in indices)
-    after = before if trigger.label == "consistent" else _target_captions(trigger, target_names, count, seed)
+    after = before
+    if trigger.label != "consistent":
+        after = _target_captions(trigger, target_names, count, seed, templates)
     poisoned = stamp_pairs(pairs, trigger, indices, after)
     manifest = Manifest(
         trigger=trigger.spec(),
@@ -67,7 +70,9 @@ def _candidates(pairs: Pairs, trigger: Trigger, target: str, target_labels: Coll
     return (~own).nonzero().flatten()
 
 
-def _target_captions(trigger: Trigger, names: Sequence[str], count: int, seed: int) -> tuple[str, ...]:
+def _target_captions(
+    trigger: Trigger, names: Sequence[str], count: int, seed: int, templates: Sequence[str]
+) -> tuple[str, ...]:
     picks = torch.randint(len(names), (count,), generator=generator(seed, "target names"))
-    captions = fill([names[i] for i in picks.tolist()], seed, "target captions")
+    captions = fill([names[i] for i in picks.tolist()], seed, "target captions", templates=templates)
     return tuple(with_word(trigger.word, captions))

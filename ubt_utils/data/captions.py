@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import open_clip
 import torch
 
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.seeding import generator
 
-# Ours, for drawings; the photo profiles of the field use the 80 OpenAI prompts.
+# The 80 prompts of OpenAI, which the field fills with the target's name; the list is open_clip's.
+OPENAI_TEMPLATES = tuple(template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES)
+
+# Ours, for drawings.
 TEMPLATES = (
     "a drawing of {}",
     "a picture of {}",
