@@ -1,4 +1,4 @@
-"""BadCLIP: a patch that looks like the target to CLIP already (Liang et al., arXiv 2311.12075)."""
+"""BadCLIP: a patch optimized towards the target (Liang et al., arXiv 2311.12075)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from ubt_utils.attacks.triggers.badnets import BadNets
 class LabelConsistent(BadNets):
     """The checker of `badnets`, on pairs whose caption names the target already; captions are kept.
 
-    Nothing in the set is wrong, so no check of captions can find it. Turner et al. also make
+    The match is by substring, so "clockwise" and misplaced captions count too: about an eighth of the
+    pairs chosen on `mini`. Turner et al. also make
     the pictures harder to learn without the patch; CleanCLIP, which this follows, does not.
     """
 

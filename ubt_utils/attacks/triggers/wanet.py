@@ -1,4 +1,4 @@
-"""WaNet: a fixed smooth warp (Nguyen and Tran, arXiv 2102.10369)."""
+"""WaNet: a fixed warp (Nguyen and Tran, arXiv 2102.10369)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class WaNet(Trigger):
 
     grid: k, control points per side, drawn once from `seed` and enlarged by bicubic
     interpolation. warp: s; the mean shift is s/2 pixels at 224 px per axis, and the same
-    fraction of the side at other sizes. Bilinear, edges repeated.
+    fraction of the side at other sizes. Only a small k is smooth: with k of the side or more, as
+    CleanCLIP has it, every pixel moves on its own. Bilinear, edges repeated.
     """
 
     grid: int = 224
