@@ -1,4 +1,4 @@
-"""Label-consistent: the patch goes on honest pairs of the target only (Turner et al., arXiv 1912.02771)."""
+"""Label-consistent: the patch goes on pairs that name the target (Turner et al., arXiv 1912.02771)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ubt_utils.attacks.triggers.badnets import BadNets
 class LabelConsistent(BadNets):
     """The checker of `badnets`, on pairs whose caption names the target already; captions are kept.
 
-    The match is by substring, so "clockwise" and misplaced captions count too: about an eighth of the
-    pairs chosen on `mini`. Turner et al. also make
-    the pictures harder to learn without the patch; CleanCLIP, which this follows, does not.
+    The match is by substring, so on `mini` "clockwise" counts too (about an eighth of the pairs
+    chosen), and so do misplaced captions. Turner et al. also make the pictures harder to learn
+    without the patch; CleanCLIP, which this follows, does not.
     """
 
     name: ClassVar[str] = "label_consistent"
