@@ -99,8 +99,7 @@ def test_every_attack_passed_its_gate_in_the_records():
     profile = profiles.get("mini")
     for record in report.read("mini"):
         if record["attack"] != "none" and record["defense"] == "none":
-            bound = profile.gates.get(record["attack"], profile.gate)
-            assert record["metrics"]["asr"] >= bound, record["attack"]
+            assert record["metrics"]["asr"] >= profile.gate, record["attack"]
 
 
 def test_the_recorded_sweep_holds_every_point_once():

@@ -86,13 +86,13 @@ def success(
         return {"asr": metrics.rate(fooled == task.target)}
     stamped = change(stamp_bytes(trigger, task.images))
 
-    def rate(weights: torch.Tensor, convention: str) -> metrics.Rate:
-        fooled = predict(model, weights, stamped)
+    def rate(fooled: torch.Tensor, convention: str = "exclude_target") -> metrics.Rate:
         return metrics.attack_success(fooled, task.labels, task.target, task.units, convention)
 
     keyed = head_of(model, profile, trigger.word) if trigger.word else head
-    rates = {"asr" if c == "exclude_target" else f"asr_{c}": rate(keyed, c) for c in metrics.CONVENTIONS}
-    return rates | ({"asr_without_word": rate(head, "exclude_target")} if trigger.word else {})
+    fooled = predict(model, keyed, stamped)
+    rates = {"asr" if c == "exclude_target" else f"asr_{c}": rate(fooled, c) for c in metrics.CONVENTIONS}
+    return rates | ({"asr_without_word": rate(predict(model, head, stamped))} if trigger.word else {})
 
 
 def _flat(rates: Mapping[str, metrics.Rate]) -> dict[str, Any]:

@@ -37,11 +37,9 @@ def attacks(triggers: Mapping[str, Trigger], image: torch.Tensor, blocks: int = 
         axis.set_axis_off()
     for number, name in enumerate(names):
         row, start = number % rows, number // rows * columns
-        for column, factor in enumerate(STRENGTHS):
-            axis = axes[row, start + column]
-            stamped = strengths(triggers[name], image).get(factor)
-            if stamped is not None:
-                picture(axis, stamped, f"{factor:g}×" if row == 0 else "")
+        for factor, stamped in strengths(triggers[name], image).items():
+            axis = axes[row, start + STRENGTHS.index(factor)]
+            picture(axis, stamped, f"{factor:g}×" if row == 0 else "")
         axes[row, start].text(
             -0.1, 0.5, name.replace("_", "\n"), transform=axes[row, start].transAxes, ha="right", va="center",
             fontsize=7,

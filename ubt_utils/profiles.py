@@ -51,7 +51,7 @@ class Profile:
     finetune: the victim's training on D. baseline: the fine-tuning defense; its steps are set
     by UBT's cost. gate: the ASR below which the pipeline stops. triggers: attack name → its
     parameters where they differ from the trigger's defaults; recipes: attack name → the
-    victim's training where it is not `finetune`; gates: attack name → its own gate.
+    victim's training where it is not `finetune`.
     """
 
     name: str
@@ -68,7 +68,6 @@ class Profile:
     gate: float = 0.5
     triggers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
-    gates: Mapping[str, float] = field(default_factory=dict)
 
     def trigger(self, attack: str) -> Trigger:
         """The trigger of `attack` with this profile's parameters; ValueError if unknown."""

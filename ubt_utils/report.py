@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -195,10 +195,13 @@ def as_text(profile: str) -> str:
 def as_markdown(profile: str) -> str:
     """The headline table as Markdown, for the README."""
     wide = headline(profile)
-    head = ["attack", "defense", *map(_title, HEADLINE)]
-    lines = [head, ["---"] * len(head)]
-    for key, row in wide.iterrows():
-        lines.append([*key, *(_cell(row, metric) for metric in HEADLINE)])
+    rows = [[*key, *(_cell(row, metric) for metric in HEADLINE)] for key, row in wide.iterrows()]
+    return markdown_table(["attack", "defense", *map(_title, HEADLINE)], rows)
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells as a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

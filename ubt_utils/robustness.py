@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
@@ -33,3 +35,8 @@ def resize(images: torch.Tensor, scale: float) -> torch.Tensor:
     less = F.interpolate(images.float(), small, mode="bilinear", antialias=True)
     back = F.interpolate(less, (height, width), mode="bilinear", antialias=True)
     return back.round().clamp(0, 255).to(torch.uint8)
+
+
+CHANGES = {f"jpeg_{quality}": partial(jpeg, quality=quality) for quality in QUALITIES} | {
+    f"resize_{100 * scale:.0f}": partial(resize, scale=scale) for scale in SCALES
+}

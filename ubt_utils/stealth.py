@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ubt_utils import models
-from ubt_utils.attacks.base import check_images
+from ubt_utils.attacks.base import check_images, luminance
 
-LUMA = (0.299, 0.587, 0.114)
 GMSD_C = 170 / 255**2
 
 
@@ -62,8 +61,7 @@ def gmsd(clean: torch.Tensor, stamped: torch.Tensor) -> torch.Tensor:
 
 
 def _gradient(images: torch.Tensor) -> torch.Tensor:
-    gray = sum(w * c for w, c in zip(LUMA, images.double().unbind(1), strict=True)).unsqueeze(1)
-    small = F.avg_pool2d(gray, 2)
+    small = F.avg_pool2d(luminance(images.double()), 2)
     across = torch.tensor([[1.0, 0, -1]] * 3, dtype=torch.float64, device=images.device) / 3
     kernels = torch.stack([across, across.T]).unsqueeze(1)
     return F.conv2d(small, kernels, padding=1).square().sum(1).sqrt()

@@ -60,31 +60,22 @@ def robust(profile: str) -> pd.DataFrame:
 def as_markdown(profile: str) -> str:
     """Both tables as one, for the README."""
     table = attacks(profile).join(robust(profile)[["JPEG 75", "JPEG 30", "resize 50%"]])
-    head = [
-        "attack",
-        "label",
-        "ASR %",
-        "CA % (change)",
-        "PSNR dB",
-        "SSIM",
-        "ASR at JPEG 75 / 30",
-        "ASR at resize 50 %",
+    head = ["attack", "label", "ASR %", "CA % (change)", "PSNR dB", "SSIM"]
+    head += ["ASR at JPEG 75 / 30", "ASR at resize 50 %"]
+    rows = [
+        [
+            f"`{name}`",
+            TRIGGERS[name].label,
+            f"{100 * row.asr:.1f} ± {100 * row.asr_std:.1f}",
+            f"{100 * row.clean_accuracy:.1f} ({100 * row.ca_change:+.1f})",
+            "–" if pd.isna(row.psnr) else f"{row.psnr:.1f}",
+            "–" if pd.isna(row.ssim) else f"{row.ssim:.2f}",
+            f"{100 * row['JPEG 75']:.0f} / {100 * row['JPEG 30']:.0f}",
+            f"{100 * row['resize 50%']:.0f}",
+        ]
+        for name, row in table.iterrows()
     ]
-    lines = [head, ["---"] * len(head)]
-    for name, row in table.iterrows():
-        lines.append(
-            [
-                f"`{name}`",
-                TRIGGERS[name].label,
-                f"{100 * row.asr:.1f} ± {100 * row.asr_std:.1f}",
-                f"{100 * row.clean_accuracy:.1f} ({100 * row.ca_change:+.1f})",
-                "–" if pd.isna(row.psnr) else f"{row.psnr:.1f}",
-                "–" if pd.isna(row.ssim) else f"{row.ssim:.2f}",
-                f"{100 * row['JPEG 75']:.0f} / {100 * row['JPEG 30']:.0f}",
-                f"{100 * row['resize 50%']:.0f}",
-            ]
-        )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return report.markdown_table(head, rows)
 
 
 def speed() -> str:

@@ -104,7 +104,6 @@ def at(profile: Profile, point: Point) -> Profile:
     return replace(
         profile,
         gate=0.0,
-        gates={},
         poison_rate=point.rate or profile.poison_rate,
         triggers={**profile.triggers, name: {**profile.triggers.get(name, {}), **dict(point.parameters)}},
         recipes={**profile.recipes, name: recipe},

@@ -12,6 +12,7 @@ from ubt_utils.seeding import generator
 LABELS = ("dirty", "consistent", "targeted")
 KEYED_PIXELS = 1024
 CHUNK = 4  # pictures
+LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,12 @@ def stamp_bytes(trigger: Trigger, images: torch.Tensor, out: torch.Tensor | None
         raise ValueError(f"out must be {tuple(images.shape)} uint8, got {tuple(out.shape)} {out.dtype}")
     trigger.stamp_into(out, images)
     return out
+
+
+def luminance(images: torch.Tensor) -> torch.Tensor:
+    """(B, 3, H, W) → (B, 1, H, W): how bright each pixel is, by ITU-R BT.601."""
+    red, green, blue = images.unbind(1)
+    return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue).unsqueeze(1)
 
 
 def check_fraction(name: str, value: float, *, zero: bool = False) -> None:

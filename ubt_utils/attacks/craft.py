@@ -38,9 +38,11 @@ class Attacker:
 
     def show_target(self) -> torch.Tensor:
         """(N,) bool: the pairs of D that show the target."""
-        if self.pairs.labels is None:
-            raise ValueError("crafting needs labels, to tell target pictures from others")
-        return torch.isin(self.pairs.labels, torch.tensor(self.target_labels))
+        return self.pairs.shows(self.target_labels, "crafting")
+
+    def pictures(self, index: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) float in [0, 1]: the pictures of D at `index`, on the device in use."""
+        return self.pairs.images[index].to(device.pick()).float() / 255
 
     def target_texts(self, word: str = "") -> torch.Tensor:
         """(T, D) unit embeddings of natural captions of the target, one per template and name."""

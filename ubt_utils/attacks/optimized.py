@@ -48,19 +48,16 @@ class OptimizedPatch(Patch):
         raise NotImplementedError
 
     def craft(self, attacker: Attacker) -> Self:
-        pairs, here = attacker.pairs, device.pick()
-        side = self.side(*pairs.images.shape[-2:])
+        side = self.side(*attacker.pairs.images.shape[-2:])
         draw = generator(attacker.seed, self.name, "init")
-        patch = (0.5 + 0.25 * torch.randn(1, 3, side, side, generator=draw)).clamp(0, 1).to(here)
+        patch = (0.5 + 0.25 * torch.randn(1, 3, side, side, generator=draw)).clamp(0, 1).to(device.pick())
         patch.requires_grad_(True)
-        adam, loss_of, others = (
-            torch.optim.Adam([patch], self.rate),
-            self.objective(attacker),
-            ~attacker.show_target(),
-        )
+        adam = torch.optim.Adam([patch], self.rate)
+        loss_of = self.objective(attacker)
+        others = ~attacker.show_target()
         for step in tqdm(range(self.steps), f"craft {self.name}", unit="step", mininterval=1):
             index = batch_of(others, BATCH, attacker.seed, self.name, "batch", step)
-            images = pairs.images[index].to(here).float() / 255
+            images = attacker.pictures(index)
             stamped = self.paste(images.clone(), images, patch)
             (gradient,) = torch.autograd.grad(loss_of(attacker.see(stamped), index, step), patch)
             patch.grad = gradient  # f0 itself gets none

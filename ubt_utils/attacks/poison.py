@@ -64,10 +64,7 @@ def _candidates(pairs: Pairs, trigger: Trigger, target: str, target_labels: Coll
     if trigger.label == "consistent":
         named = [target.lower() in caption.lower() for caption in pairs.captions]
         return torch.tensor(named).nonzero().flatten()
-    if pairs.labels is None:
-        raise ValueError("poisoning needs labels, to leave real target pictures alone")
-    own = torch.isin(pairs.labels, torch.tensor(sorted(target_labels)))
-    return (~own).nonzero().flatten()
+    return (~pairs.shows(target_labels, "poisoning")).nonzero().flatten()
 
 
 def _target_captions(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -52,6 +52,12 @@ class Pairs:
     def with_captions(self, captions: Sequence[str]) -> Pairs:
         """The same pictures under other captions."""
         return replace(self, captions=tuple(captions))
+
+    def shows(self, labels: Collection[int], purpose: str) -> torch.Tensor:
+        """(N,) bool: the pairs whose label is one of `labels`; ValueError when there are none to go by."""
+        if self.labels is None:
+            raise ValueError(f"{purpose} needs labels, to tell target pictures from others")
+        return torch.isin(self.labels, torch.tensor(sorted(labels)))
 
     def digest(self) -> str:
         """SHA-256 over pixels and captions: equal digests mean equal pairs, bit for bit."""

@@ -51,7 +51,7 @@ def attack(profile: Profile, attack: str, seed: int) -> Stage:
 
     stage = runs.run_stage((profile.name, attack, str(seed)), "attack", config, work)
     if trigger:
-        gate(stage.metrics["asr"], profile.gates.get(attack, profile.gate), attack)
+        gate(stage.metrics["asr"], profile.gate, attack)
     return stage
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +36,7 @@ def examine(profile: Profile, attack_name: str, seed: int) -> Stage:
         result = {}
         if trigger.label != "targeted":
             result |= stealth.measure(load_model(profile, public), clean, stamp_bytes(trigger, clean))
-        changes = {f"jpeg_{q}": partial(robustness.jpeg, quality=q) for q in robustness.QUALITIES}
-        changes |= {f"resize_{s:.0%}"[:-1]: partial(robustness.resize, scale=s) for s in robustness.SCALES}
-        for name, change in changes.items():
+        for name, change in robustness.CHANGES.items():
             result[f"asr_{name}"] = evaluation.success(model, profile, trigger, head, change)["asr"].value
         return result
 

@@ -37,9 +37,9 @@ class BadClip(OptimizedPatch):
 
         def loss(z: torch.Tensor, index: torch.Tensor, step: int) -> torch.Tensor:
             with torch.no_grad():
-                clean = attacker.see(attacker.pairs.images[index].to(z.device).float() / 255)
+                clean = attacker.see(attacker.pictures(index))
                 like = batch_of(own, BATCH, seed, "target pictures", step)
-                target = attacker.see(attacker.pairs.images[like].to(z.device).float() / 255)
+                target = attacker.see(attacker.pictures(like))
                 honest = attacker.texts([attacker.pairs.captions[i] for i in index.tolist()])
             wanted = texts[batch_of(torch.ones(len(texts), dtype=torch.bool), BATCH, seed, "texts", step)]
             logits = scale * torch.cat([(z * wanted).sum(1, keepdim=True), z @ honest.T], 1)

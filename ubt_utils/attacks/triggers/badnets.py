@@ -58,7 +58,7 @@ class BadNetsCleanClip(Patch):
     def pattern(self, images: torch.Tensor, side: int) -> torch.Tensor:
         draw = generator(self.seed, self.name, self.cells)
         noise = torch.randn(3, self.cells, self.cells, generator=draw, dtype=torch.float64)
-        index = nearest(side, self.cells).clamp(max=self.cells - 1)
+        index = nearest(side, self.cells)
         noise = noise[:, index][:, :, index].to(images.device)
         mean = images.double().mean((2, 3), keepdim=True)
         return (mean + noise).clamp(0, 1)

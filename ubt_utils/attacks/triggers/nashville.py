@@ -7,12 +7,11 @@ from typing import ClassVar
 
 import torch
 
-from ubt_utils.attacks.base import Trigger
+from ubt_utils.attacks.base import Trigger, luminance
 
 DARKEN, LIGHTEN = (247, 176, 153), (0, 70, 150)  # overlays, bytes
 SEPIA, CONTRAST, BRIGHTNESS, SATURATION = 0.2, 1.2, 1.05, 1.2
 SEPIA_ROWS = ((0.393, 0.769, 0.189), (0.349, 0.686, 0.168), (0.272, 0.534, 0.131))  # W3C, full sepia
-LUMA = (0.299, 0.587, 0.114)
 MOST = 3.0
 
 
@@ -49,6 +48,5 @@ def _filter(x: torch.Tensor) -> torch.Tensor:
     x = ((1 - SEPIA) * x + SEPIA * brown).clamp(0, 1)
     x = ((x - 0.5) * CONTRAST + 0.5).clamp(0, 1)
     x = (x * BRIGHTNESS).clamp(0, 1)
-    red, green, bluish = x.unbind(1)
-    gray = (LUMA[0] * red + LUMA[1] * green + LUMA[2] * bluish).unsqueeze(1)
+    gray = luminance(x)
     return (gray + (x - gray) * SATURATION).clamp(0, 1)

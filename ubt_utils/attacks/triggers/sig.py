@@ -12,16 +12,12 @@ from ubt_utils.attacks.base import CHUNK, Trigger, check_fraction
 
 
 @dataclass(frozen=True)
-class Sig(Trigger):
-    """image + amplitude · sin(2π · frequency · column / width), clipped."""
+class Wave(Trigger):
+    """amplitude · sin(2π · frequency · column / width); subclasses say how it meets the picture."""
 
     amplitude: float = 60 / 255
     frequency: float = 6.0
 
-    name: ClassVar[str] = "sig"
-    strength: ClassVar[str] = "amplitude"
-    source: ClassVar[str] = "arXiv 1902.11237; values: LiangSiyuan21/BadCLIP"
-    published: ClassVar[str] = "amplitude 60/255, frequency 6"
     rule: ClassVar[str] = "waves per image kept"
 
     def __post_init__(self) -> None:
@@ -31,6 +27,16 @@ class Sig(Trigger):
         """(width,) float64: what is added to each column."""
         column = torch.arange(width, dtype=torch.float64) / width
         return self.amplitude * torch.sin(2 * math.pi * self.frequency * column)
+
+
+@dataclass(frozen=True)
+class Sig(Wave):
+    """image + wave, clipped."""
+
+    name: ClassVar[str] = "sig"
+    strength: ClassVar[str] = "amplitude"
+    source: ClassVar[str] = "arXiv 1902.11237; values: LiangSiyuan21/BadCLIP"
+    published: ClassVar[str] = "amplitude 60/255, frequency 6"
 
     def stamp(self, images: torch.Tensor) -> torch.Tensor:
         return images + self.wave(images.shape[-1]).to(images)
@@ -44,7 +50,7 @@ class Sig(Trigger):
 
 
 @dataclass(frozen=True)
-class SigCleanClip(Sig):
+class SigCleanClip(Wave):
     """(1 − alpha) · image + alpha · wave: CleanCLIP mixes the wave as it mixes noise.
 
     That leaves an amplitude of 12/255 at alpha 0.2, and an image one fifth darker, which may
@@ -65,6 +71,3 @@ class SigCleanClip(Sig):
     def stamp(self, images: torch.Tensor) -> torch.Tensor:
         wave = self.wave(images.shape[-1]).to(images)
         return (1 - self.alpha) * images + self.alpha * wave
-
-    def stamp_into(self, out: torch.Tensor, images: torch.Tensor) -> None:
-        Trigger.stamp_into(self, out, images)  # mixing leaves no whole bytes
