@@ -181,3 +181,38 @@ def test_precision_at_an_impossible_k_is_refused(k):
 def test_scores_that_are_not_numbers_are_refused():
     with pytest.raises(ValueError):
         metrics.detection(torch.tensor([torch.nan, 0.5, 0.1]), torch.tensor([False, True, False]), 1)
+
+
+def test_retrieval_counts_an_image_as_found_when_one_of_its_captions_is_near():
+    draw = torch.Generator().manual_seed(5)
+    images = torch.nn.functional.normalize(torch.randn(30, 8, generator=draw), dim=1)
+    captions = torch.nn.functional.normalize(torch.randn(60, 8, generator=draw), dim=1)
+    owner = torch.arange(60) // 2
+    found = metrics.retrieval(images, captions, owner)
+    for k in metrics.RECALLS:
+        cosines = (images @ captions.T).numpy()
+        to_text = [any(owner[j] == i for j in np.argsort(-cosines[i])[:k]) for i in range(30)]
+        to_image = [owner[j] in np.argsort(-cosines[:, j])[:k] for j in range(60)]
+        assert found[f"image_to_text_r{k}"] == pytest.approx(np.mean(to_text))
+        assert found[f"text_to_image_r{k}"] == pytest.approx(np.mean(to_image))
+
+
+def test_perfect_retrieval_is_one():
+    images = torch.eye(12)
+    found = metrics.retrieval(images, images.repeat_interleave(2, 0), torch.arange(12).repeat_interleave(2))
+    assert set(found.values()) == {1.0}
+
+
+def test_retrieval_of_too_few_is_refused():
+    with pytest.raises(ValueError, match="recall@10 of 4 images and 60 captions"):
+        metrics.retrieval(torch.eye(4), torch.eye(60)[:, :4], torch.zeros(60, dtype=torch.long))
+
+
+def test_a_linear_probe_separates_what_is_separable_and_nothing_else():
+    draw = torch.Generator().manual_seed(6)
+    labels = torch.arange(200) % 2
+    points = torch.randn(200, 6, generator=draw)
+    points[:, 2] += 8 * labels
+    assert metrics.linear_probe(points[:100], labels[:100], points[100:], labels[100:]) == 1
+    noise = torch.randn(200, 6, generator=draw)
+    assert 0.3 < metrics.linear_probe(noise[:100], labels[:100], noise[100:], labels[100:]) < 0.7

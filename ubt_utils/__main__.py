@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import tyro
 
@@ -12,7 +13,8 @@ from ubt_utils import profiles, report, runs, stages, suite
 from ubt_utils import sweep as sweeping
 from ubt_utils.attacks.gate import BackdoorDidNotTake
 from ubt_utils.attacks.triggers import TRIGGERS
-from ubt_utils.data import emoji
+from ubt_utils.data import emoji, photos
+from ubt_utils.data import fetch as fetching
 from ubt_utils.defenses import DEFENSES
 from ubt_utils.training import TrainingDiverged
 
@@ -118,6 +120,15 @@ def data(record: bool = False) -> None:
         )
 
 
+def fetch(mirror: Path | None = None, dry_run: bool = False) -> None:
+    """Get the photo sets from the public hub, or from a mirror folder with the same files."""
+    if dry_run:
+        print(fetching.as_text(fetching.plan(mirror)))
+        return
+    got = fetching.fetch(mirror)
+    print(f"{len(got)} files fetched, all checked: {photos.root()}")
+
+
 def show(profile: str = "mini", json: bool = False) -> None:
     """Print the recorded headline table, or its tidy rows as JSON."""
     print(report.as_json(profile) if json else report.as_text(profile))
@@ -136,6 +147,7 @@ COMMANDS = {
     "sweep": sweep,
     "reproduce": reproduce,
     "data": data,
+    "fetch": fetch,
     "report": show,
 }
 

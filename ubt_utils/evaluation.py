@@ -13,17 +13,24 @@ from torch import nn
 from ubt_utils import metrics, models
 from ubt_utils.attacks.base import Trigger, stamp_bytes
 from ubt_utils.data.captions import with_word
-from ubt_utils.data.emoji_sets import EmojiSets
+from ubt_utils.data.pairs import Pairs
+from ubt_utils.data.photo_sets import PhotoSets
+from ubt_utils.data.retrieval import Retrieval
 from ubt_utils.data.zero_shot import ZeroShot
-from ubt_utils.profiles import Profile
+from ubt_utils.profiles import Profile, Sets
 
 Change = Callable[[torch.Tensor], torch.Tensor]  # stored pictures (N, 3, H, W) uint8 → the same
 
 
 @lru_cache(maxsize=4)
-def task_of(sets: EmojiSets) -> ZeroShot:
+def task_of(sets: Sets) -> ZeroShot:
     """The zero-shot task, kept in memory."""
     return sets.zero_shot()
+
+
+def _task(profile: Profile, limit: int | None) -> ZeroShot:
+    task = task_of(profile.sets)
+    return task if limit is None else task.thinned(limit)
 
 
 def head_of(model: nn.Module, profile: Profile, word: str = "") -> torch.Tensor:
@@ -62,25 +69,56 @@ def _clean(predicted: torch.Tensor, task: ZeroShot) -> dict[str, Any]:
     return _flat(rates)
 
 
-def full(model: nn.Module, profile: Profile, trigger: Trigger | None) -> dict[str, Any]:
-    """Clean metrics and, with a trigger, ASR by every convention.
+@lru_cache(maxsize=2)
+def _retrieval_of(sets: PhotoSets) -> Retrieval:
+    return sets.retrieval()
+
+
+@lru_cache(maxsize=2)
+def _probe_of(sets: PhotoSets) -> Pairs:
+    return sets.probe_pairs()
+
+
+def beyond(model: nn.Module, profile: Profile) -> dict[str, float]:
+    """What photos allow beside zero-shot: retrieval on human captions (recall@k, both ways) and
+    the accuracy of a linear probe on the image embeddings. Empty for emoji, which have neither."""
+    sets = profile.sets
+    if not isinstance(sets, PhotoSets):
+        return {}
+    found, probe, task = _retrieval_of(sets), _probe_of(sets), task_of(sets)
+    captions = models.embed_tokens(model, models.tokenize(profile.model, found.captions))
+    result = metrics.retrieval(models.embed_images(model, found.images), captions, found.owner)
+    labels = sets.class_index(probe.labels)
+    train, test = models.embed_images(model, probe.images), models.embed_images(model, task.images)
+    return result | {"linear_probe": metrics.linear_probe(train, labels, test, task.labels)}
+
+
+def full(
+    model: nn.Module, profile: Profile, trigger: Trigger | None, limit: int | None = None
+) -> dict[str, Any]:
+    """Clean metrics and, with a trigger, ASR by every convention; on at most about `limit` pictures.
 
     A trigger with a word has it in the prompts, and `asr_without_word` beside. For targeted
     poisoning ASR is the share of the attacker's own pictures that are read as the target.
     """
-    task, head = task_of(profile.sets), head_of(model, profile)
+    task, head = _task(profile, limit), head_of(model, profile)
     result = _clean(predict(model, head, task.images), task)
     if trigger is None:
         return result
-    flat = _flat(success(model, profile, trigger, head))
+    flat = _flat(success(model, profile, trigger, head, limit=limit))
     return {**result, **flat, "rates": result["rates"] | flat["rates"]}
 
 
 def success(
-    model: nn.Module, profile: Profile, trigger: Trigger, head: torch.Tensor, change: Change | None = None
+    model: nn.Module,
+    profile: Profile,
+    trigger: Trigger,
+    head: torch.Tensor,
+    change: Change | None = None,
+    limit: int | None = None,
 ) -> dict[str, metrics.Rate]:
     """ASR by every convention; `change` happens to the stamped pictures before the model sees them."""
-    task, change = task_of(profile.sets), change or (lambda images: images)
+    task, change = _task(profile, limit), change or (lambda images: images)
     if trigger.label == "targeted":
         fooled = predict(model, head, change(trigger.pictures()))
         return {"asr": metrics.rate(fooled == task.target)}

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from statsmodels.stats.proportion import proportion_confint
 
+PROBE_C, PROBE_STEPS = 10.0, 200
 CONVENTIONS = ("exclude_target", "include_target", "divide_by_all")
 
 
@@ -83,6 +87,38 @@ def target_recall(
     """The fraction of real, clean target pictures that are classified as the target."""
     real = labels == target
     return rate(predicted[real] == target, None if units is None else units[real])
+
+
+RECALLS = (1, 5, 10)
+
+
+def retrieval(images: torch.Tensor, captions: torch.Tensor, owner: torch.Tensor) -> dict[str, float]:
+    """Recall@1, 5, 10 both ways: {"image_to_text_r1": …, "text_to_image_r10": …}, fractions.
+
+    images: (N, D) unit. captions: (M, D) unit. owner: (M,) the image of each caption. An image
+    counts as found at k when one of its captions is among its k nearest, as the field does it.
+    Raises ValueError when there are fewer than ten of either.
+    """
+    if min(len(images), len(captions)) < max(RECALLS):
+        raise ValueError(f"recall@{max(RECALLS)} of {len(images)} images and {len(captions)} captions")
+    cosines, found = images @ captions.T, {}
+    to_text = owner[cosines.topk(max(RECALLS), dim=1).indices] == torch.arange(len(images))[:, None]
+    to_image = cosines.T.topk(max(RECALLS), dim=1).indices == owner[:, None]
+    for way, hit in (("image_to_text", to_text), ("text_to_image", to_image)):
+        found |= {f"{way}_r{k}": hit[:, :k].any(dim=1).double().mean().item() for k in RECALLS}
+    return found
+
+
+def linear_probe(
+    train: torch.Tensor, train_labels: torch.Tensor, test: torch.Tensor, test_labels: torch.Tensor
+) -> float:
+    """Accuracy of a logistic regression on embeddings: (n, D) and (m, D), labels (n,) and (m,).
+
+    The penalty is fixed (C = 10 on standardized features), not tuned on the test set.
+    """
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_C, max_iter=PROBE_STEPS))
+    probe.fit(train.numpy(), train_labels.numpy())
+    return float(probe.score(test.numpy(), test_labels.numpy()))
 
 
 def precision_at(scores: torch.Tensor, truth: torch.Tensor, k: int) -> float:

@@ -95,10 +95,17 @@ def token_text(name: str, token: int) -> str:
     return _tokenizer(name).decoder[int(token)].replace("</w>", "")
 
 
-def normalize(images: torch.Tensor) -> torch.Tensor:
-    """Float [0, 1] images (B, 3, H, W) → what OpenAI's CLIP expects."""
-    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1).to(images)
-    std = torch.tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1).to(images)
+def normalize(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Float [0, 1] images (B, 3, H, W) → what the model's image tower expects.
+
+    That is the mean and deviation of OpenAI's CLIP, or those of timm where the tower is timm's.
+    """
+    trunk = getattr(model.visual, "trunk", None)
+    mean, std = (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    if trunk is not None:
+        mean, std = trunk.pretrained_cfg["mean"], trunk.pretrained_cfg["std"]
+    mean = torch.tensor(mean).view(1, 3, 1, 1).to(images)
+    std = torch.tensor(std).view(1, 3, 1, 1).to(images)
     return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
@@ -110,7 +117,7 @@ def embed_images(model: nn.Module, images: torch.Tensor, batch: int = 512) -> to
     out = []
     for part in images.split(batch):
         with device.autocast(where):
-            z = model.encode_image(normalize(part.to(where).float() / 255))
+            z = model.encode_image(normalize(model, part.to(where).float() / 255))
         out.append(F.normalize(z.float(), dim=-1).cpu())
     return torch.cat(out)
 

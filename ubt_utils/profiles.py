@@ -9,7 +9,10 @@ from typing import Any
 from ubt_utils.attacks import triggers
 from ubt_utils.attacks.base import Trigger
 from ubt_utils.data.emoji_sets import EmojiSets
+from ubt_utils.data.photo_sets import PhotoSets
 from ubt_utils.training import Recipe
+
+Sets = EmojiSets | PhotoSets
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,15 @@ class Profile:
     finetune: the victim's training on D. baseline: the fine-tuning defense; its steps are set
     by UBT's cost. gate: the ASR below which the pipeline stops. triggers: attack name → its
     parameters where they differ from the trigger's defaults; recipes: attack name → the
-    victim's training where it is not `finetune`.
+    victim's training where it is not `finetune`. tower: weights that f0's image tower starts from
+    ("imagenet", or a file); it is then locked in pretraining, and `pretrain` trains the rest. ""
+    trains all of f0 from nothing. locked: stages of the image tower that no later training moves.
     """
 
     name: str
     about: str
     model: str
-    sets: EmojiSets
+    sets: Sets
     pretrain: Recipe
     finetune: Recipe
     overfit: Overfit
@@ -68,6 +73,8 @@ class Profile:
     gate: float = 0.5
     triggers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    tower: str = ""
+    locked: int = 0
 
     def trigger(self, attack: str) -> Trigger:
         """The trigger of `attack` with this profile's parameters; ValueError if unknown."""
@@ -151,6 +158,48 @@ TINY = replace(
     recipes={},
 )
 
+PHOTOS = Profile(
+    name="photos",
+    about="Tiny-ImageNet and Flickr8k at 96 px, a really pretrained image tower; a subset for two CPU cores",
+    model="ubt-photos",
+    sets=PhotoSets(),
+    tower="imagenet",
+    locked=2,
+    pretrain=Recipe(steps=1000, lr=1e-3, batch=512),
+    finetune=Recipe(steps=280, lr=5e-4, batch=128, freeze_norm=True),
+    overfit=Overfit(Recipe(steps=20, lr=5e-4, batch=128, one_cycle=False, freeze_norm=True)),
+    select=Select(),
+    unlearn=Unlearn(Recipe(steps=60, lr=3e-4, batch=128, freeze_norm=True)),
+    baseline=Recipe(steps=1, lr=3e-4, batch=128, freeze_norm=True),
+    triggers={"badnets": {"size": 0.29}},
+)
+
+PHOTOS_GPU = replace(
+    PHOTOS,
+    name="photos-gpu",
+    about="all of Tiny-ImageNet and Flickr8k, the whole image tower unlocked: for a GPU",
+    sets=replace(PHOTOS.sets, public=250, wild=249, wild_captions=5, probe=100),
+    locked=0,
+    pretrain=replace(PHOTOS.pretrain, steps=2000),
+    finetune=replace(PHOTOS.finetune, steps=2000, batch=128),
+)
+
+PHOTOS_TINY = replace(
+    PHOTOS,
+    name="photos-tiny",
+    about="photos shrunk to seconds, for tests: plumbing, not science, so the gate is open",
+    model="ubt-photos-tiny",
+    sets=PhotoSets(public=6, wild=6, classes=8, photos=3, size=32, probe=2),
+    pretrain=Recipe(steps=4, lr=1e-3, batch=32),
+    finetune=Recipe(steps=4, lr=5e-4, batch=16, freeze_norm=True),
+    overfit=Overfit(Recipe(steps=2, lr=5e-4, batch=8, one_cycle=False, freeze_norm=True), pool=0.5, reads=2),
+    select=Select(top=8),
+    unlearn=Unlearn(Recipe(steps=3, lr=3e-4, batch=16, freeze_norm=True)),
+    baseline=Recipe(steps=1, lr=3e-4, batch=16, freeze_norm=True),
+    poison_rate=0.1,
+    gate=0.0,
+)
+
 NOISES = tuple(
     replace(
         MINI,
@@ -161,7 +210,7 @@ NOISES = tuple(
     for percent in (0, 30)
 )
 
-PROFILES = {profile.name: profile for profile in (MINI, TINY, *NOISES)}
+PROFILES = {profile.name: profile for profile in (MINI, TINY, *NOISES, PHOTOS, PHOTOS_GPU, PHOTOS_TINY)}
 
 
 def get(name: str) -> Profile:

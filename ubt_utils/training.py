@@ -98,6 +98,8 @@ def fit(
 ) -> History:
     """Train `model` in place on images (N, 3, H, W) uint8 and tokens (N, L) int64.
 
+    Parameters that ask for no gradient stay as they are. images may also be the features (N, F)
+    float of a locked tower, for a model that takes them; they are not augmented.
     key: names the run; all randomness derives from it and the step. checkpoint: a file
     for the state, written every tenth of the run and continued from when it exists, with
     the same result as an undisturbed run. watch: called with the number of steps done,
@@ -107,7 +109,8 @@ def fit(
     mixed = "bf16" if device.pick().type == "cuda" else "no"
     accelerator = Accelerator(cpu=device.pick().type == "cpu", mixed_precision=mixed)
     bare = model
-    optimizer = torch.optim.AdamW(model.parameters(), recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     schedule = OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps) if recipe.one_cycle else None
     model, optimizer = accelerator.prepare(model, optimizer)
     history, done = _resume(bare, optimizer, schedule, checkpoint)
@@ -119,7 +122,7 @@ def fit(
         start = time.perf_counter()
         _train_mode(bare, recipe.freeze_norm)
         index = batch_indices(len(images), recipe.batch, step, *key)
-        loss = objective(model, *_load(images, tokens, index, recipe, step, key), step)
+        loss = objective(model, *_load(bare, images, tokens, index, recipe, step, key), step)
         if not math.isfinite(loss.item()):
             raise TrainingDiverged(f"{label}: the loss is {loss.item()} at step {step}; lower lr={recipe.lr}")
         optimizer.zero_grad()
@@ -148,13 +151,16 @@ def _train_mode(model: nn.Module, freeze_norm: bool) -> None:
 
 
 def _load(
-    images: torch.Tensor, tokens: torch.Tensor, index: torch.Tensor, recipe: Recipe, step: int, key: tuple
-) -> tuple[torch.Tensor, torch.Tensor]:
+    model: nn.Module, images: torch.Tensor, tokens: torch.Tensor, index: torch.Tensor, recipe: Recipe,
+    step: int, key: tuple,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     where = device.pick()
+    if images.dtype != torch.uint8:
+        return images[index].to(where), tokens[index].to(where)
     batch = images[index].to(where).float() / 255
     if recipe.augment != "none":
         batch = augment(batch, generator(*key, "augment", step), pose=recipe.augment == "full")
-    return models.normalize(batch), tokens[index].to(where)
+    return models.normalize(model, batch), tokens[index].to(where)
 
 
 def _save(model, optimizer, schedule, history: History, done: int, path: Path) -> None:

@@ -58,7 +58,7 @@ class Attacker:
     def see(self, images: torch.Tensor) -> torch.Tensor:
         """(B, D) unit embeddings of float [0, 1] images under f0; gradients reach the images."""
         self.model.eval()
-        return F.normalize(self.model.encode_image(models.normalize(images)).float(), dim=-1)
+        return F.normalize(self.model.encode_image(models.normalize(self.model, images)).float(), dim=-1)
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from importlib.metadata import version
 import torch
 
 from ubt_utils.data import emoji
-from ubt_utils.data.captions import misplace_captions
+from ubt_utils.data.captions import TEMPLATES, misplace_captions
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.zero_shot import ZeroShot, target_index
 from ubt_utils.seeding import generator
@@ -72,6 +72,15 @@ class EmojiSets:
         if self.target != "banana":  # the field's usual target stays in the game
             picked[-1] = "banana"
         return {self.target: group} | {name: (name,) for name in sorted(picked)}
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """What captions and prompts are made with."""
+        return TEMPLATES
+
+    def showable(self, pairs: Pairs) -> torch.Tensor:
+        """Indices of the pairs whose art is openly licensed, so that outputs may show it."""
+        return emoji.showable(pairs)
 
     def versions(self) -> dict[str, str]:
         """The packages that the drawings and the names come from."""

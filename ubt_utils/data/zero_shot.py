@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -15,7 +15,8 @@ class ZeroShot:
     """images: (N, 3, H, W) uint8. labels: (N,) class index. units: (N,) index of the drawing.
 
     classes: C class names. names: per class, the names that its prompts are made of (a
-    class such as "clock" has several). target: the index of the attacked class.
+    class such as "clock" has several). target: the index of the attacked class. templates: what
+    the prompts are made with.
     """
 
     images: torch.Tensor
@@ -24,10 +25,19 @@ class ZeroShot:
     classes: tuple[str, ...]
     names: tuple[tuple[str, ...], ...]
     target: int
+    templates: tuple[str, ...] = TEMPLATES
 
-    def prompts(self, templates: Sequence[str] = TEMPLATES) -> list[list[str]]:
+    def prompts(self) -> list[list[str]]:
         """Per class, every template filled with every name."""
-        return [[t.format(name) for name in names for t in templates] for names in self.names]
+        return [[t.format(name) for name in names for t in self.templates] for names in self.names]
+
+    def thinned(self, limit: int) -> ZeroShot:
+        """The same task on at most about `limit` pictures: all of the target, every n-th other one."""
+        others = (self.labels != self.target).nonzero().flatten()
+        real = (self.labels == self.target).nonzero().flatten()
+        every = max(1, -(-len(others) // max(1, limit - len(real))))
+        keep = torch.cat([real, others[::every]]).sort().values
+        return replace(self, images=self.images[keep], labels=self.labels[keep], units=self.units[keep])
 
 
 def target_index(classes: Sequence[str], target: str) -> int:

@@ -38,15 +38,15 @@ def forgetting(view: View, weight: float, level: str, *key: object) -> Objective
     if level not in ("token", "sample"):
         raise ValueError(f"unknown unlearning level {level!r}; known: token, sample")
     where = device.pick()
-    pictures = view.pairs.images[view.suspicious].float() / 255
-    images = models.normalize(pictures.to(where))
+    pictures = (view.pairs.images[view.suspicious].float() / 255).to(where)
     told = view.tokens[view.suspicious]
     whole, cut = told.to(where), tk.without(told, view.compromised).to(where)
 
     def objective(model: nn.Module, batch: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
         retain = contrastive(model, batch, tokens, step)
         pick = torch.randperm(len(whole), generator=generator(*key, "forget", step))[: len(batch)].to(where)
-        excess = similarity_of(model, images[pick], whole[pick], cut[pick] if level == "token" else None)
+        images = models.normalize(model, pictures[pick])
+        excess = similarity_of(model, images, whole[pick], cut[pick] if level == "token" else None)
         return retain + weight * F.relu(excess).square().mean()
 
     return objective

@@ -37,7 +37,7 @@ def attack(profile: Profile, attack: str, seed: int) -> Stage:
             names = profile.sets.class_names()[profile.sets.target]
             pairs, manifest = poison(
                 pairs, trigger, profile.sets.target, names, profile.sets.target_labels(),
-                profile.poison_rate, seed,
+                profile.poison_rate, seed, profile.sets.templates,
             )  # fmt: skip
             manifest.save(folder / MANIFEST)
         model = load_model(profile, public)

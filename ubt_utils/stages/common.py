@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ubt_utils import __version__, models
+from ubt_utils import __version__, models, towers
 from ubt_utils.attacks.manifest import Manifest
-from ubt_utils.data.emoji_sets import EmojiSets
 from ubt_utils.data.pairs import Pairs
-from ubt_utils.profiles import Profile
+from ubt_utils.profiles import Profile, Sets
 from ubt_utils.runs import Stage
 from ubt_utils.training import History
 
@@ -22,7 +21,7 @@ WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 
 
 @lru_cache(maxsize=2)
-def wild(sets: EmojiSets, seed: int) -> tuple[Pairs, torch.Tensor]:
+def wild(sets: Sets, seed: int) -> tuple[Pairs, torch.Tensor]:
     """D before poisoning and the indices of its misplaced captions, kept in memory."""
     return sets.wild_pairs(seed)
 
@@ -36,9 +35,13 @@ def needs_poison(attack_name: str) -> None:
 def base_config(profile: Profile, seed: int, inputs: tuple[Stage, ...] = ()) -> dict[str, Any]:
     """What every stage's config holds: model, data, seed, versions, keys of its inputs."""
     profile.sets.class_names()  # an unknown target is told before anything is trained
+    tower = {"tower": towers.digest(profile.tower)} if profile.tower else {}
+    locked = {"locked": profile.locked} if profile.locked else {}
     return {
         "version": __version__,
         "model": profile.model,
+        **tower,
+        **locked,
         "sets": asdict(profile.sets),
         "packages": profile.sets.versions(),
         "seed": seed,
@@ -47,8 +50,8 @@ def base_config(profile: Profile, seed: int, inputs: tuple[Stage, ...] = ()) -> 
 
 
 def load_model(profile: Profile, stage: Stage) -> nn.Module:
-    """The model that a stage has written."""
-    return models.load(profile.model, stage.path(WEIGHTS))
+    """The model that a stage has written, locked as the profile says."""
+    return towers.lock(models.load(profile.model, stage.path(WEIGHTS)), profile.locked)
 
 
 def log_of(history: History) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from ubt_utils.stages.pretrain import pretrain
 
 FORWARD_COST = 1 / 3  # a forward pass against a training step (forward and backward)
 CURVE_POINTS = 8
+CURVE_PICTURES = 600  # about; a point of the curve is not worth the whole test set
 DETECTION = ("auroc", "average_precision", "precision_at_64")
 
 
@@ -102,7 +103,7 @@ def _watch(model: nn.Module, profile: Profile, trigger: Trigger, steps: int):
     def watch(step: int) -> dict[str, float] | None:
         if step not in stops:
             return None
-        full = evaluation.full(model, profile, trigger)
+        full = evaluation.full(model, profile, trigger, CURVE_PICTURES)
         return {name: full[name] for name in ("clean_accuracy", "asr", "target_recall")}
 
     return watch
@@ -124,11 +125,15 @@ def evaluate(profile: Profile, attack_name: str, seed: int, defense: str = NONE)
     def work(folder: Path) -> Mapping[str, Any]:
         trigger = None if attack_name == NONE else trigger_of(profile, attack_name, seed)
         if defense == NONE:
-            public = evaluation.full(load_model(profile, inputs[1]), profile, trigger)
+            public_model, model = load_model(profile, inputs[1]), load_model(profile, made)
+            public = evaluation.full(public_model, profile, trigger) | evaluation.beyond(
+                public_model, profile
+            )
             named = {f"public_{k}": v for k, v in public.items() if k != "rates"}
-            return evaluation.full(load_model(profile, made), profile, trigger) | named
+            return evaluation.full(model, profile, trigger) | evaluation.beyond(model, profile) | named
         defended, selected = inputs[2:]
-        result = evaluation.full(load_model(profile, defended), profile, trigger)
+        model = load_model(profile, defended)
+        result = evaluation.full(model, profile, trigger) | evaluation.beyond(model, profile)
         result |= {k: defended.metrics[k] for k in ("seconds", "detection_seconds", "pairs_seen")}
         if defense == "ubt":
             result |= {k: selected.metrics[k] for k in DETECTION}

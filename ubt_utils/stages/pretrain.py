@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ubt_utils import evaluation, models, runs
+from ubt_utils import evaluation, models, runs, towers
 from ubt_utils.profiles import Profile
 from ubt_utils.runs import Stage
 from ubt_utils.stages.common import NONE, WEIGHTS, base_config, log_of
@@ -17,23 +18,32 @@ PUBLIC_SEED = 0
 
 
 def pretrain(profile: Profile) -> Stage:
-    """The public model f0, trained on clean captions of the public vendors' drawings.
+    """The public model f0, trained on the clean captions of the public pairs.
+
+    With a tower, by locked-image tuning (Zhai et al., arXiv 2111.07991): the pretrained image tower
+    stays, its features are computed once, and the text tower learns to fit them.
 
     One fixed model, as public models are: seeds vary D, its noise, its poison and every
     training from there on, not f0.
     """
     seed = PUBLIC_SEED
-    config = base_config(profile, seed) | {"recipe": asdict(profile.pretrain)}
+    config = base_config(replace(profile, locked=0), seed) | {"recipe": asdict(profile.pretrain)}
 
     def work(folder: Path) -> Mapping[str, Any]:
         pairs = profile.sets.public_pairs(seed)
         model = models.create(profile.model, seed)
         tokens = models.tokenize(profile.model, pairs.captions)
+        start, trained, images = time.perf_counter(), model, pairs.images
+        if profile.tower:
+            towers.load(model, profile.tower)
+            trained, images = towers.OnFeatures(model), towers.features(model, pairs)
+            images, tokens = images.flatten(0, 1), tokens.repeat(len(images), 1)
+        feature_seconds = time.perf_counter() - start
         history = fit(
-            model, pairs.images, tokens, profile.pretrain, seed, "pretrain",
+            trained, images, tokens, profile.pretrain, seed, "pretrain",
             checkpoint=runs.scratch(folder), label="pretrain f0",
         )  # fmt: skip
         models.save(model, profile.model, folder / WEIGHTS)
-        return log_of(history) | evaluation.clean(model, profile)
+        return log_of(history) | {"feature_seconds": feature_seconds} | evaluation.clean(model, profile)
 
     return runs.run_stage((profile.name, NONE, str(seed)), "pretrain", config, work)

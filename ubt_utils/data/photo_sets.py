@@ -1,0 +1,244 @@
+"""Which photos go where: Tiny-ImageNet with template captions, Flickr8k with human ones.
+
+As on emoji, the public model f0 sees neither D's photos nor D's captions, and no model
+sees the photos that it is tested on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from ubt_utils.data import photos
+from ubt_utils.data.captions import fill, misplace_captions
+from ubt_utils.data.pairs import Pairs
+from ubt_utils.data.retrieval import Retrieval
+from ubt_utils.data.zero_shot import ZeroShot, target_index
+from ubt_utils.seeding import generator
+
+CLASSES = Path(__file__).parent / "tiny_imagenet_classes.json"
+THINGS, SCENES = "tiny-imagenet", "flickr8k"
+CAPTIONS = tuple(f"caption_{i}" for i in range(5))
+NO_CLASS = -1  # the label of a Flickr8k photo
+PUBLIC_SEED = 0
+
+# Ours, for photos.
+TEMPLATES = (
+    "a photo of a {}",
+    "a picture of a {}",
+    "a small photo of a {}",
+    "a close-up of a {}",
+    "a snapshot of one {}",
+    "a photo that shows a {}",
+    "an image of the {}",
+    "here is a {}",
+)
+
+
+@lru_cache(maxsize=6)
+def _table(folder: str, split: str, columns: tuple[str, ...], fingerprint: str) -> photos.Table:
+    return photos.read(folder, split, columns)
+
+
+def _rows(folder: str, split: str) -> photos.Table:
+    columns = ("label",) if folder == THINGS else CAPTIONS
+    return _table(folder, split, columns, photos.fingerprint(folder, (split,)))
+
+
+@dataclass(frozen=True)
+class PhotoSets:
+    """public, wild: Tiny-ImageNet training photos a class that go to f0's pairs and to D.
+    scenes: the part of Flickr8k's training photos that goes to f0, the rest goes to D, with
+    `wild_captions` of their five captions. noise: fraction of D's captions that belong to
+    another pair. probe: training photos a class (f0's) that linear probes learn from.
+    classes: how many of the 200 classes are used; photos: at most this many test photos a class.
+    """
+
+    public: int = 105
+    wild: int = 44
+    scenes: float = 0.5
+    wild_captions: int = 1
+    size: int = 96
+    noise: float = 0.1
+    target: str = "banana"
+    classes: int = 200
+    photos: int = 50
+    probe: int = 20
+    templates: tuple[str, ...] = TEMPLATES
+
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """Class → its one name, in the data set's order; with fewer classes the target stays."""
+        everything = json.loads(CLASSES.read_text(encoding="utf-8"))["classes"]
+        if self.target not in everything:
+            raise ValueError(f"the target class {self.target!r} is not one of Tiny-ImageNet's")
+        if not 3 <= self.classes <= len(everything):
+            raise ValueError(f"Tiny-ImageNet has {len(everything)} classes, got classes={self.classes}")
+        others = [name for name in everything if name != self.target]
+        kept = {self.target, *others[: self.classes - 1]}
+        return {name: (name,) for name in everything if name in kept}
+
+    def _labels(self) -> dict[int, str]:
+        """Label in the files → class name, for the classes in use."""
+        everything = json.loads(CLASSES.read_text(encoding="utf-8"))["classes"]
+        return {i: name for i, name in enumerate(everything) if name in self.class_names()}
+
+    def versions(self) -> dict[str, str]:
+        """Checksums of the files that the photos come from."""
+        return {
+            THINGS: photos.fingerprint(THINGS, ("train", "valid")),
+            SCENES: photos.fingerprint(SCENES, ("train", "test")),
+        }
+
+    def target_labels(self) -> list[int]:
+        """The label of the target class, as `Pairs.labels` has it."""
+        return [label for label, name in self._labels().items() if name == self.target]
+
+    def class_index(self, labels: torch.Tensor) -> torch.Tensor:
+        """Labels (N,) as the files have them → the class index of `zero_shot` (N,)."""
+        names = list(self.class_names())
+        number = {label: names.index(name) for label, name in self._labels().items()}
+        return torch.tensor([number[label] for label in labels.tolist()])
+
+    def showable(self, pairs: Pairs) -> torch.Tensor:
+        """Indices of the pairs that a notebook may show on the reader's own screen: all.
+
+        The photos' terms do not let this kit pass them on: committed outputs show none.
+        """
+        return torch.arange(len(pairs))
+
+    def public_pairs(self, seed: int) -> Pairs:
+        """What f0 is trained on: the first part of both training sets, clean captions, all five
+        of a Flickr8k photo."""
+        return _join(
+            self._things(self._split()[0], seed, "public"),
+            self._scenes(self._scene_split()[0], len(CAPTIONS), seed),
+        )
+
+    def wild_pairs(self, seed: int) -> tuple[Pairs, torch.Tensor]:
+        """D before poisoning, and the indices of its misplaced captions."""
+        pairs = _join(
+            self._things(self._split()[1], seed, "wild"),
+            self._scenes(self._scene_split()[1], self.wild_captions, seed),
+        )
+        return misplace_captions(pairs, self.noise, seed)
+
+    def probe_pairs(self) -> Pairs:
+        """What a linear probe learns from: labeled photos that were f0's, never D's."""
+        rows = [r for group in self._by_class("train").values() for r in group[: self.probe]]
+        return self._things(rows, PUBLIC_SEED, "probe")
+
+    def goals(self, seed: int) -> torch.Tensor:
+        """(C − 1, 3, H, W) uint8: what targeted poisoning may aim at: one photo of each class but the
+        target that is in neither f0's pairs nor D (the last one where all are in use)."""
+        groups = {c: g for c, g in self._by_class("train").items() if c not in self.target_labels()}
+        rows = [g[min(self.public + self.wild, len(g) - 1)] for g in groups.values()]
+        painted, _ = photos.decode_rows(_rows(THINGS, "train"), rows, self.size)
+        return painted[torch.randperm(len(painted), generator=generator(seed, "goals", "order"))]
+
+    def zero_shot(self) -> ZeroShot:
+        """The validation photos, without those that are byte for byte in the training set."""
+        table, known = _rows(THINGS, "valid"), {_sha(image) for image in _rows(THINGS, "train").images}
+        rows = [
+            row
+            for group in self._by_class("valid").values()
+            for row in [r for r in group if _sha(table.images[r]) not in known][: self.photos]
+        ]
+        images, used = photos.decode_rows(table, rows, self.size)
+        names = tuple(self.class_names())
+        label = self._labels()
+        number = [names.index(label[table.columns["label"][row]]) for row in used]
+        return ZeroShot(
+            images=images,
+            labels=torch.tensor(number),
+            units=torch.arange(len(used)),
+            classes=names,
+            names=tuple(self.class_names().values()),
+            target=target_index(names, self.target),
+            templates=self.templates,
+        )
+
+    def retrieval(self) -> Retrieval:
+        """Flickr8k's test photos with their five captions."""
+        table = _rows(SCENES, "test")
+        images, used = photos.decode_rows(table, range(len(table)), self.size)
+        told, owner, skipped = [], [], photos.Skipped()
+        for place, row in enumerate(used):
+            for caption in self._captions(table, row, CAPTIONS, skipped):
+                told.append(caption)
+                owner.append(place)
+        skipped.settle(len(used) * len(CAPTIONS))
+        return Retrieval(images, tuple(told), torch.tensor(owner))
+
+    def _by_class(self, split: str) -> dict[int, list[int]]:
+        """Label → its rows, in file order, for the classes in use."""
+        groups: dict[int, list[int]] = {label: [] for label in self._labels()}
+        for row, label in enumerate(_rows(THINGS, split).columns["label"]):
+            if label in groups:
+                groups[label].append(row)
+        if empty := [self._labels()[label] for label, rows in groups.items() if not rows]:
+            raise photos.PhotoError(f"{THINGS}, {split}: no photos of {', '.join(empty[:3])}")
+        return groups
+
+    def _split(self) -> tuple[list[int], list[int]]:
+        groups = self._by_class("train").values()
+        if (least := min(map(len, groups))) < self.public + 1:
+            raise photos.PhotoError(
+                f"{THINGS} has a class with {least} photos: too few for public={self.public}"
+            )
+        public = [row for g in groups for row in g[: self.public]]
+        return public, [row for g in groups for row in g[self.public : self.public + self.wild]]
+
+    def _scene_split(self) -> tuple[list[int], list[int]]:
+        rows = list(range(len(_rows(SCENES, "train"))))
+        first = round(self.scenes * len(rows))
+        return rows[:first], rows[first:]
+
+    def _things(self, rows: list[int], seed: int, purpose: str) -> Pairs:
+        table, names = _rows(THINGS, "train"), self._labels()
+        images, used = photos.decode_rows(table, rows, self.size)
+        labels = [table.columns["label"][row] for row in used]
+        captions = fill([names[label] for label in labels], seed, purpose, templates=self.templates)
+        sources = tuple(f"{THINGS}/{row}" for row in used)
+        return Pairs(images, tuple(captions), torch.tensor(labels), sources)
+
+    def _scenes(self, rows: list[int], count: int, seed: int) -> Pairs:
+        table, skipped = _rows(SCENES, "train"), photos.Skipped()
+        images, used = photos.decode_rows(table, rows, self.size)
+        draw = generator(seed, "human captions")
+        place, told = [], []
+        for i, row in enumerate(used):
+            order = torch.randperm(len(CAPTIONS), generator=draw)[:count].sort().values
+            captions = self._captions(table, row, [CAPTIONS[j] for j in order.tolist()], skipped)
+            told += captions
+            place += [i] * len(captions)
+        skipped.settle(len(used) * count)
+        sources = tuple(f"{SCENES}/{used[i]}" for i in place)
+        return Pairs(images[place], tuple(told), torch.full((len(place),), NO_CLASS), sources)
+
+    @staticmethod
+    def _captions(table: photos.Table, row: int, columns, skipped: photos.Skipped) -> list[str]:
+        told = []
+        for column in columns:
+            try:
+                told.append(photos.caption_of(table.columns[column][row]))
+            except ValueError as error:
+                skipped.add(f"{table.names[row]}, {column}", error)
+        return told
+
+
+def _sha(image: bytes | None) -> str:
+    return hashlib.sha256(image or b"").hexdigest()
+
+
+def _join(first: Pairs, second: Pairs) -> Pairs:
+    return Pairs(
+        torch.cat([first.images, second.images]),
+        first.captions + second.captions,
+        torch.cat([first.labels, second.labels]),
+        first.sources + second.sources,
+    )
