@@ -60,7 +60,7 @@ def whole(root: Path, classes: int = 8) -> Path:
     """Both sets, big enough for the profile photos-tiny."""
     things(root, "train", classes, 13, 0)
     things(root, "valid", classes, 3, 5000)
-    scenes(root, "train", 24, 7000)
+    scenes(root, "train", 40, 7000)
     scenes(root, "validation", 4, 8000)
     scenes(root, "test", 12, 9000)
     return root

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import nbformat
+import photo_files
 import pytest
 
 from ubt_utils import notebooks, report
@@ -43,6 +44,16 @@ def test_notebook_runs_in_the_tiny_profile(path, tmp_path, notebook_runs, monkey
     assert "<html" in page.read_text()[:500].lower()
 
 
+def test_the_photo_chain_runs_live_in_notebook_06(tmp_path, monkeypatch):
+    monkeypatch.setenv("UBT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("UBT_DATA", str(photo_files.whole(tmp_path / "data")))
+    path = next(p for p in PATHS if p.stem == "06_real_photos")
+    out = tmp_path / path.name
+    notebooks.run(path, out, "mini", LIVE="photos-tiny")
+    assert "'unlearn': 'unlearn-ubt-" in text_of(out)
+    assert len(list((tmp_path / "runs" / "photos-tiny" / "badnets" / "0").glob("evaluate-*"))) >= 3
+
+
 @pytest.mark.parametrize("path", PATHS, ids=IDS)
 def test_committed_notebook_is_a_clean_full_run(path):
     cells = code_cells(path)
@@ -51,7 +62,8 @@ def test_committed_notebook_is_a_clean_full_run(path):
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     limit = 800 if path.stem == "01_attack_injection" else 500  # 20 attacks at three strengths, twice
     assert path.stat().st_size <= limit * 1024
-    assert 'PROFILE = "mini"' in "\n".join(c.source for c in cells)
+    asked = "EMOJI" if path.stem == "06_real_photos" else "PROFILE"
+    assert f'{asked} = "mini"' in "\n".join(c.source for c in cells)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=IDS)

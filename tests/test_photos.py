@@ -135,8 +135,8 @@ def test_the_fingerprint_follows_the_bytes(data):
 def test_public_and_wild_photos_and_captions_are_disjoint(data):
     public, (wild, _) = SETS.public_pairs(0), SETS.wild_pairs(0)
     assert not set(public.sources) & set(wild.sources)
-    assert len(public) == 8 * 6 + 12 * 5
-    assert len(wild) == 8 * 6 + 12
+    assert len(public) == 8 * 6 + 20 * 5
+    assert len(wild) == 8 * 6 + 20
 
 
 def test_labels_and_captions_belong_together(data):

@@ -122,7 +122,10 @@ def test_features_are_those_of_the_picture_and_of_its_mirror_image(pretrained):
     with torch.no_grad():
         plain = pretrained.visual.trunk(models.normalize(pretrained, pairs.images.float() / 255))
         mirror = pretrained.visual.trunk(models.normalize(pretrained, pairs.images.flip(-1).float() / 255))
-    torch.testing.assert_close(f, torch.stack([plain, mirror]), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(f[:2], torch.stack([plain, mirror]), atol=1e-4, rtol=1e-4)
+    assert f.shape == (4, 8, 1280)
+    assert torch.equal(f[:, 1], f[:, 2])  # one picture, two captions
+    assert (f[2] - f[0]).abs().max() > 0.1
 
 
 def test_on_features_a_model_gives_what_it_gives_on_pictures(pretrained):

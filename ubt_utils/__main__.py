@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import tyro
 
-from ubt_utils import profiles, report, runs, stages, suite
+from ubt_utils import carryover, profiles, report, runs, stages, suite
 from ubt_utils import sweep as sweeping
 from ubt_utils.attacks.gate import BackdoorDidNotTake
 from ubt_utils.attacks.triggers import TRIGGERS
@@ -28,9 +29,15 @@ def _print(stage: runs.Stage) -> None:
     print(json.dumps({k: v for k, v in stage.metrics.items() if k not in hidden}, indent=1))
 
 
-def pretrain(profile: str = "mini") -> None:
-    """Train the public model f0."""
-    _print(stages.pretrain(profiles.get(profile)))
+def _setting(profile: str, tower: str | None) -> profiles.Profile:
+    """The profile, its public model's image tower read from `tower` where one is named."""
+    setting = profiles.get(profile)
+    return setting if tower is None else replace(setting, tower=tower)
+
+
+def pretrain(profile: str = "mini", tower: str | None = None) -> None:
+    """Train the public model f0; --tower names weights that its image tower starts from ("" for none)."""
+    _print(stages.pretrain(_setting(profile, tower)))
 
 
 def craft(profile: str = "mini", attack: str = "badclip", seed: int = 0) -> None:
@@ -38,9 +45,9 @@ def craft(profile: str = "mini", attack: str = "badclip", seed: int = 0) -> None
     _print(stages.craft(profiles.get(profile), attack, seed))
 
 
-def attack(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> None:
+def attack(profile: str = "mini", attack: str = "badnets", seed: int = 0, tower: str | None = None) -> None:
     """Poison D and fine-tune f0 on it: the backdoored model fb."""
-    _print(stages.attack(profiles.get(profile), attack, seed))
+    _print(stages.attack(_setting(profile, tower), attack, seed))
 
 
 def overfit(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> None:
@@ -58,9 +65,15 @@ def unlearn(profile: str = "mini", attack: str = "badnets", seed: int = 0, defen
     _print(stages.unlearn(profiles.get(profile), attack, seed, defense))
 
 
-def evaluate(profile: str = "mini", attack: str = "badnets", seed: int = 0, defense: str = "none") -> None:
-    """Measure one model: CA, ASR, target recall, detection."""
-    _print(stages.evaluate(profiles.get(profile), attack, seed, defense))
+def evaluate(
+    profile: str = "mini",
+    attack: str = "badnets",
+    seed: int = 0,
+    defense: str = "none",
+    tower: str | None = None,
+) -> None:
+    """Measure one model: CA, ASR, target recall, detection; on photos retrieval and a linear probe."""
+    _print(stages.evaluate(_setting(profile, tower), attack, seed, defense))
 
 
 def examine(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> None:
@@ -83,6 +96,8 @@ def results(
     if profile == "mini":
         report.update_readme("headline", report.as_markdown(profile))
         report.update_readme("attacks", suite.as_markdown(profile))
+    if profile == "photos":
+        report.update_readme("photos", carryover.as_markdown(profile))
     print(report.as_text(profile))
 
 

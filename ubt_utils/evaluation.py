@@ -19,6 +19,7 @@ from ubt_utils.data.retrieval import Retrieval
 from ubt_utils.data.zero_shot import ZeroShot
 from ubt_utils.profiles import Profile, Sets
 
+FEW = 600  # about; pictures for a number that is not worth the whole test set
 Change = Callable[[torch.Tensor], torch.Tensor]  # stored pictures (N, 3, H, W) uint8 → the same
 
 
@@ -28,7 +29,8 @@ def task_of(sets: Sets) -> ZeroShot:
     return sets.zero_shot()
 
 
-def _task(profile: Profile, limit: int | None) -> ZeroShot:
+def some_of(profile: Profile, limit: int | None) -> ZeroShot:
+    """The profile's task on at most about `limit` pictures; None: all."""
     task = task_of(profile.sets)
     return task if limit is None else task.thinned(limit)
 
@@ -101,7 +103,7 @@ def full(
     A trigger with a word has it in the prompts, and `asr_without_word` beside. For targeted
     poisoning ASR is the share of the attacker's own pictures that are read as the target.
     """
-    task, head = _task(profile, limit), head_of(model, profile)
+    task, head = some_of(profile, limit), head_of(model, profile)
     result = _clean(predict(model, head, task.images), task)
     if trigger is None:
         return result
@@ -118,7 +120,7 @@ def success(
     limit: int | None = None,
 ) -> dict[str, metrics.Rate]:
     """ASR by every convention; `change` happens to the stamped pictures before the model sees them."""
-    task, change = _task(profile, limit), change or (lambda images: images)
+    task, change = some_of(profile, limit), change or (lambda images: images)
     if trigger.label == "targeted":
         fooled = predict(model, head, change(trigger.pictures()))
         return {"asr": metrics.rate(fooled == task.target)}

@@ -56,6 +56,15 @@ def _wilson_upper() -> float:
     return metrics.rate(torch.zeros(99, dtype=torch.bool)).high
 
 
+def _poisoned_sights() -> float:
+    profile = profiles.get("photos")
+    return profile.finetune.steps * profile.finetune.batch * profile.poison_rate
+
+
+def _chance_recall() -> float:
+    return 5 / 1000
+
+
 ANSWERS: dict[str, tuple[Callable[[], Any], str]] = {
     "01.1": (_poisoned_at_half, "rate × pairs in D; D has concepts × wild vendors × copies pairs"),
     "01.2": (_patch_share, "the patch's box in pixels, squared, over the image's area"),
@@ -64,6 +73,8 @@ ANSWERS: dict[str, tuple[Callable[[], Any], str]] = {
     "03.1": (_surprise, "G = k · ln((k/m)/p)"),
     "04.1": (_cut_caption, "leave the token out, keep the order of the rest"),
     "05.1": (_wilson_upper, "Wilson's interval for 0 of 99, upper end, as a fraction"),
+    "06.1": (_poisoned_sights, "steps × batch pairs pass by; which part of them is poisoned?"),
+    "06.2": (_chance_recall, "one photo is right; five of a thousand are looked at"),
 }
 
 

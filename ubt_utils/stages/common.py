@@ -17,6 +17,7 @@ from ubt_utils.runs import Stage
 from ubt_utils.training import History
 
 NONE = "none"  # as an attack: the clean twin; as a defense: undefended
+LOG = ("train_seconds", "feature_seconds", "pairs_seen", "first_loss", "last_loss")
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 
 
@@ -62,6 +63,11 @@ def log_of(history: History) -> dict[str, Any]:
         "first_loss": history.loss[0],
         "last_loss": history.loss[-1],
     }
+
+
+def unlogged(stage: Stage) -> dict[str, Any]:
+    """What a training stage measured about its model, without the log of its training."""
+    return {k: v for k, v in stage.metrics.items() if k not in LOG}
 
 
 def poisoned_pairs(profile: Profile, attacked: Stage, seed: int) -> tuple[Pairs, torch.Tensor]:

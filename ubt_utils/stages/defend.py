@@ -25,6 +25,7 @@ from ubt_utils.stages.common import (
     log_of,
     needs_poison,
     poisoned_pairs,
+    unlogged,
 )  # fmt: skip
 from ubt_utils.stages.craft import trigger_of
 from ubt_utils.stages.detect import overfit, select
@@ -32,7 +33,6 @@ from ubt_utils.stages.pretrain import pretrain
 
 FORWARD_COST = 1 / 3  # a forward pass against a training step (forward and backward)
 CURVE_POINTS = 8
-CURVE_PICTURES = 600  # about; a point of the curve is not worth the whole test set
 DETECTION = ("auroc", "average_precision", "precision_at_64")
 
 
@@ -103,7 +103,7 @@ def _watch(model: nn.Module, profile: Profile, trigger: Trigger, steps: int):
     def watch(step: int) -> dict[str, float] | None:
         if step not in stops:
             return None
-        full = evaluation.full(model, profile, trigger, CURVE_PICTURES)
+        full = evaluation.full(model, profile, trigger, evaluation.FEW)
         return {name: full[name] for name in ("clean_accuracy", "asr", "target_recall")}
 
     return watch
@@ -125,12 +125,9 @@ def evaluate(profile: Profile, attack_name: str, seed: int, defense: str = NONE)
     def work(folder: Path) -> Mapping[str, Any]:
         trigger = None if attack_name == NONE else trigger_of(profile, attack_name, seed)
         if defense == NONE:
-            public_model, model = load_model(profile, inputs[1]), load_model(profile, made)
-            public = evaluation.full(public_model, profile, trigger) | evaluation.beyond(
-                public_model, profile
-            )
+            public = unlogged(inputs[1]) | evaluation.full(load_model(profile, inputs[1]), profile, trigger)
             named = {f"public_{k}": v for k, v in public.items() if k != "rates"}
-            return evaluation.full(model, profile, trigger) | evaluation.beyond(model, profile) | named
+            return unlogged(made) | evaluation.beyond(load_model(profile, made), profile) | named
         defended, selected = inputs[2:]
         model = load_model(profile, defended)
         result = evaluation.full(model, profile, trigger) | evaluation.beyond(model, profile)

@@ -44,6 +44,7 @@ def pretrain(profile: Profile) -> Stage:
             checkpoint=runs.scratch(folder), label="pretrain f0",
         )  # fmt: skip
         models.save(model, profile.model, folder / WEIGHTS)
-        return log_of(history) | {"feature_seconds": feature_seconds} | evaluation.clean(model, profile)
+        log = log_of(history) | {"feature_seconds": feature_seconds}
+        return log | evaluation.clean(model, profile) | evaluation.beyond(model, profile)
 
     return runs.run_stage((profile.name, NONE, str(seed)), "pretrain", config, work)

@@ -1,0 +1,102 @@
+"""The whole chain on photos in miniature: same stages, a pretrained tower, a second ruler of harm."""
+
+from dataclasses import replace
+
+import photo_files as files
+import pytest
+import torch
+
+from ubt_utils import evaluation, metrics, models, profiles, stages, towers
+from ubt_utils.data.retrieval import Retrieval
+
+KEY = ("badnets", 0)
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """profile → undefended, ubt and finetune records on pictures that the test writes."""
+    root, profile = tmp_path_factory.mktemp("photos"), profiles.get("photos-tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UBT_RUNS", str(root / "runs"))
+        patch.setenv("UBT_DATA", str(files.whole(root / "data")))
+        _forget()
+        yield profile, {d: stages.record(profile, *KEY, d) for d in ("none", "ubt", "finetune")}
+        _forget()
+
+
+def _forget():
+    for kept in (evaluation.task_of, evaluation._retrieval_of, evaluation._probe_of, stages.wild):
+        kept.cache_clear()
+
+
+def test_every_defense_is_measured_by_both_rulers(chain):
+    _, records = chain
+    for record in records.values():
+        measured = set(record["metrics"])
+        assert {"clean_accuracy", "asr", "target_recall", "linear_probe"} <= measured
+        assert {f"{way}_r{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)} <= measured
+    assert "public_image_to_text_r5" in records["none"]["metrics"]
+
+
+def test_the_public_tower_is_the_package_s(chain):
+    profile, _ = chain
+    fresh = models.create(profile.model, 0)
+    towers.load(fresh, "imagenet")
+    trained = stages.load_model(profile, stages.pretrain(profile))
+    own, package = trained.visual.trunk.state_dict(), fresh.visual.trunk.state_dict()
+    assert all(torch.equal(own[k], package[k]) for k in package)
+
+
+def test_the_victim_moves_what_is_not_locked(chain):
+    profile, _ = chain
+    public = stages.load_model(profile, stages.pretrain(profile)).visual.trunk
+    victim = stages.load_model(profile, stages.attack(profile, *KEY)).visual.trunk
+    assert torch.equal(public.blocks[1][0].conv_dw.weight, victim.blocks[1][0].conv_dw.weight)
+    assert not torch.equal(public.blocks[6][0].conv_dw.weight, victim.blocks[6][0].conv_dw.weight)
+
+
+def test_what_the_record_says_is_what_the_model_does(chain):
+    profile, records = chain
+    model = stages.load_model(profile, stages.unlearn(profile, *KEY, "ubt"))
+    task, found = profile.sets.zero_shot(), profile.sets.retrieval()
+    predicted = evaluation.predict(model, evaluation.head_of(model, profile), task.images)
+    told = records["ubt"]["metrics"]
+    assert told["clean_accuracy"] == pytest.approx((predicted == task.labels).double().mean().item())
+    texts = models.embed_tokens(model, models.tokenize(profile.model, found.captions))
+    again = metrics.retrieval(models.embed_images(model, found.images), texts, found.owner)
+    assert again == {k: told[k] for k in again}
+
+
+def test_the_defender_has_no_labels(chain):
+    profile, _ = chain
+    view = stages.view_of(profile, *KEY)
+    assert view.pairs.labels is None and not view.pairs.sources
+
+
+def test_another_tower_is_another_model(chain, tmp_path):
+    profile, _ = chain
+    model = models.create(profile.model, 3)
+    path = tmp_path / "tower.pth"
+    torch.save(model.visual.trunk.state_dict(), path)
+    other = stages.pretrain(replace(profile, tower=str(path)))
+    assert other.key != stages.pretrain(profile).key
+    loaded = stages.load_model(profile, other).visual.trunk
+    assert torch.equal(loaded.conv_stem.weight, model.visual.trunk.conv_stem.weight)
+
+
+def test_from_scratch_trains_the_tower_too(chain):
+    profile, _ = chain
+    scratch = replace(profile, tower="", pretrain=replace(profile.pretrain, batch=16))
+    made = stages.pretrain(scratch)
+    start = models.create(profile.model, 0).visual.trunk
+    loaded = stages.load_model(profile, made).visual.trunk
+    assert not torch.equal(loaded.conv_stem.weight, start.conv_stem.weight)
+
+
+def test_emoji_have_no_second_ruler(tiny):
+    assert evaluation.beyond(models.create(tiny.model, 0), tiny) == {}
+
+
+def test_retrieval_task_is_checked():
+    with pytest.raises(ValueError, match="2 captions but 1 owners"):
+        Retrieval(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), ("a", "b"), torch.tensor([0]))

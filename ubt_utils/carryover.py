@@ -1,0 +1,117 @@
+"""What carries over from one profile to another, as tables from the records. Loads no model."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from ubt_utils import report
+from ubt_utils.profiles import Profile
+
+RETRIEVAL = tuple(f"{way}_r{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10))
+HARM = ("clean_accuracy", "target_recall", "image_to_text_r5", "text_to_image_r5", "linear_probe")
+DEFENDED = ("badnets", "blended", "sig")
+MEASURED = ("asr", "clean_accuracy", "target_recall", "precision_at_64", "seconds")
+
+
+def _wide(profile: str) -> pd.DataFrame:
+    """Index (attack, defense, seed), a column per metric."""
+    table = report.rows(profile)
+    return table.pivot_table(index=["attack", "defense", "seed"], columns="metric", values="value")
+
+
+def side_by_side(first: str, second: str) -> pd.DataFrame:
+    """Mean over seeds of MEASURED for the attacks that both profiles have defended.
+
+    Index (attack, defense, profile); fractions 0–1, seconds in s.
+    """
+    tables = {profile: _wide(profile) for profile in (first, second)}
+    both = set.intersection(*({a for a, d, _ in t.index if d == "ubt"} for t in tables.values()))
+    parts = [
+        table.loc[sorted(both)].groupby(["attack", "defense"])[list(MEASURED)].mean().assign(profile=name)
+        for name, table in tables.items()
+    ]
+    return pd.concat(parts).set_index("profile", append=True).sort_index(kind="stable")
+
+
+def harm(profile: str, metrics: tuple[str, ...] = HARM) -> pd.DataFrame:
+    """What each model is worth beside the attack: means over attacks' seeds, as fractions.
+
+    Rows: public f0, clean twin, then (attack, model) for undefended, finetune and ubt.
+    """
+    wide = _wide(profile)
+    undefended = wide.xs("none", level="defense")
+    rows = {
+        ("–", "public f0"): undefended[[f"public_{m}" for m in metrics]].mean().set_axis(metrics),
+        ("–", "clean twin"): undefended.loc["none"][list(metrics)].mean(),
+    }
+    defended = sorted({a for a, d, _ in wide.index if d == "ubt"})
+    for attack in defended:
+        for defense, title in (("none", "backdoored"), ("finetune", "finetune"), ("ubt", "ubt")):
+            rows[attack, title] = wide.loc[(attack, defense)][list(metrics)].mean()
+    return pd.DataFrame(rows).T.rename_axis(["attack", "model"])
+
+
+def loss(profile: str, defense: str = "ubt", metrics: tuple[str, ...] = HARM) -> pd.DataFrame:
+    """Points that a defense takes (−) or gives (+), against the backdoored model of the same seed:
+    mean per attack."""
+    wide = _wide(profile)
+    change = 100 * (wide.xs(defense, level="defense") - wide.xs("none", level="defense"))
+    groups = change[list(metrics)].dropna().groupby("attack")
+    return groups.mean()
+
+
+def settings(first: Profile, second: Profile) -> pd.DataFrame:
+    """The two profiles in words, side by side: what differs before anything is run."""
+    return pd.DataFrame({p.name: _setting(p) for p in (first, second)})
+
+
+def _setting(profile: Profile) -> dict[str, str]:
+    sets, recipe = profile.sets, profile.finetune
+    tower = f"pretrained ({profile.tower}), locked" if profile.tower else "from nothing, with the text tower"
+    part = f"all but the stem and {profile.locked} stages" if profile.locked else "all of it"
+    return {
+        "pictures": f"{sets.size} px",
+        "classes": f"{sets.classes}; chance {1 / sets.classes:.1%}",
+        "target": sets.target,
+        "image tower of f0": tower,
+        "image tower that the victim trains": part,
+        "victim": f"{recipe.steps} steps of {recipe.batch}, learning rate {recipe.lr:g}",
+        "poison rate": f"{profile.poison_rate:.1%}",
+        "caption noise": f"{sets.noise:.0%}",
+        **{f"{name} {key}": f"{value:g}" for name in DEFENDED for key, value in _strength(profile, name)},
+    }
+
+
+def _strength(profile: Profile, name: str) -> list[tuple[str, float]]:
+    trigger = profile.trigger(name)
+    return [(trigger.strength, getattr(trigger, trigger.strength))]
+
+
+def as_markdown(profile: str) -> str:
+    """Zero-shot, retrieval and probe of a profile's models in percent, for the README."""
+    wide = _wide(profile)
+    names = ("asr", *HARM, "precision_at_64")
+    head = ["attack", "defense", *(f"{name} %" for name in names), "seconds"]
+    rows = []
+    for (attack, defense), group in wide.groupby(["attack", "defense"]):
+        cells = [_cell(100 * group[name]) if name in group else "–" for name in names]
+        rows.append([attack, defense, *cells, _cell(group["seconds"]) if "seconds" in group else "–"])
+    return report.markdown_table(head, rows)
+
+
+def _cell(values: pd.Series) -> str:
+    values = values.dropna()
+    if not len(values):
+        return "–"
+    return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
+
+
+def worst(profile: str) -> pd.DataFrame:
+    """The seed on which each defense did worst, per attack and metric: highest ASR, lowest others.
+
+    Index (attack, defense); fractions 0–1. What a mean over seeds hides.
+    """
+    groups = _wide(profile).drop("none", level="attack").groupby(["attack", "defense"])
+    table = groups[[*HARM, "precision_at_64"]].min()
+    table.insert(0, "asr", groups["asr"].max())
+    return table.drop("none", level="defense")
