@@ -1,5 +1,7 @@
 """What is measured about a model, against scikit-learn and NumPy on its own predictions."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -96,6 +98,21 @@ def test_answers_are_the_most_probable_classes_in_order(chain, task):
 
 
 # The device
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
+def test_memory_is_kept_only_where_the_c_library_can(monkeypatch, system):
+    asked = []
+    library = SimpleNamespace(mallopt=lambda *option: asked.append(option) or 1)
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: library)
+    monkeypatch.setattr(device.sys, "platform", system)
+    assert device.keep_memory() is (system == "linux")
+    assert len(asked) == (2 if system == "linux" else 0)
+
+
+def test_a_c_library_without_the_option_is_left_alone(monkeypatch):
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: SimpleNamespace())
+    assert device.keep_memory() is False
 
 
 def test_the_variable_picks_the_device(monkeypatch):

@@ -14,7 +14,7 @@ import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ubt_utils import profiles, report, suite, sweep
+from ubt_utils import carryover, profiles, report, suite, sweep
 from ubt_utils.attacks import triggers
 from ubt_utils.attacks.base import Trigger
 from ubt_utils.attacks.triggers import TRIGGERS
@@ -121,9 +121,24 @@ def test_readme_table_is_the_recorded_one():
         "headline": report.as_markdown("mini"),
         "attacks": suite.as_markdown("mini"),
         "speed": suite.speed(),
+        "photos": carryover.as_markdown("photos"),
     }
     for name, table in tables.items():
         assert text.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0].strip() == table
+
+
+def test_photo_records_are_whole_seeds_of_one_setting():
+    records = report.read("photos")
+    seeds = {r["seed"] for r in records}
+    keys = {(r["attack"], r["defense"], r["seed"]) for r in records}
+    attacks = ("badnets", "blended", "sig")
+    want = {(a, d, s) for a in attacks for d in ("none", "ubt", "finetune") for s in seeds}
+    assert keys == want | {("none", "none", s) for s in seeds}
+    assert len({json.dumps(r["config"], sort_keys=True) for r in records}) == 1
+    for record in records:
+        assert not record["environment"]["commit"].endswith("+changes")
+        if record["attack"] != "none" and record["defense"] == "none":
+            assert record["metrics"]["asr"] >= profiles.get("photos").gate
 
 
 def test_the_new_attack_in_the_readme_works_as_it_stands():

@@ -17,6 +17,7 @@ from ubt_utils import device
 
 CONFIGS = Path(__file__).parent / "model_configs"
 MAX_LOGIT_SCALE = 4.6052  # ln 100, the bound that OpenAI's CLIP trains with
+device.keep_memory()  # before the first model runs
 
 
 class CheckpointError(ValueError):
