@@ -136,7 +136,7 @@ def test_public_and_wild_photos_and_captions_are_disjoint(data):
     public, (wild, _) = SETS.public_pairs(0), SETS.wild_pairs(0)
     assert not set(public.sources) & set(wild.sources)
     assert len(public) == 8 * 6 + 20 * 5
-    assert len(wild) == 8 * 6 + 20
+    assert len(wild) == 8 * 6 + 2 * 20
 
 
 def test_labels_and_captions_belong_together(data):
@@ -238,4 +238,4 @@ def test_the_real_sets_read_without_a_warning(monkeypatch):
         task, found, (wild, _) = sets.zero_shot(), sets.retrieval(), sets.wild_pairs(0)
     assert task.classes[task.target] == "banana" and len(task.labels) == 25
     assert len(found.images) == 1000 and len(found.captions) == 5000
-    assert len(wild) == 25 + 3000
+    assert len(wild) == 25 + 2 * 3000
