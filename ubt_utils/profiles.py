@@ -167,7 +167,7 @@ PHOTOS = Profile(
     locked=2,
     pretrain=Recipe(steps=1400, lr=2e-3, batch=256, weight_decay=0.3),
     finetune=Recipe(steps=170, lr=8e-4, batch=128, freeze_norm=True),
-    overfit=Overfit(Recipe(steps=20, lr=5e-4, batch=128, one_cycle=False, freeze_norm=True)),
+    overfit=Overfit(Recipe(steps=20, lr=5e-4, batch=128, one_cycle=False, freeze_norm=True), reads=2),
     select=Select(),
     unlearn=Unlearn(Recipe(steps=60, lr=3e-4, batch=128, freeze_norm=True)),
     baseline=Recipe(steps=1, lr=3e-4, batch=128, freeze_norm=True),
