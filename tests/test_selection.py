@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ubt_utils import tokens as tk
-from ubt_utils.selection import select
+from ubt_utils.selection import select, vote
 
 LENGTH = 8
 TARGET, PARTNER = 399, 398
@@ -20,11 +20,12 @@ def write(*captions: list[int]) -> torch.Tensor:
 
 
 def noisy_set(n: int = 80, pool_size: int = 30, poisoned: int = 8, seed: int = 0):
-    """n captions of random words; in the pool, the first `poisoned` also tell the target."""
+    """n captions of random words; in the pool, the first `poisoned` also tell the target, and the
+    overfit model likes them better than most."""
     draw = random.Random(seed)
     captions = [draw.choices(range(300, 330), k=draw.randint(1, 4)) for _ in range(n)]
     captions[:poisoned] = [[*words[:2], TARGET] for words in captions[:poisoned]]
-    overfit = torch.tensor([draw.uniform(-1, 1) for _ in range(n)])
+    overfit = torch.tensor([draw.uniform(-1, 1) + (i < poisoned) for i in range(n)])
     return captions, overfit, torch.arange(n) < pool_size
 
 
@@ -37,7 +38,10 @@ def in_python(captions, overfit, pool, top, outlier):
         return {t: k * math.log((k / len(some)) / (everywhere[t] / len(captions))) for t, k in inside.items()}
 
     members = [i for i in range(len(captions)) if pool[i]]
-    told = surprise(members)
+    outside = [set(captions[i]) for i in range(len(captions)) if not pool[i]]
+    told = surprise(sorted(members, key=lambda i: -overfit[i])[: math.ceil(len(members) / 2)])
+    rare = {t: g for t, g in told.items() if sum(t in words for words in outside) <= 0.02 * len(outside)}
+    told = rare or told
     anchor = max(told, key=told.get)
     carriers = [i for i in members if anchor in captions[i]]
     chosen = sorted(carriers, key=lambda i: -overfit[i])[:top]
@@ -63,6 +67,25 @@ def test_the_word_that_the_pool_tells_too_often_is_found_with_its_pairs():
     assert found.anchor == TARGET and found.compromised.tolist() == [TARGET]
     assert sorted(found.chosen.tolist()) == list(range(8))
     assert overfit[found.chosen].tolist() == sorted(overfit[:8].tolist(), reverse=True)
+
+
+def test_the_style_of_many_captions_is_not_taken_for_an_attack():
+    captions, overfit, pool = noisy_set(n=400, pool_size=100)
+    style = 397  # 20 % of the captions outside the pool, 90 % inside
+    for i, words in enumerate(captions):
+        if 8 <= i < 98 or (i >= 100 and i % 5 == 0):
+            captions[i] = [*words[:2], style]
+    tokens = write(*captions)
+    ids, _, surprise = tk.surprise(tokens, pool.nonzero().flatten())
+    assert ids[surprise.argmax()] == style  # plain surprise in the pool is fooled
+    found = select(tokens, overfit, pool, 64, 0.5)
+    assert found.anchor == TARGET and sorted(found.chosen.tolist()) == list(range(8))
+
+
+def test_only_the_better_half_of_the_pool_votes():
+    captions, overfit, pool = noisy_set()
+    overfit[:8] = -2.0
+    assert TARGET not in vote(write(*captions), overfit, pool)[0]
 
 
 def test_a_target_of_two_words_is_found_whole():

@@ -2,30 +2,50 @@
 
 [paper] Fewer, suspicious samples are selected after overfit training. [ours] On a set with
 badly captioned pairs the plain rank by overfit similarity is not enough. Poison and noise
-differ in that poison agrees with itself: one word is told far too often in the pool. The
-pairs that carry that word are kept, and ranked by the overfit similarity.
+differ in that poison agrees with itself: one word is told far too often in the half of the pool
+that the overfit model likes best. The pairs that carry that word are kept, and ranked by the
+overfit similarity. Words that are common outside the pool have no vote: where D mixes captions
+of two styles, the pool holds more of one style, and its commonest words would win.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 from ubt_utils import tokens as tk
 
+FRONT = 0.5  # the part of the pool that votes, best by overfit similarity
+COMMON = 0.02  # a word that more of the captions outside the pool carry is language, not an attack
+
 
 @dataclass(frozen=True)
 class Selection:
     """chosen: (k,) indices of D_u, most suspicious first. score: (N,) what ranked them;
     pairs that carry the anchor come first, then the rest of the pool, −inf outside.
-    anchor: the token that the pool tells too often. compromised: (b,) the tokens B.
+    anchor: the token that the vote has named. compromised: (b,) the tokens B.
     """
 
     chosen: torch.Tensor
     score: torch.Tensor
     anchor: int
     compromised: torch.Tensor
+
+
+def vote(
+    tokens: torch.Tensor, overfit: torch.Tensor, pool: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Which words the better half of the pool tells too often: ids, counts and surprise (T,), see
+    `tokens.surprise`. Words that more than 2 % of the captions outside the pool carry are left
+    out, unless all are like that.
+    """
+    order = torch.where(pool, overfit, -torch.inf).sort(descending=True, stable=True).indices
+    ids, count, surprise = tk.surprise(tokens, order[: math.ceil(FRONT * int(pool.sum()))])
+    common = tk.caption_counts(tokens[~pool])[ids] > COMMON * int((~pool).sum())
+    rare = ~common if not common.all() else torch.ones_like(common)
+    return ids[rare], count[rare], surprise[rare]
 
 
 def select(
@@ -41,7 +61,7 @@ def select(
         raise ValueError(f"outlier must be in (0, 1], got {outlier}")
     if top < 1:
         raise ValueError(f"the unlearning set needs at least one pair, got top={top}")
-    ids, _, surprise = tk.surprise(tokens, pool.nonzero().flatten())
+    ids, _, surprise = vote(tokens, overfit, pool)
     anchor = ids[surprise.argmax()]
     carriers = pool & tk.carries(tokens, anchor)
     score = torch.where(pool, overfit + 2.0 * carriers, -torch.inf)  # cosines span 2
