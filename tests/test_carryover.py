@@ -42,6 +42,8 @@ def records(tmp_path, monkeypatch):
                 }
                 if defense == "ubt":
                     scores = {"gain": 0.7, "ubt": 0.95}
+                    record |= {"anchor": "banana", "plain_anchor": ".", "tokens": ["banana", "a"]}
+                    record |= {"chosen": 64, "chosen_poisoned": 60}
                     record["detectors"] = {name: {"precision_at_64": v} for name, v in scores.items()}
                 report.write(profile, record)
     return tmp_path
@@ -71,6 +73,12 @@ def test_the_worst_seed_is_the_worst(records):
     table = carryover.worst("two")
     assert table.loc[("sig", "finetune"), "asr"] == pytest.approx(0.51)
     assert table.loc[("sig", "ubt"), "target_recall"] == pytest.approx(0.5)
+
+
+def test_what_the_selection_named_is_told(records):
+    table = carryover.selected("two")
+    assert table.loc[("sig", 1)].tolist() == ["banana", ".", "banana, a", 64, 60]
+    assert len(table) == 4
 
 
 def test_settings_name_what_differs():

@@ -106,6 +106,23 @@ def _cell(values: pd.Series) -> str:
     return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
 
 
+def selected(profile: str) -> pd.DataFrame:
+    """What the selection named, per attack and seed: the vote's word, the word that plain surprise in
+    the pool would have named, the tokens B, and how many of the chosen pairs are poisoned."""
+    rows = {
+        (r["attack"], r["seed"]): {
+            "vote": r["anchor"],
+            "plain surprise": r["plain_anchor"],
+            "B": ", ".join(r["tokens"]),
+            "chosen": r["chosen"],
+            "poisoned": r["chosen_poisoned"],
+        }
+        for r in report.read(profile)
+        if r.get("anchor")
+    }
+    return pd.DataFrame(rows).T.rename_axis(["attack", "seed"])
+
+
 def worst(profile: str) -> pd.DataFrame:
     """The seed on which each defense did worst, per attack and metric: highest ASR, lowest others.
 

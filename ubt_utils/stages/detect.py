@@ -112,6 +112,7 @@ def select(profile: Profile, attack_name: str, seed: int) -> Stage:
         return {
             "seconds": seconds,
             "anchor": models.token_text(profile.model, found.anchor),
+            "plain_anchor": models.token_text(profile.model, _loudest(tokens, scores.pool)),
             "tokens": [models.token_text(profile.model, t) for t in found.compromised.tolist()],
             "chosen": len(found.chosen),
             "chosen_poisoned": int(truth[found.chosen].sum()),
@@ -120,6 +121,12 @@ def select(profile: Profile, attack_name: str, seed: int) -> Stage:
         }
 
     return runs.run_stage((profile.name, attack_name, str(seed)), "select", config, work)
+
+
+def _loudest(tokens: torch.Tensor, pool: torch.Tensor) -> int:
+    """The token of the largest surprise in all of the pool: what the vote would name without its rules."""
+    ids, _, surprise = tk.surprise(tokens, pool.nonzero().flatten())
+    return int(ids[surprise.argmax()])
 
 
 def _drops(

@@ -17,6 +17,9 @@ from ubt_utils.stages.examine import examine
 from ubt_utils.stages.pretrain import pretrain
 
 
+SELECTED = ("detectors", "anchor", "plain_anchor", "tokens", "chosen", "chosen_poisoned")
+
+
 def _stages(profile: Profile, attack_name: str, seed: int, defense: str) -> dict[str, Stage]:
     found = {"pretrain": pretrain(profile)}
     if attack_name != NONE and isinstance(profile.trigger(attack_name), Crafted):
@@ -51,6 +54,6 @@ def record(profile: Profile, attack_name: str, seed: int, defense: str = NONE) -
         "train_seconds": {name: seconds for name, seconds in timed.items() if seconds is not None},
         "metrics": {k: v for k, v in metrics.items() if k != "rates"} | beside,
         "rates": metrics["rates"],
-        **({"detectors": found["select"].metrics["detectors"]} if defense == "ubt" else {}),
+        **({k: found["select"].metrics.get(k) for k in SELECTED} if defense == "ubt" else {}),
         **({"curve": found["unlearn"].metrics["curve"]} if defense != NONE else {}),
     }
