@@ -16,7 +16,6 @@ from ubt_utils.stages.detect import overfit, select
 from ubt_utils.stages.examine import examine
 from ubt_utils.stages.pretrain import pretrain
 
-
 SELECTED = ("detectors", "anchor", "plain_anchor", "tokens", "chosen", "chosen_poisoned")
 
 
