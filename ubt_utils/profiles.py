@@ -169,7 +169,7 @@ PHOTOS = Profile(
     finetune=Recipe(steps=170, lr=8e-4, batch=128, freeze_norm=True),
     overfit=Overfit(Recipe(steps=20, lr=5e-4, batch=128, one_cycle=False, freeze_norm=True), reads=2),
     select=Select(),
-    unlearn=Unlearn(Recipe(steps=60, lr=3e-4, batch=128, freeze_norm=True)),
+    unlearn=Unlearn(Recipe(steps=40, lr=3e-4, batch=128, freeze_norm=True)),
     baseline=Recipe(steps=1, lr=3e-4, batch=128, freeze_norm=True),
     triggers={"badnets": {"size": 0.29}, "blended": {"alpha": 0.25}},
 )
