@@ -40,8 +40,11 @@ def records(tmp_path, monkeypatch):
                     "stages": {"evaluate": "x"},
                     "train_seconds": {"attack": 3.0 if profile == "one" else 9.0},
                 }
+                if defense != "none":
+                    record["curve"] = [{"step": 0, "asr": 0.9}, {"step": 40, "asr": 0.1}]
                 if defense == "ubt":
                     scores = {"gain": 0.7, "ubt": 0.95}
+                    record["pool_recall"] = 0.9
                     record |= {"anchor": "banana", "plain_anchor": ".", "tokens": ["banana", "a"]}
                     record |= {"chosen": 64, "chosen_poisoned": 60}
                     record["detectors"] = {name: {"precision_at_64": v} for name, v in scores.items()}
@@ -77,7 +80,7 @@ def test_the_worst_seed_is_the_worst(records):
 
 def test_what_the_selection_named_is_told(records):
     table = carryover.selected("two")
-    assert table.loc[("sig", 1)].tolist() == ["banana", ".", "banana, a", 64, 60]
+    assert table.loc[("sig", 1)].tolist() == [0.9, "banana", ".", "banana, a", 64, 60]
     assert len(table) == 4
 
 
@@ -113,6 +116,14 @@ def test_pictures_show_every_attack(records):
     figure = galleries.harm(carryover.harm("two"))
     assert len(figure.axes) == len(carryover.HARM)
     assert len(figure.axes[0].get_yticklabels()) == 2 + 2 * 3
+
+
+def test_paths_draw_every_seed(records):
+    table = carryover.curves("two")
+    assert len(table) == 2 * 2 * 2 * 2  # attacks, defenses, seeds, points
+    figure = galleries.paths(table)
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["BadNets", "SIG"]
+    assert len(figure.axes[1].lines) == 4
 
 
 def test_sample_photos_are_squares_with_their_credit():

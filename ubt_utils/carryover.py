@@ -107,10 +107,12 @@ def _cell(values: pd.Series) -> str:
 
 
 def selected(profile: str) -> pd.DataFrame:
-    """What the selection named, per attack and seed: the vote's word, the word that plain surprise in
-    the pool would have named, the tokens B, and how many of the chosen pairs are poisoned."""
+    """What detection came to, per attack and seed: the part of the poison that the pool holds, the
+    vote's word, the word that plain surprise in the pool would have named, the tokens B, and how
+    many of the chosen pairs are poisoned."""
     rows = {
         (r["attack"], r["seed"]): {
+            "poison in the pool": r["pool_recall"],
             "vote": r["anchor"],
             "plain surprise": r["plain_anchor"],
             "B": ", ".join(r["tokens"]),
@@ -121,6 +123,16 @@ def selected(profile: str) -> pd.DataFrame:
         if r.get("anchor")
     }
     return pd.DataFrame(rows).T.rename_axis(["attack", "seed"])
+
+
+def curves(profile: str) -> pd.DataFrame:
+    """The path of each defense, from the records: attack, defense, seed, step, and the rates there."""
+    rows = [
+        {"attack": r["attack"], "defense": r["defense"], "seed": r["seed"], **point}
+        for r in report.read(profile)
+        for point in r.get("curve", ())
+    ]
+    return pd.DataFrame(rows)
 
 
 def worst(profile: str) -> pd.DataFrame:

@@ -101,6 +101,22 @@ def harm(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def paths(table: pd.DataFrame) -> Figure:
+    """ASR along the steps of UBT and of fine-tuning: a panel per attack, a line per seed; table:
+    `carryover.curves`."""
+    names = list(table.attack.unique())
+    figure, axes = plt.subplots(1, len(names), figsize=(3.3 * len(names), 2.8), sharey=True, squeeze=False)
+    for axis, attack in zip(axes[0], names, strict=True):
+        for (defense, _), line in table[table.attack == attack].groupby(["defense", "seed"]):
+            axis.plot(line.step, 100 * line.asr, marker="o", ms=3, color=LINES[defense])
+        axis.set(title=ATTACK_NAMES[attack], xlabel="training steps", ylim=(-3, 103))
+    axes[0][0].set_ylabel("ASR (%)")
+    for defense in table.defense.unique():
+        axes[0][0].plot([], [], color=LINES[defense], label=defense)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2)
+    return figure
+
+
 def sweep_grid(table: pd.DataFrame, attacks: Sequence[str]) -> Figure:
     """ASR over learning rate and poison rate, a panel per attack, a line per rate and strength."""
     figure, axes = plt.subplots(

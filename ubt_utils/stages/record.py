@@ -34,6 +34,12 @@ def _stages(profile: Profile, attack_name: str, seed: int, defense: str) -> dict
     return found | {"evaluate": evaluate(profile, attack_name, seed, defense)}
 
 
+def _found(found: dict[str, Stage]) -> dict[str, Any]:
+    """What detection came to: the part of the poison that the pool holds, and what was selected."""
+    selected = {k: found["select"].metrics.get(k) for k in SELECTED}
+    return {"pool_recall": found["overfit"].metrics["pool_recall"], **selected}
+
+
 def record(profile: Profile, attack_name: str, seed: int, defense: str = NONE) -> dict[str, Any]:
     """One record for results/: identity, config, environment, metrics, and the stages behind it."""
     found = _stages(profile, attack_name, seed, defense)
@@ -53,6 +59,6 @@ def record(profile: Profile, attack_name: str, seed: int, defense: str = NONE) -
         "train_seconds": {name: seconds for name, seconds in timed.items() if seconds is not None},
         "metrics": {k: v for k, v in metrics.items() if k != "rates"} | beside,
         "rates": metrics["rates"],
-        **({k: found["select"].metrics.get(k) for k in SELECTED} if defense == "ubt" else {}),
+        **(_found(found) if defense == "ubt" else {}),
         **({"curve": found["unlearn"].metrics["curve"]} if defense != NONE else {}),
     }
