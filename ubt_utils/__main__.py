@@ -83,12 +83,16 @@ def examine(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> No
 
 def results(
     profile: str = "mini",
-    attacks: tuple[str, ...] = tuple(TRIGGERS),
+    attacks: tuple[str, ...] | None = None,
     seeds: tuple[int, ...] = SEEDS,
     defended: tuple[str, ...] = DEFENDED,
 ) -> None:
-    """Run every attack × seed, and the defenses against `defended`; write records and README tables."""
+    """Run attacks × seeds, and the defenses against `defended`; write records and README tables.
+
+    Attacks, unless named: the whole suite on mini, the defended ones elsewhere.
+    """
     setting = profiles.get(profile)
+    attacks = attacks or (tuple(TRIGGERS) if profile == "mini" else defended)
     for seed in seeds:
         for name in (stages.NONE, *attacks):
             for defense in ("none", *DEFENSES) if name in defended else ("none",):
