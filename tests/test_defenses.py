@@ -37,14 +37,14 @@ def view() -> View:
 def cosines(model, view: View, captions: list[str]) -> np.ndarray:
     """cos(picture of D_u, caption) in float64."""
     with torch.no_grad():
-        z = model.encode_image(models.normalize(view.pairs.images[SUSPICIOUS] / 255)).double().numpy()
+        z = model.encode_image(models.normalize(model, view.pairs.images[SUSPICIOUS] / 255)).double().numpy()
         t = model.encode_text(models.tokenize(NAME, captions)).double().numpy()
     return (z * t).sum(1) / np.linalg.norm(z, axis=1) / np.linalg.norm(t, axis=1)
 
 
-def parts(view: View) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def parts(model, view: View) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     told = view.tokens[view.suspicious]
-    images = models.normalize(view.pairs.images[view.suspicious] / 255)
+    images = models.normalize(model, view.pairs.images[view.suspicious] / 255)
     return images, told, tk.without(told, view.compromised)
 
 
@@ -57,7 +57,7 @@ def test_the_view_knows_what_is_outside_the_pool(view):
 
 
 def test_similarity_is_what_the_compromised_tokens_add(model, view):
-    images, whole, cut = parts(view)
+    images, whole, cut = parts(model, view)
     found = similarity_of(model, images, whole, cut).detach().numpy()
     np.testing.assert_allclose(found, cosines(model, view, WHOLE) - cosines(model, view, CUT), atol=1e-5)
     alone = similarity_of(model, images, whole, None).detach().numpy()
@@ -67,7 +67,7 @@ def test_similarity_is_what_the_compromised_tokens_add(model, view):
 @pytest.mark.parametrize("level", ["token", "sample"])
 def test_the_gradient_flows_into_the_image_tower_only(view, level):
     model = models.create(NAME, 3).eval()
-    images, whole, cut = parts(view)
+    images, whole, cut = parts(model, view)
     similarity_of(model, images, whole, cut if level == "token" else None).sum().backward()
     moved = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert "visual.conv1.weight" in moved and all(name.startswith("visual.") for name in moved)
@@ -76,7 +76,7 @@ def test_the_gradient_flows_into_the_image_tower_only(view, level):
 @pytest.mark.parametrize("level", ["token", "sample"])
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
 def test_the_forgetting_loss_by_hand(model, view, level, weight):
-    batch, tokens = models.normalize(view.pairs.images[view.safe] / 255), view.tokens[view.safe]
+    batch, tokens = models.normalize(model, view.pairs.images[view.safe] / 255), view.tokens[view.safe]
     with torch.no_grad():
         found = forgetting(view, weight, level, 0)(model, batch, tokens, 0).item()
         retain = contrastive(model, batch, tokens, 0).item()
@@ -92,7 +92,7 @@ def test_the_hand_computation_has_something_on_both_sides_of_zero(model, view):
 
 
 def test_each_step_forgets_another_part_when_the_batch_is_smaller(model, view):
-    batch, tokens = models.normalize(view.pairs.images[[1, 3]] / 255), view.tokens[[1, 3]]
+    batch, tokens = models.normalize(model, view.pairs.images[[1, 3]] / 255), view.tokens[[1, 3]]
     objective = forgetting(view, 1.0, "sample", 0)
     with torch.no_grad():
         losses = [objective(model, batch, tokens, step).item() for step in range(12)]

@@ -65,7 +65,7 @@ def test_halves_are_seeded():
 def test_similarity_is_the_cosine_of_each_picture_and_its_own_caption():
     model, (pairs, tokens) = models.create(NAME, 0).eval(), small_set(5)
     with torch.no_grad():
-        z = model.encode_image(models.normalize(pairs.images / 255)).double().numpy()
+        z = model.encode_image(models.normalize(model, pairs.images / 255)).double().numpy()
         t = model.encode_text(tokens).double().numpy()
     expected = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in zip(z, t, strict=True)]
     np.testing.assert_allclose(similarity(model, pairs.images, tokens).numpy(), expected, atol=1e-5)

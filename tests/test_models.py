@@ -150,10 +150,10 @@ def test_a_token_reads_as_its_word(word):
 # Embeddings
 
 
-def test_normalize_is_openais_mean_and_deviation():
+def test_normalize_is_openais_mean_and_deviation(model):
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     image = np.array(mean) + np.array(std) * np.array([0, 1, -1])
-    out = models.normalize(torch.tensor(image, dtype=torch.float32).view(1, 3, 1, 1))
+    out = models.normalize(model, torch.tensor(image, dtype=torch.float32).view(1, 3, 1, 1))
     np.testing.assert_allclose(out.flatten().numpy(), [0, 1, -1], atol=1e-6)
 
 
@@ -161,7 +161,7 @@ def test_image_embeddings_are_the_models_own_made_unit(model):
     images = pictures(5)
     z = models.embed_images(model, images)
     with torch.no_grad():
-        raw = model.eval().encode_image(models.normalize(images / 255))
+        raw = model.eval().encode_image(models.normalize(model, images / 255))
     torch.testing.assert_close(z, raw / raw.norm(dim=1, keepdim=True))
     torch.testing.assert_close(z.norm(dim=1), torch.ones(5))
 
