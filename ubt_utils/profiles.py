@@ -198,6 +198,7 @@ PHOTOS_TINY = replace(
     baseline=Recipe(steps=1, lr=3e-4, batch=16, freeze_norm=True),
     poison_rate=0.1,
     gate=0.0,
+    triggers=PHOTOS.triggers | {name: {"steps": 3} for name in ("badclip", "issba", "trojanvqa")},
 )
 
 NOISES = tuple(
