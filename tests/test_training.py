@@ -35,7 +35,8 @@ def assert_same(a, b) -> None:
 
 
 def test_the_loss_is_open_clips(data):
-    model, images, tokens = models.create(NAME, 0).eval(), models.normalize(data[0][:6] / 255), data[1][:6]
+    model, tokens = models.create(NAME, 0).eval(), data[1][:6]
+    images = models.normalize(model, data[0][:6] / 255)
     ours = contrastive(model, images, tokens, 0)
     theirs = open_clip.ClipLoss()(
         model.encode_image(images, normalize=True),
@@ -46,7 +47,8 @@ def test_the_loss_is_open_clips(data):
 
 
 def test_the_loss_is_the_mean_cross_entropy_of_rows_and_columns(data):
-    model, images, tokens = models.create(NAME, 0).eval(), models.normalize(data[0][:8] / 255), data[1][:8]
+    model, tokens = models.create(NAME, 0).eval(), data[1][:8]
+    images = models.normalize(model, data[0][:8] / 255)
     with torch.no_grad():
         z, t = model.encode_image(images).double().numpy(), model.encode_text(tokens).double().numpy()
         ours = contrastive(model, images, tokens, 0).item()
@@ -101,11 +103,12 @@ def test_the_objective_gets_normalized_pictures_their_tokens_and_the_step(data):
         seen.append((images.clone(), tokens.clone(), step))
         return contrastive(model, images, tokens, step)
 
-    fit(models.create(NAME, 0), *data, Recipe(steps=3, lr=1e-3, batch=8), "key", objective=objective)
+    model = models.create(NAME, 0)
+    fit(model, *data, Recipe(steps=3, lr=1e-3, batch=8), "key", objective=objective)
     assert [step for *_, step in seen] == [0, 1, 2]
     for step, (images, tokens, _) in enumerate(seen):
         index = batch_indices(40, 8, step, "key")
-        torch.testing.assert_close(images, models.normalize(data[0][index] / 255))
+        torch.testing.assert_close(images, models.normalize(model, data[0][index] / 255))
         assert torch.equal(tokens, data[1][index])
 
 
