@@ -20,7 +20,6 @@ from ubt_utils.defenses import DEFENSES
 from ubt_utils.training import TrainingDiverged
 
 SEEDS = (0, 1, 2)
-DEFENDED = ("badnets", "blended", "sig")  # the headline table; every attack has undefended records
 
 
 def _print(stage: runs.Stage) -> None:
@@ -85,7 +84,7 @@ def results(
     profile: str = "mini",
     attacks: tuple[str, ...] | None = None,
     seeds: tuple[int, ...] = SEEDS,
-    defended: tuple[str, ...] = DEFENDED,
+    defended: tuple[str, ...] = carryover.DEFENDED,
 ) -> None:
     """Run attacks × seeds, and the defenses against `defended`; write records and README tables.
 

@@ -9,14 +9,12 @@ from ubt_utils.profiles import Profile
 
 RETRIEVAL = tuple(f"{way}_r{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10))
 HARM = ("clean_accuracy", "target_recall", "image_to_text_r5", "text_to_image_r5", "linear_probe")
-DEFENDED = ("badnets", "blended", "sig")
+DEFENDED = ("badnets", "blended", "sig")  # the headline tables; every attack has undefended records
 MEASURED = ("asr", "clean_accuracy", "target_recall", "precision_at_64", "seconds")
 
 
 def _wide(profile: str) -> pd.DataFrame:
-    """Index (attack, defense, seed), a column per metric."""
-    table = report.rows(profile)
-    return table.pivot_table(index=["attack", "defense", "seed"], columns="metric", values="value")
+    return report.wide(report.rows(profile))
 
 
 def side_by_side(first: str, second: str) -> pd.DataFrame:
@@ -69,7 +67,7 @@ def _setting(profile: Profile) -> dict[str, str]:
     sets, recipe = profile.sets, profile.finetune
     tower = f"pretrained ({profile.tower}), locked" if profile.tower else "from nothing, with the text tower"
     part = f"all but the stem and {profile.locked} stages" if profile.locked else "all of it"
-    return {
+    told = {
         "pictures": f"{sets.size} px",
         "classes": f"{sets.classes}; chance {1 / sets.classes:.1%}",
         "target": sets.target,
@@ -78,32 +76,20 @@ def _setting(profile: Profile) -> dict[str, str]:
         "victim": f"{recipe.steps} steps of {recipe.batch}, learning rate {recipe.lr:g}",
         "poison rate": f"{profile.poison_rate:.1%}",
         "caption noise": f"{sets.noise:.0%}",
-        **{f"{name} {key}": f"{value:g}" for name in DEFENDED for key, value in _strength(profile, name)},
     }
+    for name in DEFENDED:
+        told |= _strength(profile, name)
+    return told
 
 
-def _strength(profile: Profile, name: str) -> list[tuple[str, float]]:
+def _strength(profile: Profile, name: str) -> dict[str, str]:
     trigger = profile.trigger(name)
-    return [(trigger.strength, getattr(trigger, trigger.strength))]
+    return {f"{name} {trigger.strength}": f"{getattr(trigger, trigger.strength):g}"}
 
 
 def as_markdown(profile: str) -> str:
     """Zero-shot, retrieval and probe of a profile's models in percent, for the README."""
-    wide = _wide(profile)
-    names = ("asr", *HARM, "precision_at_64")
-    head = ["attack", "defense", *(f"{name} %" for name in names), "seconds"]
-    rows = []
-    for (attack, defense), group in wide.groupby(["attack", "defense"]):
-        cells = [_cell(100 * group[name]) if name in group else "–" for name in names]
-        rows.append([attack, defense, *cells, _cell(group["seconds"]) if "seconds" in group else "–"])
-    return report.markdown_table(head, rows)
-
-
-def _cell(values: pd.Series) -> str:
-    values = values.dropna()
-    if not len(values):
-        return "–"
-    return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
+    return report.as_markdown(profile, ("asr", *HARM, "precision_at_64", "seconds"))
 
 
 def selected(profile: str) -> pd.DataFrame:

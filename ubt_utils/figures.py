@@ -16,10 +16,11 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
-from ubt_utils import runs
+from ubt_utils import report, runs
 
 COLORS = {"poisoned": "#C1272D", "misplaced": "#E39B2D", "honest": "#3B6FA0"}
 LINES = {"undefended": "#777777", "finetune": "#8E6BAF", "ubt": "#1B8A5A", "none": "#3B6FA0"}
+TITLES = {"none": "undefended", "finetune": "finetune", "ubt": "ubt"}  # defenses, as figures call them
 ATTACK_NAMES = {"badnets": "BadNets", "blended": "Blended", "sig": "SIG", "none": "no attack"}
 STYLE = Path(__file__).with_name("ubt.mplstyle")
 plt.style.use(STYLE)
@@ -195,12 +196,12 @@ def defense_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], seconds: M
 
 def plane(rows: pd.DataFrame) -> Figure:
     """CA against ASR: one panel per attack, a dot per seed, an arrow from undefended to defended."""
-    wide = rows.pivot_table(index=["attack", "defense", "seed"], columns="metric", values="value")
+    wide = report.wide(rows)
     names = [a for a in ATTACK_NAMES if a in wide.index.get_level_values(0) and a != "none"]
     figure, axes = plt.subplots(1, len(names), figsize=(3.3 * len(names), 3.1), sharey=True, squeeze=False)
     for axis, attack in zip(axes[0], names, strict=True):
         mean = 100 * wide.loc[attack].groupby("defense")[["asr", "clean_accuracy"]].mean()
-        for defense, label in (("none", "undefended"), ("finetune", "finetune"), ("ubt", "ubt")):
+        for defense, label in TITLES.items():
             dots = 100 * wide.loc[(attack, defense)]
             axis.scatter(dots.asr, dots.clean_accuracy, s=26, color=LINES[label], alpha=0.75, label=label)
             if defense != "none":

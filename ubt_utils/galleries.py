@@ -13,7 +13,7 @@ from sklearn.datasets import load_sample_image
 from torchvision.transforms.functional import center_crop, resize
 
 from ubt_utils.attacks.base import Trigger, stamp_bytes
-from ubt_utils.figures import ATTACK_NAMES, COLORS, LINES, picture
+from ubt_utils.figures import ATTACK_NAMES, COLORS, LINES, TITLES, picture
 
 SAMPLES = {"china": "danielbuechele", "flower": "vultilion"}  # as scikit-learn credits them
 STRENGTHS = (0.5, 1.0, 1.5)
@@ -71,9 +71,9 @@ def carried(table: pd.DataFrame) -> Figure:
     shown = {"asr": "ASR (%)", "clean_accuracy": "clean accuracy (%)", "target_recall": "target recall (%)"}
     for axis, (metric, label) in zip(axes, shown.items(), strict=True):
         for row, (attack, profile) in enumerate((a, p) for a in names for p in profiles):
-            ends = {d: 100 * table.loc[(attack, d, profile), metric] for d in ("none", "finetune", "ubt")}
+            ends = {d: 100 * table.loc[(attack, d, profile), metric] for d in TITLES}
             axis.plot([ends["none"], ends["ubt"]], [row, row], color="#cccccc", lw=1.5, zorder=1)
-            for defense, title in (("none", "undefended"), ("finetune", "finetune"), ("ubt", "ubt")):
+            for defense, title in TITLES.items():
                 axis.scatter(
                     ends[defense], row, color=LINES[title], s=30, zorder=2, label=title if row == 0 else ""
                 )

@@ -181,7 +181,7 @@ PHOTOS_GPU = replace(
     sets=replace(PHOTOS.sets, public=250, wild=249, wild_captions=5, probe=100),
     locked=0,
     pretrain=replace(PHOTOS.pretrain, steps=2000),
-    finetune=replace(PHOTOS.finetune, steps=2000, batch=128),
+    finetune=replace(PHOTOS.finetune, steps=2000),
 )
 
 PHOTOS_TINY = replace(

@@ -98,23 +98,28 @@ def rows(profile: str) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def wide(table: pd.DataFrame) -> pd.DataFrame:
+    """Tidy rows of one profile → index (attack, defense, seed), a column per metric."""
+    return table.pivot_table(index=["attack", "defense", "seed"], columns="metric", values="value")
+
+
 def as_json(profile: str) -> str:
     """The tidy rows as a JSON list, with the headline metrics only."""
     table = rows(profile)
     return table[table.metric.isin(HEADLINE)].to_json(orient="records", indent=1)
 
 
-def headline(profile: str) -> pd.DataFrame:
-    """Mean and standard deviation over seeds of the headline metrics, per attack and defense.
+def headline(profile: str, metrics: Sequence[str] = HEADLINE) -> pd.DataFrame:
+    """Mean and standard deviation over seeds of some metrics, per attack and defense.
 
     Attacks without a recorded defense are left out: `suite.attacks` tells about all of them.
     Columns (metric, "mean" | "std" | "count"); index (attack, defense).
     """
     table = rows(profile)
     defended = {"none", *table[table.defense != "none"].attack}
-    table = table[table.metric.isin(HEADLINE) & table.attack.isin(defended)]
-    wide = table.groupby(["attack", "defense", "metric"]).value.agg(["mean", "std", "count"])
-    return wide.unstack("metric").swaplevel(axis=1).sort_index(axis=1)
+    table = table[table.metric.isin(metrics) & table.attack.isin(defended)]
+    found = table.groupby(["attack", "defense", "metric"]).value.agg(["mean", "std", "count"])
+    return found.unstack("metric").swaplevel(axis=1).sort_index(axis=1)
 
 
 def _means(profile: str) -> pd.DataFrame:
@@ -143,8 +148,8 @@ def detector_table(profile: str) -> pd.DataFrame:
         for r in read(profile)
         for name, values in r.get("detectors", {}).items()
     ]
-    wide = pd.DataFrame(table).pivot_table(index="attack", columns="detector", values="value", sort=False)
-    return wide.rename_axis(columns=None)
+    found = pd.DataFrame(table).pivot_table(index="attack", columns="detector", values="value", sort=False)
+    return found.rename_axis(columns=None)
 
 
 def stage_seconds(profile: str) -> pd.DataFrame:
@@ -183,20 +188,20 @@ def compare(profile: str, attack: str, defense: str, seed: int, live: Mapping[st
 
 def as_text(profile: str) -> str:
     """The headline table as text: percent for fractions, seconds with one decimal."""
-    wide = headline(profile)
+    table = headline(profile)
     lines = [f"{'attack':10}{'defense':12}" + "".join(f"{_title(m):>20}" for m in HEADLINE)]
-    for (attack, defense), row in wide.iterrows():
+    for (attack, defense), row in table.iterrows():
         cells = "".join(f"{_cell(row, metric):>20}" for metric in HEADLINE)
         lines.append(f"{attack:10}{defense:12}{cells}")
     seeds = sorted(rows(profile).seed.unique().tolist())
     return "\n".join([*lines, "", f"profile {profile}; mean ± standard deviation over seeds {seeds}"])
 
 
-def as_markdown(profile: str) -> str:
-    """The headline table as Markdown, for the README."""
-    wide = headline(profile)
-    rows = [[*key, *(_cell(row, metric) for metric in HEADLINE)] for key, row in wide.iterrows()]
-    return markdown_table(["attack", "defense", *map(_title, HEADLINE)], rows)
+def as_markdown(profile: str, metrics: Sequence[str] = HEADLINE) -> str:
+    """The headline table, or one of other metrics, as Markdown, for the README."""
+    table = headline(profile, metrics)
+    rows = [[*key, *(_cell(row, metric) for metric in metrics)] for key, row in table.iterrows()]
+    return markdown_table(["attack", "defense", *map(_title, metrics)], rows)
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

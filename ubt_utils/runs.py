@@ -17,6 +17,8 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ubt_utils.checksum import sha256_of
+
 ROOT = Path(__file__).parent.parent
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 CONFIG, METRICS = "config.json", "metrics.json"
@@ -47,7 +49,7 @@ class Stage:
     def path(self, name: str) -> Path:
         """A file of the stage; StageError if it is missing or differs from what was written."""
         path = self.folder / name
-        if not path.exists() or _sha256(path) != self.config["files"].get(name):
+        if not path.exists() or sha256_of(path) != self.config["files"].get(name):
             raise StageError(
                 f"{path} is missing or was changed since it was written: "
                 f"delete {self.folder} and run the stage again"
@@ -111,7 +113,7 @@ def _no_room(error: Exception) -> bool:
 def _seal(folder: Path, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     shutil.rmtree(folder / "scratch", ignore_errors=True)
     (folder / METRICS).write_text(json.dumps(metrics, indent=1), encoding="utf-8")
-    files = {p.name: _sha256(p) for p in sorted(folder.iterdir()) if p.name != CONFIG}
+    files = {p.name: sha256_of(p) for p in sorted(folder.iterdir()) if p.name != CONFIG}
     (folder / CONFIG).write_text(json.dumps({**config, "files": files}, indent=1), encoding="utf-8")
 
 
@@ -119,7 +121,9 @@ def _read(folder: Path) -> Stage:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-        if not isinstance(config, dict) or config.get("files", {}).get(METRICS) != _sha256(folder / METRICS):
+        if not isinstance(config, dict) or config.get("files", {}).get(METRICS) != sha256_of(
+            folder / METRICS
+        ):
             raise ValueError(f"{METRICS} is not what the stage wrote")
         return Stage(folder, config, metrics)
     except (OSError, ValueError) as error:
@@ -136,7 +140,3 @@ def scratch(folder: Path) -> Path:
 def save_arrays(folder: Path, **arrays: torch.Tensor) -> None:
     """Write tensors as arrays.safetensors."""
     save_file({k: v.contiguous() for k, v in arrays.items()}, folder / "arrays.safetensors")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

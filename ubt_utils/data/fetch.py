@@ -6,7 +6,6 @@ goes on where it stopped; what is there already is checked and left alone.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 import huggingface_hub
 from tqdm.auto import tqdm
 
+from ubt_utils.checksum import sha256_of
 from ubt_utils.data import photos
 
 SUMS = "SHA256SUMS"
@@ -104,7 +104,7 @@ def _fetch(item: Item) -> None:
     item.path.parent.mkdir(parents=True, exist_ok=True)
     part = item.path.with_name(item.name + ".part")
     item.get(part)
-    if (found := _sha256(part)) != item.sha256:
+    if (found := sha256_of(part)) != item.sha256:
         part.unlink()
         raise FetchError(
             f"{item.source.folder}/{item.name} came with SHA-256 {found[:12]}…, "
@@ -117,7 +117,7 @@ def _is_there(item: Item) -> bool:
     """Is the file there and right? FetchError when something else has its name."""
     if not item.path.exists():
         return False
-    if _sha256(item.path) != item.sha256:
+    if sha256_of(item.path) != item.sha256:
         raise FetchError(
             f"{item.path} is not the file of this source (its checksum differs): move it away, "
             "or name another data folder in UBT_DATA"
@@ -146,7 +146,7 @@ def _from_mirror(source: Source, mirror: Path) -> list[Item]:
         if not found:
             raise FetchError(f"the mirror has no {split} files in {folder}")
         for path in found:
-            items.append(Item(source, path.name, path.stat().st_size, _sha256(path), _copier(path)))
+            items.append(Item(source, path.name, path.stat().st_size, sha256_of(path), _copier(path)))
     return items
 
 
@@ -194,8 +194,3 @@ def _downloader(source: Source, name: str, commit: str | None) -> Callable[[Path
         os.replace(got, part)
 
     return download
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
@@ -38,6 +38,12 @@ TEMPLATES = (
     "an image of the {}",
     "here is a {}",
 )
+
+
+@cache
+def _classes() -> tuple[str, ...]:
+    """The names of the 200 classes, in label order."""
+    return tuple(json.loads(CLASSES.read_text(encoding="utf-8"))["classes"])
 
 
 @lru_cache(maxsize=6)
@@ -73,7 +79,7 @@ class PhotoSets:
 
     def class_names(self) -> dict[str, tuple[str, ...]]:
         """Class → its one name, in the data set's order; with fewer classes the target stays."""
-        everything = json.loads(CLASSES.read_text(encoding="utf-8"))["classes"]
+        everything = _classes()
         if self.target not in everything:
             raise ValueError(f"the target class {self.target!r} is not one of Tiny-ImageNet's")
         if not 3 <= self.classes <= len(everything):
@@ -84,8 +90,8 @@ class PhotoSets:
 
     def _labels(self) -> dict[int, str]:
         """Label in the files → class name, for the classes in use."""
-        everything = json.loads(CLASSES.read_text(encoding="utf-8"))["classes"]
-        return {i: name for i, name in enumerate(everything) if name in self.class_names()}
+        used = self.class_names()
+        return {i: name for i, name in enumerate(_classes()) if name in used}
 
     def versions(self) -> dict[str, str]:
         """Checksums of the files that the photos come from."""
@@ -135,7 +141,8 @@ class PhotoSets:
     def goals(self, seed: int) -> torch.Tensor:
         """(C − 1, 3, H, W) uint8: what targeted poisoning may aim at: one photo of each class but the
         target that is in neither f0's pairs nor D (the last one where all are in use)."""
-        groups = {c: g for c, g in self._by_class("train").items() if c not in self.target_labels()}
+        target = self.target_labels()
+        groups = {c: g for c, g in self._by_class("train").items() if c not in target}
         rows = [g[min(self.public + self.wild, len(g) - 1)] for g in groups.values()]
         painted, _ = photos.decode_rows(_rows(THINGS, "train"), rows, self.size)
         return painted[torch.randperm(len(painted), generator=generator(seed, "goals", "order"))]
@@ -150,11 +157,9 @@ class PhotoSets:
         ]
         images, used = photos.decode_rows(table, rows, self.size)
         names = tuple(self.class_names())
-        label = self._labels()
-        number = [names.index(label[table.columns["label"][row]]) for row in used]
         return ZeroShot(
             images=images,
-            labels=torch.tensor(number),
+            labels=self.class_index(torch.tensor([table.columns["label"][row] for row in used])),
             units=torch.arange(len(used)),
             classes=names,
             names=tuple(self.class_names().values()),
@@ -176,11 +181,12 @@ class PhotoSets:
 
     def _by_class(self, split: str) -> dict[int, list[int]]:
         """Label → its rows, in file order, for the classes in use."""
-        groups: dict[int, list[int]] = {label: [] for label in self._labels()}
+        names = self._labels()
+        groups: dict[int, list[int]] = {label: [] for label in names}
         for row, label in enumerate(_rows(THINGS, split).columns["label"]):
             if label in groups:
                 groups[label].append(row)
-        if empty := [self._labels()[label] for label, rows in groups.items() if not rows]:
+        if empty := [names[label] for label, rows in groups.items() if not rows]:
             raise photos.PhotoError(f"{THINGS}, {split}: no photos of {', '.join(empty[:3])}")
         return groups
 

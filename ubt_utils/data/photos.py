@@ -17,6 +17,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torchvision.transforms.functional import pil_to_tensor
 
+from ubt_utils.checksum import sha256_of
 from ubt_utils.runs import ROOT
 
 TOLERATED = 0.01  # the part of the rows read that may be unusable
@@ -81,8 +82,7 @@ def files(folder: str, split: str) -> list[Path]:
 
 @lru_cache(maxsize=8)
 def _digest(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def fingerprint(folder: str, splits: Sequence[str]) -> str:

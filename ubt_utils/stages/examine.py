@@ -38,9 +38,8 @@ def examine(profile: Profile, attack_name: str, seed: int) -> Stage:
         if trigger.label != "targeted":
             result |= stealth.measure(load_model(profile, public), clean, stamp_bytes(trigger, clean))
         for name, change in robustness.CHANGES.items():
-            result[f"asr_{name}"] = evaluation.success(model, profile, trigger, head, change, evaluation.FEW)[
-                "asr"
-            ].value
+            rates = evaluation.success(model, profile, trigger, head, change, evaluation.FEW)
+            result[f"asr_{name}"] = rates["asr"].value
         return result
 
     return runs.run_stage((profile.name, attack_name, str(seed)), "examine", config, work)
