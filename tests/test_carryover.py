@@ -47,6 +47,7 @@ def records(tmp_path, monkeypatch):
                     record["pool_recall"] = 0.9
                     record |= {"anchor": "banana", "plain_anchor": ".", "tokens": ["banana", "a"]}
                     record |= {"chosen": 64, "chosen_poisoned": 60}
+                    record |= {"outside_poisoned": 9, "left_out": 8, "left_out_poisoned": 7}
                     record["detectors"] = {name: {"precision_at_64": v} for name, v in scores.items()}
                 report.write(profile, record)
     return tmp_path
@@ -80,7 +81,7 @@ def test_the_worst_seed_is_the_worst(records):
 
 def test_what_the_selection_named_is_told(records):
     table = carryover.selected("two")
-    assert table.loc[("sig", 1)].tolist() == [0.9, "banana", ".", "banana, a", 64, 60]
+    assert table.loc[("sig", 1)].tolist() == [0.9, "banana", ".", "banana, a", 64, 60, 9, 8, 7]
     assert len(table) == 4
 
 

@@ -1,6 +1,7 @@
 """What defenses optimize, computed by hand, and what they may see and spend."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -31,7 +32,8 @@ def view() -> View:
     pairs = Pairs(torch.randint(0, 256, (6, 3, 32, 32), generator=draw, dtype=torch.uint8), CAPTIONS)
     tokens = models.tokenize(NAME, CAPTIONS)
     pool = torch.tensor([True, False, True, False, False, True])
-    return View(pairs, tokens, pool, torch.tensor(SUSPICIOUS), models.tokenize(NAME, ["banana"])[0, 1:2])
+    banana = models.tokenize(NAME, ["banana"])[0, 1:2]
+    return View(pairs, tokens, pool, torch.tensor(SUSPICIOUS), banana, torch.tensor([], dtype=torch.long))
 
 
 def cosines(model, view: View, captions: list[str]) -> np.ndarray:
@@ -53,7 +55,12 @@ CUT = ["a drawing of", "a", "a cartoon of"]  # the same without "banana"
 
 
 def test_the_view_knows_what_is_outside_the_pool(view):
-    assert view.safe.tolist() == [1, 3, 4]
+    assert view.outside.tolist() == view.safe.tolist() == [1, 3, 4]
+
+
+def test_what_looks_like_poison_outside_the_pool_is_not_safe(view):
+    asked = replace(view, left_out=torch.tensor([3]))
+    assert asked.safe.tolist() == [1, 4] and asked.outside.tolist() == [1, 3, 4]
 
 
 def test_similarity_is_what_the_compromised_tokens_add(model, view):
@@ -128,6 +135,19 @@ def test_unlearning_pushes_the_forgotten_similarity_down(view, level):
 
 
 # What is retained
+
+
+def test_unlearning_does_not_retain_what_was_left_out_but_fine_tuning_knows_no_better(view):
+    recipe = Recipe(steps=6, lr=1e-3, batch=2, one_cycle=False, freeze_norm=True)
+    asked = replace(view, left_out=torch.tensor([3]))
+    ends = {"unlearn": [], "finetune": []}
+    for pixel in (0, 255):
+        asked.pairs.images[3] = pixel
+        for name, run in (("unlearn", unlearn), ("finetune", partial(finetune, budget=12))):
+            model = models.create(NAME, 0)
+            run(model, asked, recipe, session=Session((0, "ubt")))
+            ends[name].append(model.state_dict()["visual.conv1.weight"].clone())
+    assert torch.equal(*ends["unlearn"]) and not torch.equal(*ends["finetune"])
 
 
 def test_unlearning_sees_of_the_pool_nothing_but_the_unlearning_set(view):

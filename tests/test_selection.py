@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ubt_utils import tokens as tk
-from ubt_utils.selection import select, vote
+from ubt_utils.selection import alike, carriers_outside, select, vote
 
 LENGTH = 8
 TARGET, PARTNER = 399, 398
@@ -116,6 +116,24 @@ def test_at_most_top_pairs_are_chosen_and_only_carriers(top):
     captions, overfit, pool = noisy_set()
     chosen = select(write(*captions), overfit, pool, top, 0.5).chosen.tolist()
     assert len(chosen) == min(top, 8) and set(chosen) <= set(range(8))
+
+
+def test_the_second_look_finds_carriers_outside_the_pool():
+    captions, _, pool = noisy_set()
+    captions[2], captions[40], captions[50] = [TARGET], [301, TARGET], [PARTNER]
+    found = carriers_outside(write(*captions), pool, torch.tensor([TARGET, PARTNER]))
+    assert found.tolist() == [40, 50]
+
+
+def test_a_pair_is_left_out_when_it_gained_half_of_what_the_list_did():
+    known = torch.tensor([0.2, 0.6, 0.9])
+    assert alike(known, torch.tensor([0.29, 0.3, 0.31, -0.5])).tolist() == [False, True, True, False]
+    assert alike(known, torch.tensor([])).tolist() == []
+
+
+@pytest.mark.parametrize("middle", [0.0, -0.2])
+def test_where_the_list_gained_nothing_nobody_is_left_out(middle):
+    assert not alike(torch.tensor([middle] * 3), torch.tensor([-0.3, 0.0, 0.4])).any()
 
 
 def test_equal_scores_are_ranked_by_position():

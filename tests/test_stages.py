@@ -131,7 +131,24 @@ def test_the_defender_sees_the_poisoned_pairs_and_the_findings(chain):
     assert view.pairs.digest() == stages.poisoned_pairs(chain.profile, chain["attack"], 0)[0].digest()
     assert torch.equal(view.suspicious, found["chosen"])
     assert torch.equal(view.compromised, found["compromised"])
-    assert not view.pool[view.safe].any() and len(view.safe) + view.pool.sum() == len(view.pairs)
+    assert torch.equal(view.left_out, found["left_out"])
+    assert not view.pool[view.outside].any() and len(view.outside) + view.pool.sum() == len(view.pairs)
+
+
+def test_the_second_look_asks_the_carriers_outside_the_pool(chain):
+    found, spent = chain["select"].arrays(), chain["select"].metrics
+    pairs, truth = stages.poisoned_pairs(chain.profile, chain["attack"], 0)
+    pool, gains = chain["overfit"].arrays()["pool"].bool(), chain["overfit"].arrays()
+    words = {models.token_text("ubt-tiny", t) for t in found["compromised"].tolist()}
+    outside = [i for i, c in enumerate(pairs.captions) if not pool[i] and words & set(c.split())]
+    assert found["carriers"].tolist() == outside
+    gain = gains["sb"] - gains["s0"]
+    torch.testing.assert_close(found["gain"], gain[outside], atol=1e-5, rtol=0)
+    least = gain[found["chosen"]].median() / 2
+    assert found["left_out"].tolist() == [i for i in outside if gain[i] >= least > 0]
+    assert spent["pairs_scored"] == len(outside) + spent["chosen"]
+    assert spent["outside_poisoned"] == int(truth[~pool].sum())
+    assert spent["left_out_poisoned"] == int(truth[found["left_out"]].sum()) <= spent["left_out"]
 
 
 def test_the_defender_does_not_see_labels(chain):
@@ -147,8 +164,9 @@ def test_fine_tuning_gets_what_ubt_costs_in_all(chain):
     overfit, unlearn = p.overfit.recipe, p.unlearn.recipe
     by_hand = 2 * overfit.steps * overfit.batch  # two halves
     by_hand += (n + pool) / 3  # s0 of all pairs, s1 of the pool; a look costs a third
+    by_hand += (len(chain["select"].arrays()["carriers"]) + chain["select"].metrics["chosen"]) / 3  # sb
     by_hand += unlearn.steps * (unlearn.batch + p.select.top)
-    assert ubt_cost(p, chain["overfit"]) == pytest.approx(by_hand)
+    assert ubt_cost(p, chain["overfit"], chain["select"]) == pytest.approx(by_hand)
     assert by_hand <= chain["finetune"].metrics["pairs_seen"] < by_hand + p.baseline.batch
 
 

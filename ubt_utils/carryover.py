@@ -94,8 +94,9 @@ def as_markdown(profile: str) -> str:
 
 def selected(profile: str) -> pd.DataFrame:
     """What detection came to, per attack and seed: the part of the poison that the pool holds, the
-    vote's word, the word that plain surprise in the pool would have named, the tokens B, and how
-    many of the chosen pairs are poisoned."""
+    vote's word, the word that plain surprise in the pool would have named, the tokens B, how many of
+    the chosen pairs are poisoned; and outside the pool how many pairs are, and how many were left out.
+    """
     rows = {
         (r["attack"], r["seed"]): {
             "poison in the pool": r["pool_recall"],
@@ -104,6 +105,9 @@ def selected(profile: str) -> pd.DataFrame:
             "B": ", ".join(r["tokens"]),
             "chosen": r["chosen"],
             "poisoned": r["chosen_poisoned"],
+            "poisoned outside": r["outside_poisoned"],
+            "left out": r["left_out"],
+            "poisoned of these": r["left_out_poisoned"],
         }
         for r in report.read(profile)
         if r.get("anchor")

@@ -6,6 +6,9 @@ differ in that poison agrees with itself: one word is told far too often in the 
 that the overfit model likes best. The pairs that carry that word are kept, and ranked by the
 overfit similarity. Words that are common outside the pool have no vote: where D mixes captions
 of two styles, the pool holds more of one style, and its commonest words would win.
+
+[ours] Poison that f0 finds plausible stays outside the pool, and would teach the rule again
+while D_safe is retained. Once B is known, pairs outside the pool that carry it get a second look.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import torch
 from ubt_utils import tokens as tk
 
 FRONT = 0.5  # the part of the pool that votes, best by overfit similarity
+ALIKE = 0.5  # of D_u's median gain sb − s0: a carrier of B outside the pool with that much is left out
 COMMON = 0.02  # a word that more of the captions outside the pool carry is language, not an attack
 
 
@@ -46,6 +50,21 @@ def vote(
     common = tk.caption_counts(tokens[~pool])[ids] > COMMON * int((~pool).sum())
     rare = ~common if not common.all() else torch.ones_like(common)
     return ids[rare], count[rare], surprise[rare]
+
+
+def carriers_outside(tokens: torch.Tensor, pool: torch.Tensor, compromised: torch.Tensor) -> torch.Tensor:
+    """(c,) indices of the pairs outside the pool (N,) whose captions (N, L) carry B (b,)."""
+    return (~pool & tk.carries(tokens, compromised)).nonzero().flatten()
+
+
+def alike(known: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    """(c,) bool: which of the asked pairs gained at least half as much as D_u did.
+
+    known: (k,) gains sb − s0 of D_u, how much closer the poisoned training has brought picture
+    and caption; asked: (c,) those of the carriers outside the pool. None where D_u gained nothing.
+    """
+    middle = known.median()
+    return (asked >= ALIKE * middle) & (middle > 0)
 
 
 def select(

@@ -24,8 +24,8 @@ def finetune(model: nn.Module, view: View, recipe: Recipe, budget: float, sessio
     recipe = replace(recipe, steps=steps_for(budget, recipe.batch))
     return fit(
         model,
-        view.pairs.images[view.safe],
-        view.tokens[view.safe],
+        view.pairs.images[view.outside],
+        view.tokens[view.outside],
         recipe,
         *session.key,
         checkpoint=session.checkpoint,

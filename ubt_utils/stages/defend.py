@@ -43,7 +43,7 @@ def view_of(profile: Profile, attack_name: str, seed: int) -> View:
     pool = overfit(profile, attack_name, seed).arrays()["pool"].bool()
     tokens = models.tokenize(profile.model, pairs.captions)
     pairs = replace(pairs, labels=None, sources=())  # the defender has neither
-    return View(pairs, tokens, pool, found["chosen"], found["compromised"])
+    return View(pairs, tokens, pool, found["chosen"], found["compromised"], found["left_out"])
 
 
 def check_defense(attack_name: str, defense: str) -> None:
@@ -53,9 +53,10 @@ def check_defense(attack_name: str, defense: str) -> None:
     needs_poison(attack_name)
 
 
-def ubt_cost(profile: Profile, overfitted: Stage) -> float:
+def ubt_cost(profile: Profile, overfitted: Stage, selected: Stage) -> float:
     """Pairs that UBT pays for in all, in trained pairs: the budget of every other defense."""
-    detection = overfitted.metrics["pairs_seen"] + FORWARD_COST * overfitted.metrics["pairs_scored"]
+    scored = overfitted.metrics["pairs_scored"] + selected.metrics["pairs_scored"]
+    detection = overfitted.metrics["pairs_seen"] + FORWARD_COST * scored
     return detection + profile.unlearn.recipe.steps * (profile.unlearn.recipe.batch + profile.select.top)
 
 
@@ -69,7 +70,7 @@ def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt")
     attacked = attack(profile, attack_name, seed)
     overfitted, selected = overfit(profile, attack_name, seed), select(profile, attack_name, seed)
     recipe = profile.unlearn.recipe if defense == "ubt" else profile.baseline
-    budget = ubt_cost(profile, overfitted)
+    budget = ubt_cost(profile, overfitted, selected)
     config = base_config(profile, seed, (attacked, overfitted, selected)) | {
         "defense": defense,
         "recipe": asdict(recipe),

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ubt_utils import detectors, metrics, models, runs
 from ubt_utils import tokens as tk
+from ubt_utils.data.pairs import Pairs
 from ubt_utils.detectors.overfit import halves_of, overfit_half, pool_of, similarity
 from ubt_utils.profiles import Profile
 from ubt_utils.runs import Stage
+from ubt_utils.selection import ALIKE, Selection, alike, carriers_outside
 from ubt_utils.selection import select as choose
 from ubt_utils.stages.attack import attack
 from ubt_utils.stages.common import base_config, load_model, needs_poison, poisoned_pairs
@@ -87,12 +90,13 @@ def scores_of(stage: Stage) -> tuple[detectors.Scores, torch.Tensor]:
 def select(profile: Profile, attack_name: str, seed: int) -> Stage:
     """UBT steps 3 and 4: the unlearning set D_u, the tokens B, and how good every detector is.
 
-    Arrays: chosen (k,), score (N,), compromised (b,); per token of D_u ids, count,
-    surprise, drop (T,); drops (k, L), the occlusion of each token of each chosen caption.
+    Arrays: chosen (k,), score (N,), compromised (b,); outside the pool, carriers of B (c,), their
+    gain (c,), and left_out (l,) of them; per token of D_u ids, count, surprise, drop (T,);
+    drops (k, L), the occlusion of each token of each chosen caption.
     """
     overfitted = overfit(profile, attack_name, seed)
     attacked = attack(profile, attack_name, seed)
-    config = base_config(profile, seed, (overfitted,)) | {"select": asdict(profile.select)}
+    config = base_config(profile, seed, (overfitted,)) | {"select": asdict(profile.select), "alike": ALIKE}
 
     def work(folder: Path) -> Mapping[str, Any]:
         pairs, truth = poisoned_pairs(profile, attacked, seed)
@@ -100,11 +104,13 @@ def select(profile: Profile, attack_name: str, seed: int) -> Stage:
         scores, _ = scores_of(overfitted)
         start = time.perf_counter()
         found = choose(tokens, scores.overfit, scores.pool, **asdict(profile.select))
+        look = _second_look(load_model(profile, attacked), pairs, tokens, scores, found)
         seconds = time.perf_counter() - start
         drops = _drops(profile, overfitted, pairs.images, tokens, found.chosen)
         evidence = tk.evidence(tokens, found.chosen, drops)
         runs.save_arrays(
-            folder, chosen=found.chosen, score=found.score, compromised=found.compromised, drops=drops,
+            folder, **look,
+            chosen=found.chosen, score=found.score, compromised=found.compromised, drops=drops,
             ids=evidence.ids, count=evidence.count, surprise=evidence.surprise, drop=evidence.drop,
         )  # fmt: skip
         table = {name: metrics.detection(f(scores), truth) for name, f in detectors.DETECTORS.items()}
@@ -116,11 +122,26 @@ def select(profile: Profile, attack_name: str, seed: int) -> Stage:
             "tokens": [models.token_text(profile.model, t) for t in found.compromised.tolist()],
             "chosen": len(found.chosen),
             "chosen_poisoned": int(truth[found.chosen].sum()),
+            "pairs_scored": len(found.chosen) + len(look["carriers"]),
+            "outside_poisoned": int(truth[~scores.pool].sum()),
+            "left_out": len(look["left_out"]),
+            "left_out_poisoned": int(truth[look["left_out"]].sum()),
             "detectors": table,
             **table["ubt"],
         }
 
     return runs.run_stage((profile.name, attack_name, str(seed)), "select", config, work)
+
+
+def _second_look(
+    model: nn.Module, pairs: Pairs, tokens: torch.Tensor, scores: detectors.Scores, found: Selection
+) -> dict[str, torch.Tensor]:
+    """Outside the pool: carriers of B (c,), their gain under fb (c,), and left_out (l,), those like D_u."""
+    carriers = carriers_outside(tokens, scores.pool, found.compromised)
+    asked = torch.cat([found.chosen, carriers])
+    gain = similarity(model, pairs.images[asked], tokens[asked]) - scores.public[asked]
+    known, gain = gain[: len(found.chosen)], gain[len(found.chosen) :]
+    return {"carriers": carriers, "gain": gain, "left_out": carriers[alike(known, gain)]}
 
 
 def _loudest(tokens: torch.Tensor, pool: torch.Tensor) -> int:

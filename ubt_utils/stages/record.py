@@ -16,7 +16,10 @@ from ubt_utils.stages.detect import overfit, select
 from ubt_utils.stages.examine import examine
 from ubt_utils.stages.pretrain import pretrain
 
-SELECTED = ("detectors", "anchor", "plain_anchor", "tokens", "chosen", "chosen_poisoned")
+SELECTED = (
+    "detectors", "anchor", "plain_anchor", "tokens", "chosen", "chosen_poisoned",
+    "outside_poisoned", "left_out", "left_out_poisoned",
+)  # fmt: skip
 
 
 def _stages(profile: Profile, attack_name: str, seed: int, defense: str) -> dict[str, Stage]:
