@@ -139,8 +139,8 @@ def test_the_second_look_asks_the_carriers_outside_the_pool(chain):
     found, spent = chain["select"].arrays(), chain["select"].metrics
     pairs, truth = stages.poisoned_pairs(chain.profile, chain["attack"], 0)
     pool, gains = chain["overfit"].arrays()["pool"].bool(), chain["overfit"].arrays()
-    words = {models.token_text("ubt-tiny", t) for t in found["compromised"].tolist()}
-    outside = [i for i, c in enumerate(pairs.captions) if not pool[i] and words & set(c.split())]
+    told = [set(row.tolist()) for row in models.tokenize("ubt-tiny", pairs.captions)]
+    outside = [i for i, t in enumerate(told) if not pool[i] and t & set(found["compromised"].tolist())]
     assert found["carriers"].tolist() == outside
     gain = gains["sb"] - gains["s0"]
     torch.testing.assert_close(found["gain"], gain[outside], atol=1e-5, rtol=0)
