@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ubt_utils import __main__ as cli
-from ubt_utils import carryover, galleries, profiles, readings, report
+from ubt_utils import carryover, galleries, photo_readings, profiles, report
 
 matplotlib.use("Agg")
 ATTACKS = ("badnets", "sig")
@@ -100,14 +100,16 @@ def test_the_readme_table_has_a_row_per_attack_and_defense(records):
 
 def test_sentences_carry_the_numbers(records):
     table = carryover.side_by_side("one", "two")
-    assert "2.5% to 2.5%" in readings.carried(table, "one", "two").data
-    told = readings.harm(carryover.loss("two"), carryover.harm("two")).data
+    assert "2.5% to 2.5%" in photo_readings.carried(table, "one", "two").data
+    told = photo_readings.harm(carryover.loss("two"), carryover.harm("two")).data
     assert "clean accuracy -2.0 to -2.0" in told and "+15.0 points of CA" in told
     found = [report.detector_table(name) for name in ("one", "two")]
-    assert "`gain` with 0.70, while UBT's list has 0.95" in readings.detected(*found, ("one", "two")).data
+    assert (
+        "`gain` with 0.70, while UBT's list has 0.95" in photo_readings.detected(*found, ("one", "two")).data
+    )
     spent = [report.stage_seconds(name) for name in ("one", "two")]
-    assert "3.0 times as much" in readings.cost(*spent, ("one", "two")).data
-    assert "ASR up to 51.0% (`badnets`)" in readings.worst(carryover.worst("two")).data
+    assert "3.0 times as much" in photo_readings.cost(*spent, ("one", "two")).data
+    assert "ASR up to 51.0% (`badnets`)" in photo_readings.worst(carryover.worst("two")).data
 
 
 def test_pictures_show_every_attack(records):

@@ -75,6 +75,15 @@ def test_what_was_tried_is_shown_beside_the_recipe():
     assert [t.get_text() for t in axis.get_yticklabels()] == ["wanet", "badnets"]
 
 
+def test_the_second_look_draws_every_pair_and_the_bound():
+    known, gain, poisoned = torch.tensor([0.5, 0.7]), torch.tensor([0.1, 0.4, 0.2]), torch.tensor([0, 1, 0])
+    (axis,) = galleries.second_look(known, gain, poisoned.bool(), 0.3).axes
+    drawn = [[float(stroke[0][0]) for stroke in part.get_segments()] for part in axis.collections]
+    assert drawn == [pytest.approx(v) for v in ([0.5, 0.7], [0.4], [0.1, 0.2])]
+    assert [t.get_text() for t in axis.get_yticklabels()][1] == "outside, poisoned, 1"
+    assert list(axis.lines[0].get_xdata()) == [0.3, 0.3]
+
+
 def test_survival_and_stealth_show_every_attack():
     table = pd.DataFrame({"as sent": [0.9, 0.5], "JPEG 30": [0.1, 0.0]}, index=["sig", "wanet"])
     heat = galleries.survival(table).axes[0]

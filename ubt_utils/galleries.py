@@ -117,6 +117,25 @@ def paths(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def second_look(known: torch.Tensor, gain: torch.Tensor, poisoned: torch.Tensor, bound: float) -> Figure:
+    """A stroke per pair at its gain: D_u (k,), and the carriers of B outside the pool (c,), of which
+    `poisoned` (c,) bool tells the truth. Who is right of `bound` is left out."""
+    rows = {
+        f"D_u, {len(known)} pairs": (known, "#555555"),
+        f"outside, poisoned, {int(poisoned.sum())}": (gain[poisoned], COLORS["poisoned"]),
+        f"outside, honest, {int((~poisoned).sum())}": (gain[~poisoned], COLORS["honest"]),
+    }
+    figure, axis = plt.subplots(figsize=(6.5, 1.9))
+    for row, (values, color) in enumerate(rows.values()):
+        axis.vlines(values, row - 0.32, row + 0.32, color=color, lw=1.1, alpha=0.7)
+    axis.axvline(bound, color="#999999", lw=1, ls=":")
+    axis.annotate("left out →", (bound, -0.62), (4, 0), textcoords="offset points", fontsize=8, va="center")
+    axis.set_yticks(range(len(rows)), list(rows))
+    axis.set_ylim(2.5, -0.8)
+    axis.set_xlabel("gain sb − s0")
+    return figure
+
+
 def sweep_grid(table: pd.DataFrame, attacks: Sequence[str]) -> Figure:
     """ASR over learning rate and poison rate, a panel per attack, a line per rate and strength."""
     figure, axes = plt.subplots(

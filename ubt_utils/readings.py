@@ -104,6 +104,15 @@ def selection(stage_metrics: Mapping[str, Any], seconds: float) -> Markdown:
     )
 
 
+def second_look(stage_metrics: Mapping[str, Any], asked: int) -> Markdown:
+    """What the second look at the carriers outside the pool came to."""
+    found, wrong = stage_metrics["left_out"], stage_metrics["left_out"] - stage_metrics["left_out_poisoned"]
+    return Markdown(
+        f"**Read it:** {asked} pairs outside the pool carry a token of B; {stage_metrics['outside_poisoned']} pairs out there are "
+        f"poisoned. Left out of D_safe: {found}, of which {wrong} honest."
+    )
+
+
 def carriers(among: Mapping[str, float], share: float, number: int) -> Markdown:
     """What each score adds after the vote."""
     return Markdown(
@@ -190,59 +199,3 @@ def survival(table: pd.DataFrame) -> Markdown:
         f"**Read it:** JPEG at quality 30 leaves a mean ASR of {rough.mean():.0%} (least: `{rough.idxmin()}`, {rough.min():.0%}), "
         f"halving and enlarging {small.mean():.0%} (least: `{small.idxmin()}`, {small.min():.0%}). As sent: {table['as sent'].mean():.0%}."
     )
-
-
-def carried(table: pd.DataFrame, first: str, second: str) -> Markdown:
-    """What two profiles share; table: `carryover.side_by_side`."""
-
-    def span(metric: str, defense: str, profile: str) -> str:
-        values = table.xs((defense, profile), level=("defense", "profile"))[metric]
-        return f"{values.min():.1%} to {values.max():.1%}"
-
-    return Markdown(
-        f"**Read it:** undefended ASR is {span('asr', 'none', first)} on `{first}` and {span('asr', 'none', second)} on `{second}`. "
-        f"After UBT it is {span('asr', 'ubt', first)} and {span('asr', 'ubt', second)}, after fine-tuning at the same cost "
-        f"{span('asr', 'finetune', first)} and {span('asr', 'finetune', second)}. Precision@64 of the selection: "
-        f"{span('precision_at_64', 'ubt', first)} and {span('precision_at_64', 'ubt', second)}."
-    )
-
-
-def harm(change: pd.DataFrame, table: pd.DataFrame) -> Markdown:
-    """What UBT costs by every ruler; change: `carryover.loss`, table: `carryover.harm`."""
-    told = ", ".join(
-        f"{name.replace('_', ' ')} {change[name].min():+.1f} to {change[name].max():+.1f}" for name in change
-    )
-    gap = 100 * (table.loc[("–", "clean twin")] - table.loc[("–", "public f0")])
-    return Markdown(
-        f"**Read it:** UBT against the backdoored model, in points, over the attacks: {told}. The clean twin, fine-tuned on D "
-        f"without poison, differs from f0 by {gap.clean_accuracy:+.1f} points of CA and {gap.target_recall:+.1f} of target recall: "
-        "that much is fine-tuning, not poison."
-    )
-
-
-def detected(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> Markdown:
-    """Which single score was best in two profiles; tables: `report.detector_table`."""
-    best = [t.drop(columns="ubt").mean() for t in (first, second)]
-    told = "; ".join(
-        f"on `{n}` `{b.idxmax()}` with {b.max():.2f}, while UBT's list has {t['ubt'].mean():.2f}"
-        for n, b, t in zip(names, best, (first, second), strict=True)
-    )
-    return Markdown(f"**Read it:** the best single score, by mean precision@64: {told}.")
-
-
-def cost(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> Markdown:
-    """How much more one profile costs; tables: `report.stage_seconds`."""
-    one, other = first["seconds"].sum(), second["seconds"].sum()
-    return Markdown(
-        f"**Read it:** all trainings of one seed together take {one:.0f} s on `{names[0]}` and {other:.0f} s on `{names[1]}`, "
-        f"{other / one:.1f} times as much. Scoring and evaluation come on top."
-    )
-
-
-def worst(table: pd.DataFrame) -> Markdown:
-    """The worst seed of each defense; table: `carryover.worst`."""
-    told = "; ".join(
-        f"`{d}`: ASR up to {t.asr.max():.1%} (`{t.asr.idxmax()[0]}`), target recall down to {t.target_recall.min():.1%}"
-        for d, t in table.groupby("defense")
-    )
-    return Markdown(f"**Read it:** on the worst seed, {told}.")
