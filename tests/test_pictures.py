@@ -82,7 +82,7 @@ def test_readings_of_the_records_tell_the_recorded_numbers():
         (lambda: readings.vote(["clock", "o"], [170.2, 113.0], 205, 4422), "205 times among 4,422"),
         (
             lambda: readings.second_look({"left_out": 9, "left_out_poisoned": 7, "outside_poisoned": 8}, 50),
-            "8 pairs out there are poisoned. Left out of D_safe: 9, of which 2 honest",
+            "poisoned pairs out there: 8. Left out of D_safe: 9, of which honest: 2.",
         ),
         (lambda: readings.carriers({"random": 0.8, "overfit": 1.0}, 0.85, 205), "85% of the 205"),
         (lambda: readings.compromised(["o", "clock"], 37.4), "falls to 37"),

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import tomllib
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
@@ -87,9 +87,9 @@ def test_records_are_complete_and_come_from_one_setting():
     want |= {(a, d, s) for a in ("badnets", "blended", "sig") for d in ("ubt", "finetune") for s in seeds}
     assert keys == want
     assert len({setting(r) for r in records}) == len(TRIGGERS) + 1
-    assert (
-        len({json.dumps(r["config"], sort_keys=True) for r in records}) == 1
-    )  # setting() took the rest away
+    later = {f.name: f.default for f in fields(profiles.Profile) if f.default is not MISSING}
+    told = [later | r["config"] for r in records]  # a field that came after a record had its default then
+    assert len({json.dumps(config, sort_keys=True) for config in told}) == 1  # setting() took the rest away
     for record in records:
         assert {"commit", "device", "versions", "date"} <= set(record["environment"])
         assert not record["environment"]["commit"].endswith("+changes")

@@ -108,8 +108,8 @@ def second_look(stage_metrics: Mapping[str, Any], asked: int) -> Markdown:
     """What the second look at the carriers outside the pool came to."""
     found, wrong = stage_metrics["left_out"], stage_metrics["left_out"] - stage_metrics["left_out_poisoned"]
     return Markdown(
-        f"**Read it:** {asked} pairs outside the pool carry a token of B; {stage_metrics['outside_poisoned']} pairs out there are "
-        f"poisoned. Left out of D_safe: {found}, of which {wrong} honest."
+        f"**Read it:** {asked} pairs outside the pool carry a token of B; poisoned pairs out there: "
+        f"{stage_metrics['outside_poisoned']}. Left out of D_safe: {found}, of which honest: {wrong}."
     )
 
 
