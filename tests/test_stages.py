@@ -133,6 +133,7 @@ def test_the_defender_sees_the_poisoned_pairs_and_the_findings(chain):
     assert torch.equal(view.compromised, found["compromised"])
     assert torch.equal(view.left_out, found["left_out"])
     assert not view.pool[view.outside].any() and len(view.outside) + view.pool.sum() == len(view.pairs)
+    assert not view.pool[view.safe].any() and len(view.safe) + len(view.left_out) == len(view.outside)
 
 
 def test_the_second_look_asks_the_carriers_outside_the_pool(chain):

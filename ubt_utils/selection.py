@@ -57,14 +57,16 @@ def carriers_outside(tokens: torch.Tensor, pool: torch.Tensor, compromised: torc
     return (~pool & tk.carries(tokens, compromised)).nonzero().flatten()
 
 
-def alike(known: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
-    """(c,) bool: which of the asked pairs gained at least half as much as D_u did.
+def least_gain(known: torch.Tensor) -> float:
+    """The gain from which a carrier outside the pool looks like D_u, whose gains sb − s0 are `known` (k,):
+    how much closer the poisoned training has brought picture and caption."""
+    return ALIKE * known.median().item()
 
-    known: (k,) gains sb − s0 of D_u, how much closer the poisoned training has brought picture
-    and caption; asked: (c,) those of the carriers outside the pool. None where D_u gained nothing.
-    """
-    middle = known.median()
-    return (asked >= ALIKE * middle) & (middle > 0)
+
+def alike(known: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    """(c,) bool: which of the gains `asked` (c,) reach the least gain; none where D_u gained nothing."""
+    least = least_gain(known)
+    return (asked >= least) & (least > 0)
 
 
 def select(

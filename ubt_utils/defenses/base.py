@@ -35,7 +35,8 @@ class View:
     @property
     def safe(self) -> torch.Tensor:
         """(n,) indices of D_safe: the pairs outside the pool, without those left out."""
-        return self.outside[~torch.isin(self.outside, self.left_out)]
+        outside = self.outside
+        return outside[~torch.isin(outside, self.left_out)]
 
 
 @dataclass(frozen=True)

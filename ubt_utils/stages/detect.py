@@ -136,7 +136,10 @@ def select(profile: Profile, attack_name: str, seed: int) -> Stage:
 def _second_look(
     model: nn.Module, pairs: Pairs, tokens: torch.Tensor, scores: detectors.Scores, found: Selection
 ) -> dict[str, torch.Tensor]:
-    """Outside the pool: carriers of B (c,), their gain under fb (c,), and left_out (l,), those like D_u."""
+    """Outside the pool: carriers of B (c,), their gain under fb (c,), and left_out (l,), those like D_u.
+
+    fb scores them here, though `overfit` keeps sb of all pairs for other detectors: UBT pays for its look.
+    """
     carriers = carriers_outside(tokens, scores.pool, found.compromised)
     asked = torch.cat([found.chosen, carriers])
     gain = similarity(model, pairs.images[asked], tokens[asked]) - scores.public[asked]
