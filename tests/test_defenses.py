@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from ubt_utils import models
-from ubt_utils import tokens as tk
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.defenses.base import Session, View
 from ubt_utils.defenses.finetune import finetune, steps_for
-from ubt_utils.defenses.ubt import forgetting, similarity_of, unlearn
+from ubt_utils.defenses.ubt import excess, forgetting, rivals, unlearn
 from ubt_utils.training import Recipe, contrastive
 
 NAME = "ubt-tiny"
@@ -44,14 +43,15 @@ def cosines(model, view: View, captions: list[str]) -> np.ndarray:
     return (z * t).sum(1) / np.linalg.norm(z, axis=1) / np.linalg.norm(t, axis=1)
 
 
-def parts(model, view: View) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    told = view.tokens[view.suspicious]
+def parts(model, view: View) -> tuple[torch.Tensor, torch.Tensor]:
     images = models.normalize(model, view.pairs.images[view.suspicious] / 255)
-    return images, told, tk.without(told, view.compromised)
+    return images, view.tokens[view.suspicious]
 
 
 WHOLE = [CAPTIONS[i] for i in SUSPICIOUS]
 CUT = ["a drawing of", "a", "a cartoon of"]  # the same without "banana"
+FOX, SHIP = (models.tokenize(NAME, [word])[0, 1] for word in ("fox", "ship"))
+IN_PLACE = {word: [caption.replace("banana", word) for caption in WHOLE] for word in ("fox", "ship")}
 
 
 def test_the_view_knows_what_is_outside_the_pool(view):
@@ -63,44 +63,68 @@ def test_what_looks_like_poison_outside_the_pool_is_not_safe(view):
     assert asked.safe.tolist() == [1, 4] and asked.outside.tolist() == [1, 3, 4]
 
 
-def test_similarity_is_what_the_compromised_tokens_add(model, view):
-    images, whole, cut = parts(model, view)
-    found = similarity_of(model, images, whole, cut).detach().numpy()
-    np.testing.assert_allclose(found, cosines(model, view, WHOLE) - cosines(model, view, CUT), atol=1e-5)
-    alone = similarity_of(model, images, whole, None).detach().numpy()
+def test_captions_are_held_against_the_same_with_other_words(view):
+    told = view.tokens[view.suspicious]
+    found = rivals(told, view.compromised, "token", torch.stack([FOX, SHIP]))
+    assert torch.equal(found, torch.stack([models.tokenize(NAME, IN_PLACE[w]) for w in ("fox", "ship")]))
+    assert torch.equal(
+        rivals(told, view.compromised, "token", torch.stack([FOX])[:0]), models.tokenize(NAME, CUT)[None]
+    )
+    assert rivals(told, view.compromised, "sample", torch.stack([FOX])) is None
+
+
+def test_excess_is_what_the_caption_tells_better_than_its_rivals(model, view):
+    images, whole = parts(model, view)
+    others = torch.stack([models.tokenize(NAME, IN_PLACE[word]) for word in ("fox", "ship")])
+    found = excess(model, images, whole, others).detach().numpy()
+    rest = np.mean([cosines(model, view, IN_PLACE[word]) for word in ("fox", "ship")], axis=0)
+    np.testing.assert_allclose(found, cosines(model, view, WHOLE) - rest, atol=1e-5)
+    alone = excess(model, images, whole, None).detach().numpy()
     np.testing.assert_allclose(alone, cosines(model, view, WHOLE), atol=1e-5)
 
 
 @pytest.mark.parametrize("level", ["token", "sample"])
 def test_the_gradient_flows_into_the_image_tower_only(view, level):
     model = models.create(NAME, 3).eval()
-    images, whole, cut = parts(model, view)
-    similarity_of(model, images, whole, cut if level == "token" else None).sum().backward()
+    images, whole = parts(model, view)
+    excess(model, images, whole, rivals(whole, view.compromised, level, torch.stack([FOX]))).sum().backward()
     moved = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert "visual.conv1.weight" in moved and all(name.startswith("visual.") for name in moved)
 
 
-@pytest.mark.parametrize("level", ["token", "sample"])
+def only_fox(view: View) -> View:
+    """The same view, with fox as the one uncommon word of D_safe."""
+    tokens = view.tokens.clone()
+    tokens[view.outside] = models.tokenize(NAME, ["fox"])
+    return replace(view, tokens=tokens)
+
+
+AGAINST = {("token", 0): CUT, ("token", 3): IN_PLACE["fox"], ("sample", 3): None}
+
+
+@pytest.mark.parametrize(("level", "words"), AGAINST)
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
-def test_the_forgetting_loss_by_hand(model, view, level, weight):
+def test_the_forgetting_loss_by_hand(model, view, level, words, weight):
+    view = only_fox(view)
     batch, tokens = models.normalize(model, view.pairs.images[view.safe] / 255), view.tokens[view.safe]
     with torch.no_grad():
-        found = forgetting(view, weight, level, 0)(model, batch, tokens, 0).item()
+        found = forgetting(view, weight, level, words, 0)(model, batch, tokens, 0).item()
         retain = contrastive(model, batch, tokens, 0).item()
-    excess = cosines(model, view, WHOLE) - (cosines(model, view, CUT) if level == "token" else 0)
-    expected = weight * np.mean(np.maximum(excess, 0) ** 2)
+    against = AGAINST[level, words]
+    over = cosines(model, view, WHOLE) - (cosines(model, view, against) if against else 0)
+    expected = weight * np.mean(np.maximum(over, 0) ** 2)
     assert found - retain == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_hand_computation_has_something_on_both_sides_of_zero(model, view):
     sample = cosines(model, view, WHOLE)
-    for excess in (sample, sample - cosines(model, view, CUT)):
-        assert (excess > 0.01).any() and (excess < -0.01).any()
+    for over in (sample, sample - cosines(model, view, CUT), sample - cosines(model, view, IN_PLACE["fox"])):
+        assert (over > 0.01).any() and (over < -0.01).any()
 
 
 def test_each_step_forgets_another_part_when_the_batch_is_smaller(model, view):
     batch, tokens = models.normalize(model, view.pairs.images[[1, 3]] / 255), view.tokens[[1, 3]]
-    objective = forgetting(view, 1.0, "sample", 0)
+    objective = forgetting(view, 1.0, "sample", 0, 0)
     with torch.no_grad():
         losses = [objective(model, batch, tokens, step).item() for step in range(12)]
         assert [objective(model, batch, tokens, step).item() for step in range(12)] == losses
@@ -114,17 +138,18 @@ def test_each_step_forgets_another_part_when_the_batch_is_smaller(model, view):
 
 def test_an_unknown_level_is_refused(view):
     with pytest.raises(ValueError, match="unknown unlearning level 'caption'; known: token, sample"):
-        forgetting(view, 1.0, "caption", 0)
+        forgetting(view, 1.0, "caption", 0, 0)
 
 
 @pytest.mark.parametrize("level", ["token", "sample"])
 def test_unlearning_pushes_the_forgotten_similarity_down(view, level):
     model = models.create(NAME, 15).eval()  # whole captions fit their pictures, as after an attack
+    view = only_fox(view)
 
     def positive_part() -> float:
-        excess = cosines(model.eval(), view, WHOLE)
-        excess = excess - cosines(model, view, CUT) if level == "token" else excess
-        return float(np.maximum(excess, 0).sum())
+        over = cosines(model.eval(), view, WHOLE)
+        over = over - cosines(model, view, IN_PLACE["fox"]) if level == "token" else over
+        return float(np.maximum(over, 0).sum())
 
     before = positive_part()
     norm = model.visual.bn1.running_mean.clone()

@@ -188,3 +188,19 @@ def test_the_token_with_id_zero_is_a_word_like_any_other():
     assert tk.inner_tokens(tokens[0]) == tokens[0, 1:3].tolist()
     assert tk.caption_counts(tokens)[0] == 1
     assert tk.carries(tokens, torch.tensor([0])).tolist() == [True, False]
+
+
+# Words in place of others
+
+
+def test_a_word_takes_the_place_of_every_dropped_token_and_of_no_mark():
+    tokens = torch.tensor([[tk.END - 1, 5, 0, 7, tk.END, 0], [tk.END - 1, 8, tk.END, 0, 0, 0]])
+    found = tk.swapped(tokens, torch.tensor([0, 7, tk.END]), torch.tensor(9))
+    assert found.tolist() == [[tk.END - 1, 5, 9, 9, tk.END, 0], [tk.END - 1, 8, tk.END, 0, 0, 0]]
+
+
+def test_the_vocabulary_repeats_words_and_leaves_common_ones_out():
+    rows = [[tk.END - 1, 5, 6, tk.END], [tk.END - 1, 5, 7, tk.END], [tk.END - 1, 5, 7, tk.END]]
+    tokens = torch.tensor([*rows, [tk.END - 1, 5, 8, tk.END]])
+    assert sorted(tk.vocabulary(tokens, 0.5).tolist()) == [6, 7, 7, 8]
+    assert sorted(tk.vocabulary(tokens, 0.1).tolist()) == [5, 5, 5, 5, 6, 7, 7, 8]  # all are common: all stay

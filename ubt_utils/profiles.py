@@ -36,15 +36,17 @@ class Select:
 
 @dataclass(frozen=True)
 class Unlearn:
-    """UBT step 5. weight: w of the forgetting term. level: token or sample."""
+    """UBT step 5. weight: w of the forgetting term. level: token or sample. words: how many other words
+    stand in for B at the token level; 0: B is left out."""
 
     recipe: Recipe
     weight: float = 1.0
     level: str = "token"
+    words: int = 16
 
     def options(self) -> dict[str, Any]:
         """All but the recipe."""
-        return {"weight": self.weight, "level": self.level}
+        return {"weight": self.weight, "level": self.level, "words": self.words}
 
 
 @dataclass(frozen=True)

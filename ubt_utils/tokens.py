@@ -80,6 +80,19 @@ def without(tokens: torch.Tensor, dropped: torch.Tensor) -> torch.Tensor:
     return torch.where(keep, tokens, 0).gather(1, order)
 
 
+def vocabulary(tokens: torch.Tensor, common: float) -> torch.Tensor:
+    """(M,) the inner tokens of the captions (N, L) with repeats, so that a draw is by frequency; tokens
+    that more than the fraction `common` of the captions carry are left out, unless all are like that."""
+    told = tokens[inner(tokens)]
+    rare = caption_counts(tokens)[told] <= common * len(tokens)
+    return told[rare] if rare.any() else told
+
+
+def swapped(tokens: torch.Tensor, dropped: torch.Tensor, word: torch.Tensor) -> torch.Tensor:
+    """Captions (N, L) with `word` in every place of a dropped token."""
+    return torch.where(torch.isin(tokens, dropped) & inner(tokens), word, tokens)
+
+
 def occlude(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """(N, L) occlusion of captions (N, L) of pictures (N, 3, H, W) uint8 under the model."""
     return occlusion(lambda t: models.embed_tokens(model, t), tokens, models.embed_images(model, images))
