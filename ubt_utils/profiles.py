@@ -42,7 +42,7 @@ class Unlearn:
     recipe: Recipe
     weight: float = 1.0
     level: str = "token"
-    words: int = 16
+    words: int = 4
 
     def options(self) -> dict[str, Any]:
         """All but the recipe."""

@@ -81,7 +81,7 @@ def unlearn(
     session: Session,
     weight: float = 1.0,
     level: str = "token",
-    words: int = 16,
+    words: int = 4,
 ) -> History:
     """Unlearn D_u in place while retaining D_safe; norm statistics stay.
 
