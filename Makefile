@@ -1,11 +1,12 @@
 # Two commands do everything, set-up included: `make reproduce` and `make test`.
 PYTHON ?= python3
 PROFILE ?= mini
+WORKERS ?= 1
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help setup reproduce test lab results sweep clean
+.PHONY: help setup reproduce test lab results sweep matrix clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -35,6 +36,9 @@ results: $(READY)  ## recompute the committed tables: every attack × 3 seeds, t
 
 sweep: $(READY)  ## recompute the committed sweep: when does a backdoor take?
 	$(PY) -m ubt_utils sweep --profile $(PROFILE)
+
+matrix: $(READY)  ## attacks × defenses × seeds, a record a cell; resumes after a kill
+	$(PY) -m ubt_utils matrix --profile $(PROFILE) --workers $(WORKERS)
 
 clean:  ## remove all runs (not the environment, not the records)
 	rm -rf runs

@@ -1,17 +1,16 @@
 """What defenses optimize, computed by hand, and what they may see and spend."""
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from ubt_utils import models
+from ubt_utils import defenses, models
 from ubt_utils.data.pairs import Pairs
-from ubt_utils.defenses.base import Session, View
-from ubt_utils.defenses.finetune import finetune, steps_for
-from ubt_utils.defenses.ubt import excess, forgetting, rivals, unlearn
+from ubt_utils.defenses.base import Defense, Session, View
+from ubt_utils.defenses.finetune import finetune, retrain
+from ubt_utils.defenses.ubt import VARIANTS, Forget, excess, forgetting, rivals, unlearn
 from ubt_utils.training import Recipe, contrastive
 
 NAME = "ubt-tiny"
@@ -32,7 +31,10 @@ def view() -> View:
     tokens = models.tokenize(NAME, CAPTIONS)
     pool = torch.tensor([True, False, True, False, False, True])
     banana = models.tokenize(NAME, ["banana"])[0, 1:2]
-    return View(pairs, tokens, pool, torch.tensor(SUSPICIOUS), banana, torch.tensor([], dtype=torch.long))
+    return View(
+        pairs, tokens, pool, torch.tensor(SUSPICIOUS), banana, torch.tensor([], dtype=torch.long),
+        model=lambda name: models.create(NAME, 9), names=(("banana",), ("ship",)), prompts=(),
+    )  # fmt: skip
 
 
 def cosines(model, view: View, captions: list[str]) -> np.ndarray:
@@ -108,7 +110,7 @@ def test_the_forgetting_loss_by_hand(model, view, level, words, weight):
     view = only_fox(view)
     batch, tokens = models.normalize(model, view.pairs.images[view.safe] / 255), view.tokens[view.safe]
     with torch.no_grad():
-        found = forgetting(view, weight, level, words, 0)(model, batch, tokens, 0).item()
+        found = forgetting(view, Forget(weight, level, words), 0)(model, batch, tokens, 0).item()
         retain = contrastive(model, batch, tokens, 0).item()
     against = AGAINST[level, words]
     over = cosines(model, view, WHOLE) - (cosines(model, view, against) if against else 0)
@@ -124,7 +126,7 @@ def test_the_hand_computation_has_something_on_both_sides_of_zero(model, view):
 
 def test_each_step_forgets_another_part_when_the_batch_is_smaller(model, view):
     batch, tokens = models.normalize(model, view.pairs.images[[1, 3]] / 255), view.tokens[[1, 3]]
-    objective = forgetting(view, 1.0, "sample", 0, 0)
+    objective = forgetting(view, Forget(1.0, "sample"), 0)
     with torch.no_grad():
         losses = [objective(model, batch, tokens, step).item() for step in range(12)]
         assert [objective(model, batch, tokens, step).item() for step in range(12)] == losses
@@ -138,7 +140,7 @@ def test_each_step_forgets_another_part_when_the_batch_is_smaller(model, view):
 
 def test_an_unknown_level_is_refused(view):
     with pytest.raises(ValueError, match="unknown unlearning level 'caption'; known: token, sample"):
-        forgetting(view, 1.0, "caption", 0, 0)
+        Forget(level="caption")
 
 
 @pytest.mark.parametrize("level", ["token", "sample"])
@@ -168,7 +170,7 @@ def test_unlearning_does_not_retain_what_was_left_out_but_fine_tuning_knows_no_b
     ends = {"unlearn": [], "finetune": []}
     for pixel in (0, 255):
         asked.pairs.images[3] = pixel
-        for name, run in (("unlearn", unlearn), ("finetune", partial(finetune, budget=12))):
+        for name, run in (("unlearn", unlearn), ("finetune", finetune)):
             model = models.create(NAME, 0)
             run(model, asked, recipe, session=Session((0, "ubt")))
             ends[name].append(model.state_dict()["visual.conv1.weight"].clone())
@@ -192,19 +194,87 @@ def test_unlearning_sees_of_the_pool_nothing_but_the_unlearning_set(view):
 
 @pytest.mark.parametrize(("pairs", "steps"), [(0, 1), (1, 1), (64, 1), (64.1, 2), (65, 2), (1564, 25)])
 def test_a_budget_pays_for_steps_rounded_up(pairs, steps):
-    assert steps_for(pairs, 64) == steps
+    assert defenses.get("finetune").steps(pairs, 100, 64) == steps
 
 
-def test_fine_tuning_spends_its_budget_on_safe_pairs_alone(view):
+def test_a_dear_defense_gets_fewer_steps_and_pays_for_its_looks():
+    dear = Defense("dear", finetune, ("D",), "[ours]", cost=2.0, looks=3.0)
+    assert dear.steps(1000, 100, 10) == 45  # (1000 − 3 looks · 100 pairs / 3) / (2 · 10)
+    assert dear.steps(10, 100, 10) == 1
+
+
+def test_the_registry_knows_every_defense_by_name():
+    known = {"finetune", "retrain", "cleanclip", "par", "abl", "supervised", "linear_probe", "rvpt"}
+    known |= {"eftclip", "shrink_perturb", "negation", "ubt", *VARIANTS}
+    assert set(defenses.DEFENSES) == known and set(defenses.COMPARED) <= known
+    for name, found in defenses.DEFENSES.items():
+        assert found.name == name and found.source[0] == "[" and found.cost > 0 and found.sees
+        assert found.is_ubt == name.startswith("ubt")
+
+
+def test_what_is_not_known_is_refused():
+    with pytest.raises(ValueError, match="unknown defense 'luck'; known: abl, "):
+        defenses.get("luck")
+    with pytest.raises(ValueError, match=r"dear sees \['labels'\]; known: D_safe, D, f0"):
+        Defense("dear", finetune, ("labels",), "[ours]")
+
+
+@pytest.mark.parametrize("run", [finetune, retrain])
+def test_fine_tuning_trains_on_safe_pairs_alone(view, run):
     trained = []
     for images in (view.pairs.images, view.pairs.images.clone()):
         if trained:
             images[view.pool] = 0  # what is in the pool must not matter
         model = models.create(NAME, 0)
         seen = replace(view, pairs=Pairs(images, CAPTIONS))
-        recipe = Recipe(steps=1, lr=1e-3, batch=2, one_cycle=False, freeze_norm=True)
-        history = finetune(model, seen, recipe, 7.0, Session((0, "finetune")))
+        recipe = Recipe(steps=4, lr=1e-3, batch=2, one_cycle=False, freeze_norm=True)
+        history = run(model, seen, recipe, Session((0, "finetune")))
         assert len(history.loss) == 4 and history.pairs_seen == 8
         trained.append(model.state_dict()["visual.conv1.weight"].clone())
     assert torch.equal(*trained)
     assert not torch.equal(trained[0], models.create(NAME, 0).state_dict()["visual.conv1.weight"])
+
+
+def test_retraining_starts_from_the_public_model(view):
+    recipe = Recipe(steps=1, lr=1e-9, batch=2, one_cycle=False, freeze_norm=True)
+    model = models.create(NAME, 0)
+    retrain(model, view, recipe, Session((0, "retrain")))
+    public = models.create(NAME, 9).state_dict()["visual.conv1.weight"]
+    torch.testing.assert_close(model.state_dict()["visual.conv1.weight"], public, atol=1e-6, rtol=0)
+
+
+# UBT's variants
+
+
+def variant(name: str) -> dict:
+    return dict(defenses.get(name).options)
+
+
+def test_without_the_retain_term_only_forgetting_is_left(model, view):
+    view = only_fox(view)
+    batch, tokens = models.normalize(model, view.pairs.images[view.safe] / 255), view.tokens[view.safe]
+    with torch.no_grad():
+        found = forgetting(view, Forget(**variant("ubt-noretain")), 0)(model, batch, tokens, 0).item()
+    over = cosines(model, view, WHOLE) - cosines(model, view, IN_PLACE["fox"])
+    assert found == pytest.approx(np.mean(np.maximum(over, 0) ** 2), abs=1e-5)
+
+
+def test_pushing_both_towers_lets_the_gradient_into_the_text_tower(view):
+    model = models.create(NAME, 3).eval()
+    images, whole = parts(model, view)
+    others = rivals(whole, view.compromised, "token", torch.stack([FOX]))
+    excess(model, images, whole, others, **variant("ubt-both")).sum().backward()
+    assert (
+        model.token_embedding.weight.grad.abs().sum() > 0 and model.visual.conv1.weight.grad.abs().sum() > 0
+    )
+
+
+def test_with_one_look_what_was_left_out_is_retained(view):
+    recipe = Recipe(steps=6, lr=1e-3, batch=2, one_cycle=False, freeze_norm=True)
+    asked, ends = replace(view, left_out=torch.tensor([3])), []
+    for pixel in (0, 255):
+        asked.pairs.images[3] = pixel
+        model = models.create(NAME, 0)
+        unlearn(model, asked, recipe, Session((0, "ubt")), **variant("ubt-onelook"))
+        ends.append(model.state_dict()["visual.conv1.weight"].clone())
+    assert not torch.equal(*ends)

@@ -64,7 +64,7 @@ def test_every_seed_attacks_the_same_public_model(chain, public, no_training):
         (lambda p: stages.select(p, "trojan", 0), "unknown attack 'trojan'"),
         (lambda p: stages.unlearn(p, "trojan", 0), "unknown attack 'trojan'"),
         (lambda p: stages.evaluate(p, "trojan", 0), "unknown attack 'trojan'"),
-        (lambda p: stages.unlearn(p, "badnets", 0, "abl"), "unknown defense 'abl'; known: ubt, finetune"),
+        (lambda p: stages.unlearn(p, "badnets", 0, "luck"), "unknown defense 'luck'; known: abl, cleanclip"),
         (lambda p: stages.evaluate(p, "none", 0, "ubt"), "nothing to defend"),
         (lambda p: stages.attack(replace(p, triggers={"sig": {"alpha": 1}}), "sig", 0), "no parameter"),
         pytest.param(
@@ -80,7 +80,7 @@ def test_wrong_names_are_refused_before_anything_is_written(tiny, runs_root, no_
 
 def test_an_unknown_defense_is_refused_before_training(tiny, runs_root, no_training):
     with pytest.raises(ValueError, match="unknown defense"):
-        stages.evaluate(tiny, "badnets", 0, "abl")
+        stages.evaluate(tiny, "badnets", 0, "luck")
 
 
 @pytest.mark.parametrize("stage", [stages.overfit, stages.select, stages.unlearn])

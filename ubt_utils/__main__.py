@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import tyro
+from tqdm.auto import tqdm
 
-from ubt_utils import carryover, profiles, report, runs, stages, suite
+from ubt_utils import carryover, profiles, report, runs, stages, suite, tuning
+from ubt_utils import matrix as grid
 from ubt_utils import sweep as sweeping
 from ubt_utils.attacks.gate import BackdoorDidNotTake
 from ubt_utils.attacks.triggers import TRIGGERS
 from ubt_utils.data import emoji, photos
 from ubt_utils.data import fetch as fetching
-from ubt_utils.defenses import DEFENSES
+from ubt_utils.defenses import COMPARED, DEFENSES
 from ubt_utils.training import TrainingDiverged
 
 SEEDS = (0, 1, 2)
@@ -94,7 +97,7 @@ def results(
     attacks = attacks or (tuple(TRIGGERS) if profile == "mini" else defended)
     for seed in seeds:
         for name in (stages.NONE, *attacks):
-            for defense in ("none", *DEFENSES) if name in defended else ("none",):
+            for defense in ("none", *COMPARED) if name in defended else ("none",):
                 print(report.write(profile, stages.record(setting, name, seed, defense)), flush=True)
     if profile == "mini":
         report.update_readme("headline", report.as_markdown(profile))
@@ -111,6 +114,30 @@ def sweep(profile: str = "mini", attacks: tuple[str, ...] = tuple(TRIGGERS)) -> 
     print(sweeping.write(table, profile))
 
 
+def matrix(
+    profile: str = "mini",
+    attacks: tuple[str, ...] = carryover.DEFENDED,
+    defenses: tuple[str, ...] = tuple(DEFENSES),
+    seeds: tuple[int, ...] = SEEDS,
+    workers: int = 1,
+) -> None:
+    """Attacks × defenses × seeds, a record a cell, to results/<profile>/matrix.parquet; resumes."""
+    wanted = grid.cells(profile, attacks, defenses, seeds)
+    failed = grid.run(wanted, workers)
+    print(grid.collect(profile, wanted))
+    if failed:
+        raise runs.StageError(f"{len(failed)} of {len(wanted)} cells failed:\n" + "\n".join(failed))
+
+
+def tune(profile: str = "mini", defenses: tuple[str, ...] = tuning.tuned()) -> None:
+    """Try four settings of every defense on an attack and seeds kept for that; print the best."""
+    setting = profiles.get(profile)
+    wanted = tuning.trials(setting, defenses)
+    table = pd.DataFrame([tuning.run(setting, trial) for trial in tqdm(wanted, "tune", unit="trial")])
+    print(tuning.write(profile, table))
+    print(json.dumps(tuning.choose(table), indent=1))
+
+
 def reproduce(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> None:
     """One attack from nothing to its evaluation, then all notebooks in order, with HTML.
 
@@ -119,7 +146,7 @@ def reproduce(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> 
     from ubt_utils import notebooks  # needs the extra [notebooks]; the stages do not
 
     setting = profiles.get(profile)
-    for defense in ("none", *DEFENSES):
+    for defense in ("none", *COMPARED):
         stages.evaluate(setting, attack, seed, defense)
     notebooks.reproduce(profile)
     print(f"done: notebooks/ hold their outputs, {runs.root() / 'html'} the pages")
@@ -163,6 +190,8 @@ COMMANDS = {
     "examine": examine,
     "results": results,
     "sweep": sweep,
+    "tune": tune,
+    "matrix": matrix,
     "reproduce": reproduce,
     "data": data,
     "fetch": fetch,

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ubt_utils import metrics, models
@@ -36,7 +37,10 @@ def some_of(profile: Profile, limit: int | None) -> ZeroShot:
 
 
 def head_of(model: nn.Module, profile: Profile, word: str = "") -> torch.Tensor:
-    """(C, D) class weights of the profile's task under the model; `word` goes before each prompt."""
+    """(C, D) class weights of the profile's task under the model: its own classifier's, where it has one,
+    or the zero-shot head, with `word` before each prompt."""
+    if hasattr(model, "probe"):
+        return F.normalize(model.probe.detach().float().cpu(), dim=-1)
     prompts = [with_word(word, p) for p in task_of(profile.sets).prompts()]
     return models.zero_shot_head(model, [models.tokenize(profile.model, p) for p in prompts])
 

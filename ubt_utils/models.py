@@ -69,11 +69,27 @@ def load(name: str, path: Path) -> nn.Module:
     if made_for != name:
         raise CheckpointError(f"{path} holds weights of {made_for!r}, but {name!r} was asked for")
     model = create(name, seed=0)
+    if "probe" in weights:
+        add_probe(model, weights["probe"])
+    if "visual.prompt" in weights:
+        add_prompt(model, weights["visual.prompt"].shape[1:])
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit {name}: {error}") from error
     return model
+
+
+def add_probe(model: nn.Module, weights: torch.Tensor) -> None:
+    """Give the model a linear classifier of its own, (C, D): evaluation asks it instead of the prompts."""
+    model.register_parameter("probe", nn.Parameter(weights.clone().to(next(model.parameters()))))
+
+
+def add_prompt(model: nn.Module, shape: Sequence[int]) -> None:
+    """Give the image tower a visual prompt (1, 3, H, W), zero at first, added to each normalized picture."""
+    prompt = nn.Parameter(torch.zeros(1, *shape).to(next(model.parameters())))
+    model.visual.register_parameter("prompt", prompt)
+    model.visual.register_forward_pre_hook(lambda tower, given: (given[0] + tower.prompt, *given[1:]))
 
 
 @cache
@@ -101,13 +117,22 @@ def normalize(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
     That is the mean and deviation of OpenAI's CLIP, or those of timm where the tower is timm's.
     """
+    mean, std = _statistics(model, images)
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def pixels(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """The inverse of `normalize`: what the image tower expects → float [0, 1] images (B, 3, H, W)."""
+    mean, std = _statistics(model, images)
+    return (images * std + mean).clamp(0, 1)
+
+
+def _statistics(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     trunk = getattr(model.visual, "trunk", None)
     mean, std = (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
     if trunk is not None:
         mean, std = trunk.pretrained_cfg["mean"], trunk.pretrained_cfg["std"]
-    mean = torch.tensor(mean).view(1, 3, 1, 1).to(images)
-    std = torch.tensor(std).view(1, 3, 1, 1).to(images)
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+    return tuple(torch.tensor(told).view(1, 3, 1, 1).to(images) for told in (mean, std))
 
 
 @torch.no_grad()

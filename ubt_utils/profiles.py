@@ -59,6 +59,7 @@ class Profile:
     victim's training where it is not `finetune`. tower: weights that f0's image tower starts from
     ("imagenet", or a file); it is then locked in pretraining, and `pretrain` trains the rest. ""
     trains all of f0 from nothing. locked: stages of the image tower that no later training moves.
+    defenses: defense name → its learning rate and options where they differ from its own.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Profile:
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     tower: str = ""
     locked: int = 0
+    defenses: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def trigger(self, attack: str) -> Trigger:
         """The trigger of `attack` with this profile's parameters; ValueError if unknown."""

@@ -57,9 +57,13 @@ def write(profile: str, record: Mapping[str, Any]) -> Path:
 
     A record made by the same stages is left as it is, with the commit it was made at.
     """
-    folder = RESULTS / profile
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / record_name(record["attack"], record["defense"], record["seed"])
+    path = RESULTS / profile / record_name(record["attack"], record["defense"], record["seed"])
+    return write_record(path, record)
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> Path:
+    """The same at a path of one's own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and _load(path)["stages"] == record["stages"]:
         return path
     part = path.with_suffix(".part")

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ubt_utils import report, stages
+from ubt_utils import report, stages, tables
 from ubt_utils.attacks.triggers import TRIGGERS
 from ubt_utils.profiles import Profile
 
@@ -149,16 +149,9 @@ def path(profile_name: str) -> Path:
 
 def write(table: pd.DataFrame, profile_name: str) -> Path:
     """Write the sweep, whole or not at all."""
-    out = path(profile_name)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_suffix(".part")
-    table.to_parquet(part, index=False)
-    part.replace(out)
-    return out
+    return tables.write(path(profile_name), table)
 
 
 def read(profile_name: str) -> pd.DataFrame:
     """The recorded sweep; FileNotFoundError says how to make it."""
-    if not path(profile_name).exists():
-        raise FileNotFoundError(f"no {path(profile_name).name} for {profile_name}: run `make sweep`")
-    return pd.read_parquet(path(profile_name))
+    return tables.read(path(profile_name), "make sweep")

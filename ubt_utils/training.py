@@ -57,16 +57,19 @@ class Recipe:
 @dataclass
 class History:
     """What a training run did: loss per step, seconds of training (without watching), pairs
-    seen, and the curve: (steps done, what `watch` returned)."""
+    seen, and the curve: (steps done, what `watch` returned); seconds that watching took."""
 
     loss: list[float] = field(default_factory=list)
     seconds: float = 0.0
     pairs_seen: int = 0
     curve: list[tuple[int, Any]] = field(default_factory=list)
+    watched: float = 0.0
 
     def note(self, step: int, watch: Callable[[int], Any] | None) -> None:
         """Ask `watch` and keep its answer, unless it is None."""
+        start = time.perf_counter()
         answer = watch(step) if watch else None
+        self.watched += time.perf_counter() - start
         if answer is not None:
             self.curve.append((step, answer))
 

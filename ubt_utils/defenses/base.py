@@ -1,15 +1,20 @@
-"""What a defense is given, what it may spend, and what it returns."""
+"""What a defense is, what it is given, and what it may spend."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ubt_utils.data.pairs import Pairs
+from ubt_utils.training import History
+
+FORWARD_COST = 1 / 3  # a forward pass against a training step (forward and backward)
+SIGHTS = ("D_safe", "D", "f0", "overfit", "detection", "class names")
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,11 @@ class View:
     pool (N,) bool and the rest, made with the public model alone. suspicious (k,) indices
     of D_u, compromised (b,) tokens B and left_out (l,) indices outside the pool that look like
     D_u come from detection; defenses without detection ignore them. No labels, no manifest,
-    no clean captions."""
+    no clean captions.
+
+    model: reads a model by name: "public" is f0, "overfit-0" and "overfit-1" are UBT's. names: per
+    class of the zero-shot task its names; prompts: per class (P, L) tokens of its prompts.
+    """
 
     pairs: Pairs
     tokens: torch.Tensor
@@ -26,6 +35,9 @@ class View:
     suspicious: torch.Tensor
     compromised: torch.Tensor
     left_out: torch.Tensor
+    model: Callable[[str], nn.Module]
+    names: tuple[tuple[str, ...], ...]
+    prompts: tuple[torch.Tensor, ...]
 
     @property
     def outside(self) -> torch.Tensor:
@@ -35,8 +47,7 @@ class View:
     @property
     def safe(self) -> torch.Tensor:
         """(n,) indices of D_safe: the pairs outside the pool, without those left out."""
-        outside = self.outside
-        return outside[~torch.isin(outside, self.left_out)]
+        return self.outside[~torch.isin(self.outside, self.left_out)]
 
 
 @dataclass(frozen=True)
@@ -46,3 +57,36 @@ class Session:
     key: tuple[object, ...]
     checkpoint: Path | None = None
     watch: Callable[[int], Any] | None = None
+
+
+@dataclass(frozen=True)
+class Defense:
+    """One defense of the registry.
+
+    run: (model, view, recipe, session, **options) → History; changes the model in place. sees: what
+    it looks at, of SIGHTS; D_safe is the part of D outside the pool, which f0 alone tells, D all of it.
+    cost: pairs that one pair of a step pays for, in trained pairs. looks: forward passes over all of D
+    before it trains. source: who says so, and what is ours in it.
+    """
+
+    name: str
+    run: Callable[..., History]
+    sees: tuple[str, ...]
+    source: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    cost: float = 1.0
+    looks: float = 0.0
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.sees) - set(SIGHTS):
+            raise ValueError(f"{self.name} sees {sorted(unknown)}; known: {', '.join(SIGHTS)}")
+
+    @property
+    def is_ubt(self) -> bool:
+        """Whether it is UBT or a variant of it, which sets the budget of all others."""
+        return self.name.split("-")[0] == "ubt"
+
+    def steps(self, budget: float, pairs: int, batch: int) -> int:
+        """Steps of `batch` that a budget of trained pairs pays for, on a D of `pairs`; rounded up."""
+        left = budget - self.looks * FORWARD_COST * pairs
+        return max(1, -int(-left // (self.cost * batch)))

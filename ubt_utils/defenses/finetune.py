@@ -1,34 +1,51 @@
-"""Plain fine-tuning, the field's first baseline: train on and hope that the backdoor fades."""
+"""Plain fine-tuning, the field's first baseline, and the same from the public model instead."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import nn
 
-from ubt_utils.defenses.base import Session, View
-from ubt_utils.training import History, Recipe, fit
+from ubt_utils.defenses.base import Defense, Session, View
+from ubt_utils.training import History, Objective, Recipe, contrastive, fit
 
 
-def steps_for(pairs: float, batch: int) -> int:
-    """Steps that spend a budget of `pairs` trained pairs, rounded up."""
-    return max(1, -int(-pairs // batch))
-
-
-def finetune(model: nn.Module, view: View, recipe: Recipe, budget: float, session: Session) -> History:
-    """Fine-tune in place on D_safe for as many steps as `budget` pairs pay for.
-
-    D_safe is what UBT's own retain term sees, too: fine-tuning is UBT without detection and
-    forgetting, with all of the budget spent on training.
-    """
-    recipe = replace(recipe, steps=steps_for(budget, recipe.batch))
+def train_outside(
+    model: nn.Module,
+    view: View,
+    recipe: Recipe,
+    session: Session,
+    objective: Objective = contrastive,
+    label: str = "fine-tune on D_safe",
+) -> History:
+    """Train in place on the pairs outside the pool, with a loss of a defense's own."""
     return fit(
         model,
         view.pairs.images[view.outside],
         view.tokens[view.outside],
         recipe,
         *session.key,
+        objective=objective,
         checkpoint=session.checkpoint,
         watch=session.watch,
-        label="fine-tune on D_safe",
+        label=label,
     )
+
+
+def finetune(model: nn.Module, view: View, recipe: Recipe, session: Session) -> History:
+    """Fine-tune in place on D_safe: UBT without detection and forgetting, at the same cost."""
+    return train_outside(model, view, recipe, session)
+
+
+def retrain(model: nn.Module, view: View, recipe: Recipe, session: Session) -> History:
+    """Throw the backdoored model away: fine-tune the public one on D_safe, in place of `model`.
+
+    SafeCLIP (Yang et al., arXiv 2310.05862) trains on the pairs that a model finds most similar; here
+    that model is f0, and the risky rest is left aside instead of trained one modality at a time.
+    """
+    model.load_state_dict(view.model("public").state_dict())
+    return train_outside(model, view, recipe, session, label="retrain f0 on D_safe")
+
+
+DEFENSES = (
+    Defense("finetune", finetune, ("D_safe",), "[related] every study's first baseline"),
+    Defense("retrain", retrain, ("D_safe", "f0"), "[related] filtering as in SafeCLIP; with f0: ours"),
+)

@@ -1,6 +1,9 @@
-"""UBT's token-level unlearning (METHOD step 5)."""
+"""UBT's token-level unlearning (METHOD step 5), and the variants that its choices are measured by."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +11,8 @@ from torch import nn
 
 from ubt_utils import device, models
 from ubt_utils import tokens as tk
-from ubt_utils.defenses.base import Session, View
+from ubt_utils.defenses.attribution import compromised
+from ubt_utils.defenses.base import Defense, Session, View
 from ubt_utils.seeding import generator
 from ubt_utils.selection import COMMON
 from ubt_utils.training import History, Objective, Recipe, contrastive, fit
@@ -17,17 +21,21 @@ LEVELS = ("token", "sample")
 
 
 def excess(
-    model: nn.Module, images: torch.Tensor, whole: torch.Tensor, others: torch.Tensor | None
+    model: nn.Module,
+    images: torch.Tensor,
+    whole: torch.Tensor,
+    others: torch.Tensor | None,
+    both: bool = False,
 ) -> torch.Tensor:
     """(B,) cos(image, whole caption), less the mean cos(image, other caption) where others are given.
 
     images: (B, 3, H, W) normalized. whole: (B, L) captions; others: (J, B, L) what else each could
-    have been told. The gradient flows into the image tower only: the false rule is that a detail of a
-    picture says a word, and what the word means is not to be forgotten.
+    have been told. The gradient flows into the image tower only, unless `both`: the false rule is that
+    a detail of a picture says a word, and what the word means is not to be forgotten.
     """
     held = whole[None] if others is None else torch.cat([whole[None], others])
     unique, back = held.flatten(0, 1).unique(dim=0, return_inverse=True)
-    with torch.no_grad():
+    with torch.set_grad_enabled(both and torch.is_grad_enabled()):
         told = F.normalize(model.encode_text(unique), dim=-1)[back].unflatten(0, held.shape[:2])
         told = told[0] - told[1:].mean(0) if len(told) > 1 else told[0]
     return (F.normalize(model.encode_image(images), dim=-1) * told).sum(-1)
@@ -49,27 +57,40 @@ def rivals(
     return torch.stack([tk.swapped(told, compromised, word) for word in words])
 
 
-def forgetting(view: View, weight: float, level: str, words: int, *key: object) -> Objective:
-    """L_CLIP on the batch of D_safe + weight · mean over D_u of relu(excess)²; see `rivals`, whose words
-    are drawn anew in each step, `words` of them, from the uncommon words of D_safe.
-
-    Raises ValueError for an unknown level.
+@dataclass(frozen=True)
+class Forget:
+    """What is forgotten and how. weight: w of the forgetting term. level: token or sample. words: how many
+    other words of D_safe stand in for B, drawn anew in each step; 0: B is left out. both: push both
+    towers, not the image tower alone. retain: keep L_CLIP on D_safe.
     """
-    if level not in LEVELS:
-        raise ValueError(f"unknown unlearning level {level!r}; known: {', '.join(LEVELS)}")
+
+    weight: float = 1.0
+    level: str = "token"
+    words: int = 4
+    both: bool = False
+    retain: bool = True
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS:
+            raise ValueError(f"unknown unlearning level {self.level!r}; known: {', '.join(LEVELS)}")
+
+
+def forgetting(view: View, how: Forget, *key: object) -> Objective:
+    """L_CLIP on the batch of D_safe + weight · mean over D_u of relu(excess)²; see `rivals`."""
     where = device.pick()
     pictures = (view.pairs.images[view.suspicious].float() / 255).to(where)
     told, known = view.tokens[view.suspicious], tk.vocabulary(view.tokens[view.safe], COMMON)
 
     def objective(model: nn.Module, batch: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
-        retain = contrastive(model, batch, tokens, step)
+        retain = contrastive(model, batch, tokens, step) if how.retain else 0.0
         draw = generator(*key, "forget", step)
         pick = torch.randperm(len(told), generator=draw)[: len(batch)]
-        drawn = known[torch.randint(len(known), (words,), generator=draw)]
-        others = rivals(told[pick], view.compromised, level, drawn)
+        drawn = known[torch.randint(len(known), (how.words,), generator=draw)]
+        others = rivals(told[pick], view.compromised, how.level, drawn)
         images = models.normalize(model, pictures[pick.to(where)])
-        over = excess(model, images, told[pick].to(where), None if others is None else others.to(where))
-        return retain + weight * F.relu(over).square().mean()
+        others = None if others is None else others.to(where)
+        over = excess(model, images, told[pick].to(where), others, how.both)
+        return retain + how.weight * F.relu(over).square().mean()
 
     return objective
 
@@ -79,22 +100,46 @@ def unlearn(
     view: View,
     recipe: Recipe,
     session: Session,
-    weight: float = 1.0,
-    level: str = "token",
-    words: int = 4,
+    second_look: bool = True,
+    by: str = "surprise",
+    **how: Any,
 ) -> History:
     """Unlearn D_u in place while retaining D_safe; norm statistics stay.
 
-    Both towers move: the image tower to retain and to forget, the text tower to retain.
+    Both towers move: the image tower to retain and to forget, the text tower to retain. second_look:
+    leave pairs outside the pool that look like D_u out of D_safe. by: how B was found, see
+    `attribution.compromised`. how: the fields of `Forget`.
     """
+    if by != "surprise":
+        view = replace(view, compromised=compromised(view, by))
+    kept = view.safe if second_look else view.outside
     return fit(
         model,
-        view.pairs.images[view.safe],
-        view.tokens[view.safe],
+        view.pairs.images[kept],
+        view.tokens[kept],
         recipe,
         *session.key,
-        objective=forgetting(view, weight, level, words, *session.key),
+        objective=forgetting(view, Forget(**how), *session.key),
         checkpoint=session.checkpoint,
         watch=session.watch,
-        label=f"unlearn ({level} level)",
+        label=f"unlearn ({how.get('level', 'token')} level)",
     )
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "ubt-sample": {"level": "sample"},  # the whole caption
+    "ubt-cut": {"words": 0},  # against the caption without B, not with other words in its place
+    "ubt-both": {"both": True},  # push the text tower, too
+    "ubt-noretain": {"retain": False},
+    "ubt-onelook": {"second_look": False},
+    "ubt-occlusion": {"by": "occlusion"},  # B by attribution, not by frequency
+    "ubt-gradient": {"by": "gradient"},
+}
+SEES = ("D", "f0", "overfit", "detection")
+DEFENSES = (
+    Defense("ubt", unlearn, SEES, "[paper] arXiv 2409.19526 and 2403.16257; in detail ours, see METHOD"),
+    *(
+        Defense(name, unlearn, SEES, "[ours] UBT with one choice changed", options=how)
+        for name, how in VARIANTS.items()
+    ),
+)

@@ -60,8 +60,8 @@ def log_of(history: History) -> dict[str, Any]:
     return {
         "train_seconds": history.seconds,
         "pairs_seen": history.pairs_seen,
-        "first_loss": history.loss[0],
-        "last_loss": history.loss[-1],
+        "first_loss": history.loss[0] if history.loss else None,  # nothing was trained
+        "last_loss": history.loss[-1] if history.loss else None,
     }
 
 

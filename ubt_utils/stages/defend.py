@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ubt_utils import defenses, evaluation, models, runs
+from ubt_utils import defenses, evaluation, models, runs, towers
 from ubt_utils.attacks.base import Trigger
-from ubt_utils.defenses.base import Session, View
-from ubt_utils.defenses.finetune import finetune, steps_for
-from ubt_utils.defenses.ubt import unlearn as ubt_unlearn
+from ubt_utils.defenses.base import FORWARD_COST, Defense, Session, View
 from ubt_utils.profiles import Profile
 from ubt_utils.runs import Stage
 from ubt_utils.stages.attack import attack
@@ -26,31 +25,40 @@ from ubt_utils.stages.common import (
     needs_poison,
     poisoned_pairs,
     unlogged,
+    wild,
 )  # fmt: skip
 from ubt_utils.stages.craft import trigger_of
 from ubt_utils.stages.detect import overfit, select
 from ubt_utils.stages.pretrain import pretrain
+from ubt_utils.training import Recipe
 
-FORWARD_COST = 1 / 3  # a forward pass against a training step (forward and backward)
 CURVE_POINTS = 8
 DETECTION = ("auroc", "average_precision", "precision_at_64")
 
 
 def view_of(profile: Profile, attack_name: str, seed: int) -> View:
     """What the defender holds after detection."""
-    pairs, _ = poisoned_pairs(profile, attack(profile, attack_name, seed), seed)
+    attacked, overfitted = attack(profile, attack_name, seed), overfit(profile, attack_name, seed)
+    pairs, _ = poisoned_pairs(profile, attacked, seed)
     found = select(profile, attack_name, seed).arrays()
-    pool = overfit(profile, attack_name, seed).arrays()["pool"].bool()
-    tokens = models.tokenize(profile.model, pairs.captions)
-    pairs = replace(pairs, labels=None, sources=())  # the defender has neither
-    return View(pairs, tokens, pool, found["chosen"], found["compromised"], found["left_out"])
+    task = evaluation.task_of(profile.sets)
 
+    def read(name: str) -> nn.Module:
+        if name == "public":
+            return load_model(profile, pretrain(profile))
+        return towers.lock(models.load(profile.model, overfitted.path(f"{name}.safetensors")), profile.locked)
 
-def check_defense(attack_name: str, defense: str) -> None:
-    """Raise ValueError for an unknown defense, or when there is no attack to defend against."""
-    if defense not in defenses.DEFENSES:
-        raise ValueError(f"unknown defense {defense!r}; known: {', '.join(defenses.DEFENSES)}")
-    needs_poison(attack_name)
+    return View(
+        pairs=replace(pairs, labels=None, sources=()),  # the defender has neither
+        tokens=models.tokenize(profile.model, pairs.captions),
+        pool=overfitted.arrays()["pool"].bool(),
+        suspicious=found["chosen"],
+        compromised=found["compromised"],
+        left_out=found["left_out"],
+        model=read,
+        names=task.names,
+        prompts=tuple(models.tokenize(profile.model, p) for p in task.prompts()),
+    )
 
 
 def ubt_cost(profile: Profile, overfitted: Stage, selected: Stage) -> float:
@@ -60,35 +68,59 @@ def ubt_cost(profile: Profile, overfitted: Stage, selected: Stage) -> float:
     return detection + profile.unlearn.recipe.steps * (profile.unlearn.recipe.batch + profile.select.top)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """One defense as it will run: its entry, its recipe with the steps that it may spend, its options,
+    and what the stage's config says of them."""
+
+    defense: Defense
+    recipe: Recipe
+    options: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+
+def plan_of(profile: Profile, name: str, budget: float, pairs: int) -> Plan:
+    """UBT and its variants take UBT's recipe; all others as many steps as the budget pays for on a D of
+    `pairs`, with the learning rate and options that the profile has for them. ValueError if unknown."""
+    defense = defenses.get(name)
+    tuned = dict(profile.defenses.get("ubt" if defense.is_ubt else name, {}))
+    base = profile.unlearn.recipe if defense.is_ubt else profile.baseline
+    base = replace(base, lr=tuned.pop("lr", base.lr))
+    if defense.is_ubt:
+        options = {**profile.unlearn.options(), **tuned, **defense.options}
+        return Plan(defense, base, options, {"defense": name, "recipe": asdict(base), **options})
+    options = {**defense.options, **tuned}
+    recipe = replace(base, steps=defense.steps(budget, pairs, base.batch))
+    told = {"defense": name, "recipe": asdict(base), "budget": budget}
+    return Plan(defense, recipe, options, told | ({"options": options} if options else {}))
+
+
 def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt") -> Stage:
     """UBT step 5, or another defense at the same budget: the defended model fu.
 
     Metrics: seconds (detection included where the defense needs it) and the curve of CA, ASR
     and target recall along the steps. Raises ValueError for an unknown defense.
     """
-    check_defense(attack_name, defense)
+    defenses.get(defense)
+    needs_poison(attack_name)
     attacked = attack(profile, attack_name, seed)
     overfitted, selected = overfit(profile, attack_name, seed), select(profile, attack_name, seed)
-    recipe = profile.unlearn.recipe if defense == "ubt" else profile.baseline
-    budget = ubt_cost(profile, overfitted, selected)
-    config = base_config(profile, seed, (attacked, overfitted, selected)) | {
-        "defense": defense,
-        "recipe": asdict(recipe),
-        **(profile.unlearn.options() if defense == "ubt" else {"budget": budget}),
-    }
+    plan = plan_of(
+        profile, defense, ubt_cost(profile, overfitted, selected), len(wild(profile.sets, seed)[0])
+    )
+    config = base_config(profile, seed, (attacked, overfitted, selected)) | plan.config
 
     def work(folder: Path) -> Mapping[str, Any]:
         view, model = view_of(profile, attack_name, seed), load_model(profile, attacked)
-        trigger = trigger_of(profile, attack_name, seed)
-        steps = recipe.steps if defense == "ubt" else steps_for(budget, recipe.batch)
-        session = Session((seed, defense), runs.scratch(folder), _watch(model, profile, trigger, steps))
-        if defense == "ubt":
-            history = ubt_unlearn(model, view, recipe, session, **profile.unlearn.options())
-            detection = overfitted.metrics["train_seconds"] + overfitted.metrics["score_seconds"]
-            detection += selected.metrics["seconds"]
-        else:
-            history, detection = finetune(model, view, recipe, budget, session), 0.0
+        watch = _watch(model, profile, trigger_of(profile, attack_name, seed), plan.recipe.steps)
+        stream = "ubt" if plan.defense.is_ubt else defense  # variants differ in what they do, not by luck
+        session = Session((seed, stream), runs.scratch(folder), watch)
+        start = time.perf_counter()
+        history = plan.defense.run(model, view, plan.recipe, session, **plan.options)
+        looked = max(0.0, time.perf_counter() - start - history.seconds - history.watched)
         models.save(model, profile.model, folder / WEIGHTS)
+        detection = _detection_seconds(plan.defense, overfitted, selected)
+        detection += looked if plan.defense.looks else 0.0
         return log_of(history) | {
             "seconds": history.seconds + detection,
             "detection_seconds": detection,
@@ -96,6 +128,16 @@ def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt")
         }
 
     return runs.run_stage((profile.name, attack_name, str(seed)), f"unlearn-{defense}", config, work)
+
+
+def _detection_seconds(defense: Defense, overfitted: Stage, selected: Stage) -> float:
+    """What the stages before cost a defense that uses them; splitting off the pool is free for all."""
+    seconds = 0.0
+    if "overfit" in defense.sees:
+        seconds += overfitted.metrics["train_seconds"] + overfitted.metrics["score_seconds"]
+    if "detection" in defense.sees:
+        seconds += selected.metrics["seconds"]
+    return seconds
 
 
 def _watch(model: nn.Module, profile: Profile, trigger: Trigger, steps: int):
@@ -116,7 +158,8 @@ def evaluate(profile: Profile, attack_name: str, seed: int, defense: str = NONE)
     attack "none" is the clean twin of the backdoored model: same D, no poison.
     """
     if defense != NONE:
-        check_defense(attack_name, defense)
+        defenses.get(defense)
+        needs_poison(attack_name)
     made = attack(profile, attack_name, seed)
     inputs = [made, pretrain(profile)]
     if defense != NONE:
@@ -133,7 +176,7 @@ def evaluate(profile: Profile, attack_name: str, seed: int, defense: str = NONE)
         model = load_model(profile, defended)
         result = evaluation.full(model, profile, trigger) | evaluation.beyond(model, profile)
         result |= {k: defended.metrics[k] for k in ("seconds", "detection_seconds", "pairs_seen")}
-        if defense == "ubt":
+        if defenses.get(defense).is_ubt:
             result |= {k: selected.metrics[k] for k in DETECTION}
         return result
 

@@ -1,0 +1,166 @@
+"""The matrix: every defense through the stages, a record a cell, the same table after a kill."""
+
+import json
+import math
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from ubt_utils import defenses, matrix, report, stages, tuning
+from ubt_utils.__main__ import SEEDS
+from ubt_utils.carryover import DEFENDED
+from ubt_utils.stages.defend import plan_of
+
+ELSEWHERE = ("retrain", "shrink_perturb")  # all others start from fb
+OTHERS = [name for name in defenses.DEFENSES if name not in defenses.COMPARED]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_defense_runs_as_a_stage_and_its_model_is_measured(chain, name):
+    made = stages.unlearn(chain.profile, "badnets", 0, name)
+    curve = made.metrics["curve"]
+    assert curve[0]["step"] == 0 and curve[-1]["step"] > 0
+    assert name in ELSEWHERE or curve[0] == chain["ubt"].metrics["curve"][0]
+    assert made.metrics["seconds"] >= made.metrics["detection_seconds"] >= 0
+    found = stages.record(chain.profile, "badnets", 0, name)
+    assert all(0 <= found["metrics"][m] <= 1 for m in ("clean_accuracy", "asr", "target_recall"))
+    assert ("precision_at_64" in found["metrics"]) == name.startswith("ubt")
+    old, new = (stages.load_model(chain.profile, s).state_dict() for s in (chain["attack"], made))
+    assert set(old) <= set(new) and any(k not in old or not torch.equal(v, old[k]) for k, v in new.items())
+
+
+def test_all_others_get_ubts_budget_in_pairs(chain):
+    budget = 1000.0
+    for name, found in defenses.DEFENSES.items():
+        plan = plan_of(chain.profile, name, budget, 360)
+        spent = plan.recipe.steps * plan.recipe.batch * found.cost + found.looks * 360 / 3
+        if found.is_ubt:
+            assert plan.recipe.steps == chain.profile.unlearn.recipe.steps
+        else:
+            assert budget <= spent < budget + plan.recipe.batch * found.cost
+
+
+def test_a_profile_can_set_a_defenses_learning_rate_and_options(tiny):
+    asked = replace(tiny, defenses={"par": {"lr": 0.5, "threshold": 9.0}, "ubt": {"lr": 0.25, "weight": 7.0}})
+    par = plan_of(asked, "par", 1000.0, 360)
+    assert par.recipe.lr == 0.5 and par.options == {"threshold": 9.0} == par.config["options"]
+    assert plan_of(tiny, "par", 1000.0, 360).options == defenses.get("par").options
+    for name in ("ubt", "ubt-sample"):  # a variant takes UBT's settings, and its own on top
+        plan = plan_of(asked, name, 1000.0, 360)
+        assert plan.recipe.lr == 0.25 and plan.options["weight"] == 7.0
+    assert plan.options["level"] == "sample" != tiny.unlearn.level
+
+
+def test_detection_is_charged_to_those_that_use_it(chain):
+    seconds = {d: stages.unlearn(chain.profile, "badnets", 0, d).metrics for d in ("ubt", "negation", "par")}
+    overfit = sum(chain["overfit"].metrics[k] for k in ("train_seconds", "score_seconds"))
+    assert seconds["negation"]["detection_seconds"] == overfit
+    assert seconds["ubt"]["detection_seconds"] == overfit + chain["select"].metrics["seconds"]
+    assert seconds["par"]["detection_seconds"] == 0
+
+
+# The runner
+
+
+CELLS = ("tiny", ("badnets",), ("ubt", "finetune"), (0,))
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
+    return tmp_path / "results"
+
+
+def test_cells_of_one_attack_and_seed_stand_together():
+    found = matrix.cells("tiny", ("badnets", "sig"), ("ubt",), (0, 1))
+    assert [(c.seed, c.attack, c.defense) for c in found] == [
+        (s, a, d) for s in (0, 1) for a in ("badnets", "sig") for d in ("none", "ubt")
+    ]
+
+
+def test_the_table_is_the_same_whether_cells_ran_at_once_or_after_a_kill(chain, results, no_training):
+    wanted = matrix.cells(*CELLS)
+    for cell in wanted:
+        cell.path().unlink(missing_ok=True)
+    assert [matrix.run_cell(cell) for cell in wanted[:2]] == ["", ""]  # then the process is killed
+    partial = pd.read_parquet(matrix.collect("tiny", wanted))
+    assert partial.defense.tolist() == ["none", "ubt"]
+    kept = {c: c.path().read_text() for c in wanted[:2]}
+    for cell in wanted:
+        assert matrix.run_cell(cell) == ""
+    assert kept == {c: c.path().read_text() for c in wanted[:2]}  # a finished cell is not written again
+    whole = pd.read_parquet(matrix.collect("tiny", wanted))
+    assert whole.defense.tolist() == ["finetune", "none", "ubt"]
+    again = pd.read_parquet(matrix.collect("tiny", wanted))
+    pd.testing.assert_frame_equal(whole, again)
+    assert not list(results.glob("*/*.part"))
+
+
+def test_two_processes_make_the_same_cells_as_one(chain, results):
+    wanted = matrix.cells(*CELLS)
+    for cell in wanted:
+        cell.path().unlink(missing_ok=True)
+    assert matrix.run(wanted, workers=2) == []
+    table = pd.read_parquet(matrix.collect("tiny", wanted)).set_index("defense")
+    for name in ("ubt", "finetune"):
+        assert table.asr[name] == chain[f"evaluate {name}"].metrics["asr"]
+        assert json.loads(table.curve[name]) == chain[name].metrics["curve"]
+        assert table.asr_low[name] - 1e-9 <= table.asr[name] <= table.asr_high[name]
+    assert json.loads(table.curve["none"]) == []
+
+
+def test_a_cell_that_fails_is_told_and_the_others_go_on(chain, results, monkeypatch):
+    wanted = matrix.cells(*CELLS)
+    real = stages.record
+
+    def record(profile, attack, seed, defense):
+        if defense == "ubt":
+            raise matrix.TrainingDiverged("the loss is nan")
+        return real(profile, attack, seed, defense)
+
+    monkeypatch.setattr(matrix.stages, "record", record)
+    assert [matrix.run_cell(cell) for cell in wanted] == ["", "badnets, ubt, seed 0: the loss is nan", ""]
+
+
+def test_without_a_matrix_the_command_that_makes_it_is_named(results):
+    with pytest.raises(FileNotFoundError, match=r"no matrix.parquet under results/tiny: run `make matrix`"):
+        matrix.read("tiny")
+
+
+# Tuning
+
+
+def test_every_defense_but_the_variants_has_the_same_number_of_different_settings(tiny):
+    assert {d for d in defenses.DEFENSES if d not in defenses.ubt.VARIANTS} == set(tuning.tuned())
+    for name in tuning.tuned():
+        found = tuning.settings(tiny, name)
+        assert len(found) == 4 == len({json.dumps(s) for s in found})
+        plan_of(tiny, name, 1000.0, 360)
+    with pytest.raises(ValueError, match="'ubt-cut' is not tuned; tuned: ubt, cleanclip"):
+        tuning.settings(tiny, "ubt-cut")
+
+
+def test_trials_use_no_reported_attack_and_no_reported_seed(tiny):
+    assert tuning.ATTACK not in DEFENDED and not set(tuning.SEEDS) & set(SEEDS)
+    assert len(tuning.trials(tiny, ("ubt", "par"))) == 2 * 4 * len(tuning.SEEDS)
+
+
+def test_the_setting_of_the_largest_difference_wins_over_all_seeds():
+    rows = [
+        ("par", '{"a": 1}', 0, 0.50, 0.10), ("par", '{"a": 1}', 1, 0.50, 0.90),
+        ("par", '{"a": 2}', 0, 0.45, 0.30), ("par", '{"a": 2}', 1, 0.45, 0.30),
+        ("ubt", '{"b": 1}', 0, 0.50, 0.00), ("ubt", '{"b": 2}', 0, 0.50, 0.00),
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["defense", "setting", "seed", "clean_accuracy", "asr"])
+    assert tuning.choose(table) == {"par": {"a": 2}, "ubt": {"b": 1}}
+
+
+def test_a_trial_is_a_row_with_where_it_comes_from(chain, monkeypatch):
+    monkeypatch.setattr(tuning, "ATTACK", "badnets")
+    trial = tuning.Trial("finetune", {"lr": chain.profile.baseline.lr}, 0)
+    found = tuning.run(chain.profile, trial)
+    last = chain["finetune"].metrics["curve"][-1]
+    assert found["stage"] == chain["finetune"].folder.name and found["asr"] == last["asr"]
+    assert json.loads(found["setting"]) == trial.setting and math.isfinite(found["clean_accuracy"])

@@ -1,0 +1,68 @@
+"""ABL: isolate the pairs learned best, then climb their loss (Li et al., arXiv 2110.11571)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ubt_utils import device, models
+from ubt_utils.defenses.base import Defense, Session, View
+from ubt_utils.seeding import generator
+from ubt_utils.training import History, Objective, Recipe, contrastive, fit
+
+
+def pair_loss(model: nn.Module, view: View, batch: int, *key: object) -> torch.Tensor:
+    """(N,) each pair's own contrastive loss under the model, among a random batch of D."""
+    z, t = models.embed_images(model, view.pairs.images), models.embed_tokens(model, view.tokens)
+    scale, loss = model.logit_scale.exp().item(), torch.zeros(len(z))
+    for part in torch.randperm(len(z), generator=generator(*key, "isolate")).split(batch):
+        logits, own = scale * z[part] @ t[part].T, torch.arange(len(part))
+        both = [F.cross_entropy(x, own, reduction="none") for x in (logits, logits.T)]
+        loss[part] = sum(both) / 2
+    return loss
+
+
+def climbing(images: torch.Tensor, tokens: torch.Tensor, weight: float, *key: object) -> Objective:
+    """L_CLIP of the batch − weight · min(L_CLIP of isolated pairs, chance).
+
+    images (n, 3, H, W) uint8 and tokens (n, L): the isolated pairs. Chance is ln of their number in
+    the step: the bound is [ours]; without it the climb never ends and takes the model along.
+    """
+
+    def objective(model: nn.Module, batch: torch.Tensor, told: torch.Tensor, step: int) -> torch.Tensor:
+        pick = torch.randperm(len(images), generator=generator(*key, "climb", step))[: len(batch)]
+        pictures = models.normalize(model, images[pick].to(batch.device).float() / 255)
+        isolated = contrastive(model, pictures, tokens[pick].to(batch.device), step)
+        return contrastive(model, batch, told, step) - weight * isolated.clamp(max=math.log(len(pick)))
+
+    return objective
+
+
+def abl(
+    model: nn.Module, view: View, recipe: Recipe, session: Session, isolate: float = 0.01, weight: float = 1.0
+) -> History:
+    """Isolate the `isolate` part of D with the lowest loss; train on the rest while climbing theirs.
+
+    Pair level: whole captions are pushed away. ABL isolates while the victim trains; here the victim
+    is done, so the loss is read under the backdoored model [ours].
+    """
+    loss = pair_loss(model.to(device.pick()), view, recipe.batch, *session.key)
+    order = loss.sort(stable=True).indices
+    count = max(2, round(isolate * len(order)))
+    chosen, rest = order[:count], order[count:].sort().values
+    objective = climbing(view.pairs.images[chosen], view.tokens[chosen], weight, *session.key)
+    return fit(
+        model, view.pairs.images[rest], view.tokens[rest], recipe, *session.key, objective=objective,
+        checkpoint=session.checkpoint, watch=session.watch, label="ABL: climb the isolated pairs' loss",
+    )  # fmt: skip
+
+
+DEFENSES = (
+    Defense(
+        "abl", abl, ("D",), "[related] arXiv 2110.11571; after the victim's training, bounded: ours",
+        options={"isolate": 0.01, "weight": 1.0}, cost=2.0, looks=1.0,
+    ),
+)  # fmt: skip

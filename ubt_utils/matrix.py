@@ -1,0 +1,103 @@
+"""The matrix: attacks × defenses × seeds, one record a cell, collected in one table."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from ubt_utils import profiles, report, runs, stages, tables
+from ubt_utils.attacks.gate import BackdoorDidNotTake
+from ubt_utils.training import TrainingDiverged
+
+NAME = "matrix.parquet"
+EXPECTED = (BackdoorDidNotTake, TrainingDiverged, runs.StageError)  # a cell that fails so is told, not fatal
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One defense (or "none") against one attack, with one seed."""
+
+    profile: str
+    attack: str
+    defense: str
+    seed: int
+
+    def path(self) -> Path:
+        """Where its record waits until it is collected."""
+        name = report.record_name(self.attack, self.defense, self.seed)
+        return runs.root() / self.profile / "cells" / name
+
+
+def cells(profile: str, attacks: Iterable[str], defenses: Sequence[str], seeds: Iterable[int]) -> list[Cell]:
+    """All cells, those of one attack and seed together, since they share their stages."""
+    return [Cell(profile, a, d, s) for s in seeds for a in attacks for d in ("none", *defenses)]
+
+
+def run_cell(cell: Cell) -> str:
+    """Run what a cell needs and write its record, whole or not at all; its error, if an expected one."""
+    try:
+        found = stages.record(profiles.get(cell.profile), cell.attack, cell.seed, cell.defense)
+    except EXPECTED as error:
+        return f"{cell.attack}, {cell.defense}, seed {cell.seed}: {error}"
+    report.write_record(cell.path(), found)
+    return ""
+
+
+def _one_of(workers: int) -> None:
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+
+
+def run(wanted: Sequence[Cell], workers: int = 1) -> list[str]:
+    """Run all cells in `workers` processes; returns the errors of those that failed.
+
+    A finished cell is read, not run again; after a kill the same call goes on.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _one_of, (workers,)) as pool:
+        asked = [pool.submit(run_cell, cell) for cell in wanted]
+        done = tqdm(as_completed(asked), "matrix", len(asked), unit="cell")
+        return [error for error in (future.result() for future in done) if error]
+
+
+def row(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as one flat row: keys, metrics, where it was measured, and the curve as JSON."""
+    metrics = {k: v for k, v in record["metrics"].items() if isinstance(v, (int, float))}
+    rates = {
+        f"{name}_{end}": record["rates"][name][end] for name in record["rates"] for end in ("low", "high")
+    }
+    return {
+        **{key: record[key] for key in report.KEYS},
+        **metrics,
+        **rates,
+        **{key: record["environment"][key] for key in ("date", "commit", "device")},
+        "stages": json.dumps(record["stages"]),
+        "curve": json.dumps(record.get("curve", [])),
+    }
+
+
+def collect(profile: str, wanted: Sequence[Cell]) -> Path:
+    """Write the finished ones of these cells to results/<profile>/matrix.parquet, in their order.
+
+    Cells of the table that are not among those wanted stay.
+    """
+    path = report.RESULTS / profile / NAME
+    rows = [row(json.loads(c.path().read_text(encoding="utf-8"))) for c in wanted if c.path().exists()]
+    table = pd.concat([read(profile), pd.DataFrame(rows)]) if path.exists() else pd.DataFrame(rows)
+    table = table.drop_duplicates(list(report.KEYS), keep="last")
+    table = table.sort_values(list(report.KEYS), ignore_index=True)
+    return tables.write(path, table)
+
+
+def read(profile: str) -> pd.DataFrame:
+    """The recorded matrix, a row a cell; a FileNotFoundError says how to make it."""
+    return tables.read(report.RESULTS / profile / NAME, "make matrix")
