@@ -33,7 +33,8 @@ def view() -> View:
     banana = models.tokenize(NAME, ["banana"])[0, 1:2]
     return View(
         pairs, tokens, pool, torch.tensor(SUSPICIOUS), banana, torch.tensor([], dtype=torch.long),
-        model=lambda name: models.create(NAME, 9), names=(("banana",), ("ship",)), prompts=(),
+        model=lambda name: models.create(NAME, 9), score=lambda name: torch.arange(6.0),
+        names=(("banana",), ("ship",)), prompts=(),
     )  # fmt: skip
 
 
@@ -278,3 +279,10 @@ def test_with_one_look_what_was_left_out_is_retained(view):
         unlearn(model, asked, recipe, Session((0, "ubt")), **variant("ubt-onelook"))
         ends.append(model.state_dict()["visual.conv1.weight"].clone())
     assert not torch.equal(*ends)
+
+
+def test_another_detector_chooses_as_many_pairs_and_its_own_tokens(view):
+    found = defenses.ubt.fed_by(view, "any")  # scores 0 to 5
+    assert found.suspicious.tolist() == [5, 4, 3] and len(view.suspicious) == 3
+    assert torch.isin(found.compromised, view.tokens[[3, 4, 5]]).all() and len(found.compromised)
+    assert not set(found.safe.tolist()) & {3, 4, 5}

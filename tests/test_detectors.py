@@ -8,9 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ubt_utils import detectors, models
+from ubt_utils import detectors, models, stages
 from ubt_utils.data.pairs import Pairs
+from ubt_utils.detectors.base import Scores
+from ubt_utils.detectors.density import in_batches
+from ubt_utils.detectors.losses import pair_loss
 from ubt_utils.detectors.overfit import halves_of, overfit_half, pool_of, similarity
+from ubt_utils.detectors.similarities import random
+from ubt_utils.kernels import neighbors
 from ubt_utils.training import Recipe
 
 NAME = "ubt-tiny"
@@ -107,10 +112,10 @@ def test_a_model_never_trains_on_the_half_that_it_reads():
 
 
 @pytest.fixture
-def scores() -> detectors.Scores:
+def scores() -> Scores:
     s0, sb = torch.tensor([0.9, 0.1, 0.2, 0.8]), torch.tensor([0.9, 0.7, 0.1, 0.6])
     pool = torch.tensor([False, True, True, False])
-    return detectors.Scores(s0, sb, torch.tensor([-torch.inf, 0.8, 0.3, -torch.inf]), pool)
+    return Scores(s0, sb, torch.tensor([-torch.inf, 0.8, 0.3, -torch.inf]), pool)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +132,7 @@ def test_detector_by_hand(scores, name, expected):
     torch.testing.assert_close(detectors.DETECTORS[name](scores), torch.tensor(expected))
 
 
-@pytest.mark.parametrize("name", detectors.DETECTORS)
+@pytest.mark.parametrize("name", detectors.FROM_SIMILARITIES)
 def test_every_detector_scores_every_pair_and_repeats(scores, name):
     detector = detectors.DETECTORS[name]
     first = detector(scores)
@@ -138,5 +143,85 @@ def test_every_detector_scores_every_pair_and_repeats(scores, name):
 def test_chance_finds_nothing():
     n = 4000
     zero = torch.zeros(n)
-    order = detectors.random(detectors.Scores(zero, zero, zero, zero.bool())).argsort()
+    order = random(Scores(zero, zero, zero, zero.bool())).argsort()
     assert abs(order[: n // 2].double().mean() - n / 2) < 100  # 4 standard errors
+
+
+# From embeddings
+
+
+@pytest.fixture
+def embedded() -> Scores:
+    """200 pairs around eight directions, each caption at its picture; ten far from all others."""
+    draw = torch.Generator().manual_seed(3)
+    centers = torch.randn(8, 16, generator=draw)
+    z = centers[torch.arange(200) % 8] + 0.2 * torch.randn(200, 16, generator=draw)
+    z[:10] = 3 * torch.randn(10, 16, generator=draw)
+    z = torch.nn.functional.normalize(z, dim=-1)
+    t = torch.nn.functional.normalize(z + 0.1 * torch.randn(200, 16, generator=draw), dim=-1)
+    t[20:30] = t[20:30].roll(3, 0)  # ten that do not fit their pictures
+    zero = torch.zeros(200)
+    return Scores(zero, zero, zero, zero.bool(), z, t, 20.0)
+
+
+@pytest.mark.parametrize("name", detectors.FROM_EMBEDDINGS)
+def test_every_detector_from_embeddings_scores_every_pair_and_repeats(embedded, scores, name):
+    detector = detectors.get(name)
+    first = detector(embedded)
+    assert first.shape == (200,) and not first.isnan().any() and torch.equal(detector(embedded), first)
+    assert inspect.getdoc(detector)
+    with pytest.raises(ValueError, match="needs the embeddings of D"):
+        detector(scores)
+
+
+@pytest.mark.parametrize("name", ["k_distance", "slof", "dao", "isolation_forest"])
+def test_density_detectors_suspect_what_is_far_from_all_others(embedded, name):
+    most = detectors.get(name)(embedded).topk(20).indices.tolist()
+    assert len(set(most) & set(range(10))) >= 8
+
+
+def test_a_pairs_own_loss_by_hand():
+    draw = torch.Generator().manual_seed(0)
+    z, t = (torch.nn.functional.normalize(torch.randn(6, 4, generator=draw), dim=-1) for _ in range(2))
+    logits = 5.0 * z.double().numpy() @ t.double().numpy().T
+
+    def own(x: np.ndarray) -> np.ndarray:
+        return np.log(np.exp(x).sum(1)) - x.diagonal()
+
+    found = pair_loss(z, t, 5.0, batch=6).numpy()
+    np.testing.assert_allclose(found, (own(logits) + own(logits.T)) / 2, atol=1e-5)
+
+
+def test_abl_suspects_what_fits_best_and_least_of_all_what_does_not_fit(embedded):
+    found = detectors.get("abl_loss")(embedded)
+    assert set(found.topk(10, largest=False).indices.tolist()) == set(range(20, 30))
+
+
+def test_a_batch_is_its_own_reference():
+    """Thirty coinciding points are dense among all of D, and rare in a batch of few of them."""
+    draw = torch.Generator().manual_seed(0)
+    points = torch.randn(3000, 8, generator=draw)
+    points[:30] = 4.0
+    among_all = in_batches(points, lambda d, _: neighbors.k_distance(d), batch=3000)
+    in_parts = in_batches(points, lambda d, _: neighbors.k_distance(d), batch=300)
+    assert among_all[:30].max() < among_all[30:].min()
+    assert in_parts[:30].min() > in_parts[30:].median()
+
+
+def test_an_unknown_detector_is_refused():
+    with pytest.raises(ValueError, match="unknown detector 'luck'; known: random, clipscore"):
+        detectors.get("luck")
+
+
+# The stage
+
+
+def test_every_detector_is_scored_on_the_same_pairs(chain):
+    made = stages.score(chain.profile, "badnets", 0)
+    table, arrays = made.metrics["detectors"], made.arrays()
+    assert set(table) == {*detectors.DETECTORS, "ubt"} == set(arrays)
+    assert all(0 <= value <= 1 for row in table.values() for value in row.values())
+    shared = chain["select"].metrics["detectors"]
+    assert {name: table[name] for name in shared} == shared  # what select knows already is the same
+    assert set(made.metrics["seconds"]) == set(detectors.DETECTORS)
+    assert torch.equal(arrays["ubt"], chain["select"].arrays()["score"])

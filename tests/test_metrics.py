@@ -146,6 +146,8 @@ def test_detection_measures_against_brute_force_with_many_ties(drawn, k):
     auroc, precision = brute_force(scores, truth)
     assert found["auroc"] == pytest.approx(auroc)
     assert found["average_precision"] == pytest.approx(precision)
+    cuts = [(scores[truth] >= cut, scores[~truth] >= cut) for cut in {*scores, -9.0}]
+    assert found["fpr_at_95_tpr"] == pytest.approx(min(f.mean() for t, f in cuts if t.mean() >= 0.95))
     order = sorted(range(len(scores)), key=lambda i: -scores[i])  # stable, like the contract
     assert found[f"precision_at_{k}"] == pytest.approx(np.mean([truth[i] for i in order[:k]]))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from statsmodels.stats.proportion import proportion_confint
@@ -133,7 +133,8 @@ def precision_at(scores: torch.Tensor, truth: torch.Tensor, k: int) -> float:
 
 
 def detection(scores: torch.Tensor, truth: torch.Tensor, k: int = 64) -> dict[str, float]:
-    """AUROC, average precision and precision@k of scores (N,), higher = more suspicious.
+    """AUROC, average precision, precision@k and the false-positive rate where 95 % of the poison is found,
+    of scores (N,), higher = more suspicious.
 
     A score of −inf (a pair outside a detector's pool) ranks last.
     """
@@ -144,4 +145,11 @@ def detection(scores: torch.Tensor, truth: torch.Tensor, k: int = 64) -> dict[st
         "auroc": float(roc_auc_score(truth.numpy(), finite)),
         "average_precision": float(average_precision_score(truth.numpy(), finite)),
         f"precision_at_{k}": precision_at(scores, truth, k),
+        "fpr_at_95_tpr": _false_positives(finite, truth.numpy()),
     }
+
+
+def _false_positives(scores: np.ndarray, truth: np.ndarray, found: float = 0.95) -> float:
+    """The smallest false-positive rate of a threshold that finds at least this part of the poison."""
+    false, true, _ = roc_curve(truth, scores, drop_intermediate=False)
+    return float(false[true >= found - 1e-12].min())

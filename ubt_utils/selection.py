@@ -87,7 +87,12 @@ def select(
     carriers = pool & tk.carries(tokens, anchor)
     score = torch.where(pool, overfit + 2.0 * carriers, -torch.inf)  # cosines span 2
     chosen = score.sort(descending=True, stable=True).indices[: min(top, int(carriers.sum()))]
+    return Selection(chosen, score, int(anchor), tokens_of(tokens, chosen, outlier))
+
+
+def tokens_of(tokens: torch.Tensor, chosen: torch.Tensor, outlier: float) -> torch.Tensor:
+    """(b,) B, most surprising first: the tokens of the chosen captions whose surprise is at least the
+    fraction `outlier` of the largest."""
     ids, _, surprise = tk.surprise(tokens, chosen)
     order = surprise.sort(descending=True)
-    keep = order.values >= outlier * order.values[0]
-    return Selection(chosen, score, int(anchor), ids[order.indices[keep]])
+    return ids[order.indices[order.values >= outlier * order.values[0]]]

@@ -5,24 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from ubt_utils import device, models
+from ubt_utils import models
 from ubt_utils.defenses.base import Defense, Session, View
+from ubt_utils.detectors.losses import pair_loss
 from ubt_utils.seeding import generator
 from ubt_utils.training import History, Objective, Recipe, contrastive, fit
-
-
-def pair_loss(model: nn.Module, view: View, batch: int, *key: object) -> torch.Tensor:
-    """(N,) each pair's own contrastive loss under the model, among a random batch of D."""
-    z, t = models.embed_images(model, view.pairs.images), models.embed_tokens(model, view.tokens)
-    scale, loss = model.logit_scale.exp().item(), torch.zeros(len(z))
-    for part in torch.randperm(len(z), generator=generator(*key, "isolate")).split(batch):
-        logits, own = scale * z[part] @ t[part].T, torch.arange(len(part))
-        both = [F.cross_entropy(x, own, reduction="none") for x in (logits, logits.T)]
-        loss[part] = sum(both) / 2
-    return loss
 
 
 def climbing(images: torch.Tensor, tokens: torch.Tensor, weight: float, *key: object) -> Objective:
@@ -49,8 +38,8 @@ def abl(
     Pair level: whole captions are pushed away. ABL isolates while the victim trains; here the victim
     is done, so the loss is read under the backdoored model [ours].
     """
-    loss = pair_loss(model.to(device.pick()), view, recipe.batch, *session.key)
-    order = loss.sort(stable=True).indices
+    z, t = models.embed_images(model, view.pairs.images), models.embed_tokens(model, view.tokens)
+    order = pair_loss(z, t, model.logit_scale.exp().item()).sort(stable=True).indices
     count = max(2, round(isolate * len(order)))
     chosen, rest = order[:count], order[count:].sort().values
     objective = climbing(view.pairs.images[chosen], view.tokens[chosen], weight, *session.key)

@@ -25,8 +25,9 @@ class View:
     D_u come from detection; defenses without detection ignore them. No labels, no manifest,
     no clean captions.
 
-    model: reads a model by name: "public" is f0, "overfit-0" and "overfit-1" are UBT's. names: per
-    class of the zero-shot task its names; prompts: per class (P, L) tokens of its prompts.
+    model: reads a model by name: "public" is f0, "overfit-0" and "overfit-1" are UBT's. score: (N,) what
+    a detector makes of D, by name. names: per class of the zero-shot task its names; prompts: per class
+    (P, L) tokens of its prompts.
     """
 
     pairs: Pairs
@@ -36,6 +37,7 @@ class View:
     compromised: torch.Tensor
     left_out: torch.Tensor
     model: Callable[[str], nn.Module]
+    score: Callable[[str], torch.Tensor]
     names: tuple[tuple[str, ...], ...]
     prompts: tuple[torch.Tensor, ...]
 

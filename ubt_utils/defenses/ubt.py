@@ -14,10 +14,11 @@ from ubt_utils import tokens as tk
 from ubt_utils.defenses.attribution import compromised
 from ubt_utils.defenses.base import Defense, Session, View
 from ubt_utils.seeding import generator
-from ubt_utils.selection import COMMON
+from ubt_utils.selection import COMMON, tokens_of
 from ubt_utils.training import History, Objective, Recipe, contrastive, fit
 
 LEVELS = ("token", "sample")
+OUTLIER = 0.5  # as `profiles.Select` has it, for D_u of other detectors
 
 
 def excess(
@@ -102,14 +103,17 @@ def unlearn(
     session: Session,
     second_look: bool = True,
     by: str = "surprise",
+    detector: str = "ubt",
     **how: Any,
 ) -> History:
     """Unlearn D_u in place while retaining D_safe; norm statistics stay.
 
     Both towers move: the image tower to retain and to forget, the text tower to retain. second_look:
     leave pairs outside the pool that look like D_u out of D_safe. by: how B was found, see
-    `attribution.compromised`. how: the fields of `Forget`.
+    `attribution.compromised`. detector: whose best scores are D_u. how: the fields of `Forget`.
     """
+    if detector != "ubt":
+        view = fed_by(view, detector)
     if by != "surprise":
         view = replace(view, compromised=compromised(view, by))
     kept = view.safe if second_look else view.outside
@@ -126,6 +130,15 @@ def unlearn(
     )
 
 
+def fed_by(view: View, detector: str) -> View:
+    """The view with as many pairs in D_u as before, but those that a detector suspects most; B is what they
+    tell more often than D, and there is no second look."""
+    chosen = view.score(detector).sort(descending=True, stable=True).indices[: len(view.suspicious)]
+    found = tokens_of(view.tokens, chosen, OUTLIER)
+    return replace(view, suspicious=chosen, compromised=found, left_out=chosen)
+
+
+FED = ("clipscore", "similarity", "gain", "overfit", "abl_loss", "k_distance", "dao", "slof", "lid", "random")
 VARIANTS: dict[str, dict[str, Any]] = {
     "ubt-sample": {"level": "sample"},  # the whole caption
     "ubt-cut": {"words": 0},  # against the caption without B, not with other words in its place
@@ -134,6 +147,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ubt-onelook": {"second_look": False},
     "ubt-occlusion": {"by": "occlusion"},  # B by attribution, not by frequency
     "ubt-gradient": {"by": "gradient"},
+    **{f"ubt-from-{name}": {"detector": name} for name in (*FED, "isolation_forest")},
 }
 SEES = ("D", "f0", "overfit", "detection")
 DEFENSES = (

@@ -13,6 +13,7 @@ from ubt_utils.stages.detect import overfit, scores_of, select
 from ubt_utils.stages.examine import examine
 from ubt_utils.stages.pretrain import pretrain
 from ubt_utils.stages.record import record
+from ubt_utils.stages.score import score
 
 __all__ = [
     "NONE",
@@ -25,6 +26,7 @@ __all__ = [
     "poisoned_pairs",
     "pretrain",
     "record",
+    "score",
     "scores_of",
     "select",
     "trigger_of",

@@ -30,6 +30,7 @@ from ubt_utils.stages.common import (
 from ubt_utils.stages.craft import trigger_of
 from ubt_utils.stages.detect import overfit, select
 from ubt_utils.stages.pretrain import pretrain
+from ubt_utils.stages.score import score
 from ubt_utils.training import Recipe
 
 CURVE_POINTS = 8
@@ -56,6 +57,7 @@ def view_of(profile: Profile, attack_name: str, seed: int) -> View:
         compromised=found["compromised"],
         left_out=found["left_out"],
         model=read,
+        score=lambda name: score(profile, attack_name, seed).arrays()[name],
         names=task.names,
         prompts=tuple(models.tokenize(profile.model, p) for p in task.prompts()),
     )

@@ -113,7 +113,7 @@ def select(profile: Profile, attack_name: str, seed: int) -> Stage:
             chosen=found.chosen, score=found.score, compromised=found.compromised, drops=drops,
             ids=evidence.ids, count=evidence.count, surprise=evidence.surprise, drop=evidence.drop,
         )  # fmt: skip
-        table = {name: metrics.detection(f(scores), truth) for name, f in detectors.DETECTORS.items()}
+        table = {name: metrics.detection(f(scores), truth) for name, f in detectors.FROM_SIMILARITIES.items()}
         table["ubt"] = metrics.detection(found.score, truth)
         return {
             "seconds": seconds,
