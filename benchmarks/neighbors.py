@@ -4,8 +4,9 @@
     python benchmarks/neighbors.py --n 20000
 
 k-distance and DAO of N random unit vectors of 512 dimensions, k = 16. The reference computes all N × N
-distances at once, as one would write it: `torch.cdist`, the diagonal out, `topk`. Each side runs in a process of
-its own; memory is the peak of its resident set less what it held before it began (data and libraries).
+distances at once, as one would write it: `torch.cdist`, the diagonal out, `topk`. Each side runs in a
+process of its own; memory is the peak of its resident set less what it held before it began (data and
+libraries).
 """
 
 from __future__ import annotations

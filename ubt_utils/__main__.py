@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import tyro
-from tqdm.auto import tqdm
 
 from ubt_utils import carryover, profiles, report, runs, stages, suite, tuning
 from ubt_utils import matrix as grid
@@ -129,11 +127,9 @@ def matrix(
         raise runs.StageError(f"{len(failed)} of {len(wanted)} cells failed:\n" + "\n".join(failed))
 
 
-def tune(profile: str = "mini", defenses: tuple[str, ...] = tuning.tuned()) -> None:
+def tune(profile: str = "mini", defenses: tuple[str, ...] = tuning.tuned(), workers: int = 1) -> None:
     """Try four settings of every defense on an attack and seeds kept for that; print the best."""
-    setting = profiles.get(profile)
-    wanted = tuning.trials(setting, defenses)
-    table = pd.DataFrame([tuning.run(setting, trial) for trial in tqdm(wanted, "tune", unit="trial")])
+    table = tuning.run_all(profile, defenses, workers)
     print(tuning.write(profile, table))
     print(json.dumps(tuning.choose(table), indent=1))
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
-from tqdm.auto import tqdm
 
-from ubt_utils import profiles, report, runs, stages, tables
+from ubt_utils import parallel, profiles, report, runs, stages, tables
 from ubt_utils.attacks.gate import BackdoorDidNotTake
 from ubt_utils.training import TrainingDiverged
 
@@ -53,20 +48,12 @@ def run_cell(cell: Cell) -> str:
     return ""
 
 
-def _one_of(workers: int) -> None:
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-
-
 def run(wanted: Sequence[Cell], workers: int = 1) -> list[str]:
     """Run all cells in `workers` processes; returns the errors of those that failed.
 
     A finished cell is read, not run again; after a kill the same call goes on.
     """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _one_of, (workers,)) as pool:
-        asked = [pool.submit(run_cell, cell) for cell in wanted]
-        done = tqdm(as_completed(asked), "matrix", len(asked), unit="cell")
-        return [error for error in (future.result() for future in done) if error]
+    return [error for error in parallel.each(run_cell, wanted, workers, "matrix", "cell") if error]
 
 
 def row(record: dict[str, Any]) -> dict[str, Any]:

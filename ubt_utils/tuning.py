@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ubt_utils import report, stages, tables
+from ubt_utils import parallel, profiles, report, stages, tables
 from ubt_utils.profiles import Profile
 
 ATTACK, SEEDS = "badnets_stripes", (100, 101)
@@ -75,6 +76,14 @@ def run(profile: Profile, trial: Trial) -> dict[str, Any]:
     last = {k: v for k, v in made.metrics["curve"][-1].items() if k != "step"}
     told = {"defense": trial.defense, "setting": json.dumps(trial.setting), "seed": trial.seed}
     return {**told, **last, "stage": made.folder.name, "commit": report.environment()["commit"]}
+
+
+def run_all(profile: str, defenses: Sequence[str], workers: int = 1) -> pd.DataFrame:
+    """All trials of these defenses, a row each; after a kill the same call goes on."""
+    setting = profiles.get(profile)
+    asked = trials(setting, defenses)
+    stages.select(setting, ATTACK, SEEDS[0])  # what all share is not made twice
+    return pd.DataFrame(parallel.each(partial(run, setting), asked, workers, "tune", "trial"))
 
 
 def choose(table: pd.DataFrame) -> dict[str, dict[str, float]]:
