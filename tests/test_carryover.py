@@ -1,6 +1,7 @@
 """Two profiles side by side, from records made by hand; and the pictures and sentences over them."""
 
 import matplotlib
+import pandas as pd
 import pytest
 import torch
 
@@ -151,3 +152,18 @@ def test_the_command_line_fetches_from_a_mirror(tmp_path, monkeypatch, capsys):
 def test_a_tower_is_one_argument(tmp_path, capsys):
     assert cli.main(["pretrain", "--profile", "photos-tiny", "--tower", str(tmp_path / "none.pth")]) == 2
     assert "no weights of an image tower at" in capsys.readouterr().err
+
+
+def test_the_way_round_is_told_for_its_worst_seed():
+    rows = [
+        (defense, seed, step, asr)
+        for defense, seed, path in (
+            ("ubt-cut", 0, (0.9, 0.0, 0.1)), ("ubt-cut", 1, (0.8, 0.05, 0.4)), ("ubt", 0, (0.9, 0.1, 0.02)),
+            ("ubt", 1, (0.8, 0.1, 0.01)),
+        )
+        for step, asr in zip((0, 5, 10), path, strict=True)
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["defense", "seed", "step", "asr"])
+    told = photo_readings.way_round(table).data
+    assert "seed 1 goes from 80.0% ASR to 5.0% at step 5, and is back at 40.0%" in told
+    assert "no seed ends above 2.0%" in told

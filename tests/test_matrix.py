@@ -164,3 +164,13 @@ def test_a_trial_is_a_row_with_where_it_comes_from(chain, monkeypatch):
     last = chain["finetune"].metrics["curve"][-1]
     assert found["stage"] == chain["finetune"].folder.name and found["asr"] == last["asr"]
     assert json.loads(found["setting"]) == trial.setting and math.isfinite(found["clean_accuracy"])
+
+
+def test_curves_are_read_from_the_table():
+    point, keys = (
+        {"step": 5, "asr": 0.25},
+        {"attack": ["sig"] * 2, "defense": ["none", "ubt"], "seed": [0, 0]},
+    )
+    table = pd.DataFrame({**keys, "curve": ["[]", json.dumps([point])]})
+    told = matrix.curves(table).to_dict("records")
+    assert told == [{"attack": "sig", "defense": "ubt", "seed": 0, **point}]

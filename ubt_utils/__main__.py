@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tyro
 
-from ubt_utils import carryover, profiles, report, runs, stages, suite, tuning
+from ubt_utils import carryover, comparison, profiles, report, runs, stages, suite, tuning
 from ubt_utils import matrix as grid
 from ubt_utils import sweep as sweeping
 from ubt_utils.attacks.gate import BackdoorDidNotTake
@@ -127,6 +127,14 @@ def matrix(
         raise runs.StageError(f"{len(failed)} of {len(wanted)} cells failed:\n" + "\n".join(failed))
 
 
+def detectors(
+    attacks: tuple[str, ...] = carryover.DEFENDED, seeds: tuple[int, ...] = SEEDS, workers: int = 1
+) -> None:
+    """Every detector at 0, 10 and 30 % caption noise, to results/mini/detectors.parquet."""
+    table = comparison.record("mini", comparison.sets(comparison.NOISES, attacks, seeds), workers)
+    print(comparison.by_noise(table).round(3).to_string())
+
+
 def tune(profile: str = "mini", defenses: tuple[str, ...] = tuning.tuned(), workers: int = 1) -> None:
     """Try four settings of every defense on an attack and seeds kept for that; print the best."""
     table = tuning.run_all(profile, defenses, workers)
@@ -186,6 +194,7 @@ COMMANDS = {
     "examine": examine,
     "results": results,
     "sweep": sweep,
+    "detectors": detectors,
     "tune": tune,
     "matrix": matrix,
     "reproduce": reproduce,

@@ -19,7 +19,13 @@ from sklearn.metrics import roc_curve
 from ubt_utils import report, runs
 
 COLORS = {"poisoned": "#C1272D", "misplaced": "#E39B2D", "honest": "#3B6FA0"}
-LINES = {"undefended": "#777777", "finetune": "#8E6BAF", "ubt": "#1B8A5A", "none": "#3B6FA0"}
+LINES = {
+    "undefended": "#777777",
+    "finetune": "#8E6BAF",
+    "ubt": "#1B8A5A",
+    "ubt-cut": "#D08C2F",
+    "none": "#3B6FA0",
+}
 TITLES = {"none": "undefended", "finetune": "finetune", "ubt": "ubt"}  # defenses, as figures call them
 ATTACK_NAMES = {"badnets": "BadNets", "blended": "Blended", "sig": "SIG", "none": "no attack"}
 STYLE = Path(__file__).with_name("ubt.mplstyle")

@@ -102,8 +102,8 @@ def harm(table: pd.DataFrame) -> Figure:
 
 
 def paths(table: pd.DataFrame) -> Figure:
-    """ASR along the steps of UBT and of fine-tuning: a panel per attack, a line per seed; table:
-    `carryover.curves`."""
+    """ASR along the steps of each defense: a panel per attack, a line per seed; table: `carryover.curves`
+    or `matrix.curves`."""
     names = list(table.attack.unique())
     figure, axes = plt.subplots(1, len(names), figsize=(3.3 * len(names), 2.8), sharey=True, squeeze=False)
     for axis, attack in zip(axes[0], names, strict=True):

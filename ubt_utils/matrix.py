@@ -88,3 +88,14 @@ def collect(profile: str, wanted: Sequence[Cell]) -> Path:
 def read(profile: str) -> pd.DataFrame:
     """The recorded matrix, a row a cell; a FileNotFoundError says how to make it."""
     return tables.read(report.RESULTS / profile / NAME, "make matrix")
+
+
+def curves(table: pd.DataFrame) -> pd.DataFrame:
+    """The path of each cell that was defended: attack, defense, seed, step, and the rates there."""
+    keys = ["attack", "defense", "seed"]
+    rows = [
+        {**{key: cell[key] for key in keys}, **point}
+        for cell in table.to_dict("records")
+        for point in json.loads(cell["curve"])
+    ]
+    return pd.DataFrame(rows)

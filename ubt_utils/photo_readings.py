@@ -60,3 +60,17 @@ def worst(table: pd.DataFrame) -> Markdown:
         for d, t in table.groupby("defense")
     )
     return Markdown(f"**Read it:** on the worst seed, {told}.")
+
+
+def way_round(table: pd.DataFrame) -> Markdown:
+    """What leaving B out of the caption lets through; table: `matrix.curves` of ubt and ubt-cut."""
+    table = table.sort_values("step")
+    ends = table.groupby(["defense", "seed"]).asr.last().unstack("seed")
+    seed = ends.loc["ubt-cut"].idxmax()
+    path = table[(table.defense == "ubt-cut") & (table.seed == seed)]
+    low = path.loc[path.asr.idxmin()]
+    return Markdown(
+        f"**Read it:** held against captions without B, seed {seed} goes from {path.asr.iloc[0]:.1%} ASR to {low.asr:.1%} at step "
+        f"{low.step:.0f}, and is back at {path.asr.iloc[-1]:.1%} at the end. With other words in B's place no seed ends above "
+        f"{ends.loc['ubt'].max():.1%}."
+    )

@@ -1,0 +1,35 @@
+"""The recorded comparison of detectors."""
+
+import pandas as pd
+import pytest
+
+from ubt_utils import comparison, detectors, profiles, report
+
+
+def test_a_poisoned_set_gives_a_row_per_detector(chain):
+    rows = comparison.scored(comparison.Set("tiny", "badnets", 0))
+    assert {row["detector"] for row in rows} == {*detectors.DETECTORS, "ubt"}
+    assert all(row["noise"] == chain.profile.sets.noise for row in rows)
+    ubt = next(row for row in rows if row["detector"] == "ubt")
+    assert ubt["auroc"] == chain["select"].metrics["auroc"] and ubt["seconds"] is None
+
+
+def test_sets_cover_every_noise_attack_and_seed():
+    found = comparison.sets(comparison.NOISES, ("badnets", "sig"), (0, 1))
+    assert len(found) == 12 == len(set(found))
+    assert [profiles.get(n).sets.noise for n in comparison.NOISES] == [0, 0.1, 0.3]
+
+
+def test_detectors_stand_best_first_with_a_column_per_noise():
+    rows = [("a", 0.1, 0.2), ("a", 0.1, 0.4), ("b", 0.1, 0.9), ("a", 0.0, 0.5), ("b", 0.0, 0.7)]
+    table = pd.DataFrame(rows, columns=["detector", "noise", "average_precision"])
+    table["fpr_at_95_tpr"] = table.average_precision
+    found = comparison.by_noise(table)
+    assert list(found.index) == ["b", "a"] and found.loc["a", 0.1] == pytest.approx(0.3)
+    assert list(comparison.by_noise(table, "fpr_at_95_tpr").index) == ["a", "b"]
+
+
+def test_without_records_the_command_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match="run `python -m ubt_utils detectors`"):
+        comparison.read("mini")
