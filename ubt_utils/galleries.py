@@ -205,3 +205,17 @@ def stealth_plane(table: pd.DataFrame) -> Figure:
         )
     axis.set(xlabel="PSNR of stamped pictures (dB); higher is harder to see", ylabel="ASR (%), mean of seeds")
     return figure
+
+
+def by_noise(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """A heat map per measure: detectors × rate of caption noise, in the order of the first; tables:
+    `comparison.by_noise`."""
+    order = next(iter(tables.values())).index
+    figure, axes = plt.subplots(
+        1, len(tables), figsize=(3.4 * len(tables) + 1.4, 4.2), sharey=True, squeeze=False
+    )
+    for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
+        shown = table.loc[order].rename(columns=lambda noise: f"{noise:.0%}")
+        sns.heatmap(shown, ax=axis, annot=True, fmt=".2f", vmin=0, vmax=1, cmap="Blues", cbar=False)
+        axis.set(title=title, xlabel="misplaced captions", ylabel="")
+    return figure

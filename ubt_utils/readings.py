@@ -121,6 +121,18 @@ def carriers(among: Mapping[str, float], share: float, number: int) -> Markdown:
     )
 
 
+def by_noise(table: pd.DataFrame) -> Markdown:
+    """Which single detector is best at each rate of noise; table: `comparison.by_noise` of precision@64."""
+    alone = table.drop("ubt")
+    best = "; ".join(
+        f"{n:.0%}: `{alone[n].idxmax()}` {alone[n].max():.2f} (UBT's list {table.loc['ubt', n]:.2f})"
+        for n in table
+    )
+    return Markdown(
+        f"**Read it:** the best single detector by mean precision@64, at each rate of misplaced captions: {best}."
+    )
+
+
 def compromised(tokens: Sequence[str], next_surprise: float) -> Markdown:
     """Which tokens are in B, and the gap after them."""
     return Markdown(

@@ -1,0 +1,40 @@
+"""f0 of profile photos with the tower of ImageNet, and from nothing in at least the same time.
+
+    python benchmarks/from_scratch.py             # prints both, records them
+    python benchmarks/from_scratch.py --steps 400
+
+Locked-image tuning reads its features once and trains the text tower; from nothing, everything is trained on
+the same pictures and captions, with the photos' own recipe but for the number of steps.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import tyro
+
+from ubt_utils import profiles, report, stages
+
+SECONDS = ("train_seconds", "feature_seconds")
+
+
+def summary(profile: profiles.Profile) -> dict[str, float]:
+    """Clean accuracy of f0, the steps and the seconds that it took."""
+    made = stages.pretrain(profile).metrics
+    spent = sum(made.get(name) or 0.0 for name in SECONDS)
+    return {"clean_accuracy": made["clean_accuracy"], "steps": profile.pretrain.steps, "seconds": spent}
+
+
+def main(steps: int = 250) -> None:
+    tuned = profiles.get("photos")
+    plain = replace(tuned, tower="", locked=0, pretrain=replace(tuned.pretrain, steps=steps))
+    found = {"locked_image_tuning": summary(tuned), "from_scratch": summary(plain)}
+    found["environment"] = report.environment()
+    path = report.RESULTS / "benchmarks" / "from_scratch.json"
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
