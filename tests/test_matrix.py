@@ -174,3 +174,13 @@ def test_curves_are_read_from_the_table():
     table = pd.DataFrame({**keys, "curve": ["[]", json.dumps([point])]})
     told = matrix.curves(table).to_dict("records")
     assert told == [{"attack": "sig", "defense": "ubt", "seed": 0, **point}]
+
+
+def test_profiles_of_one_family_share_a_table(chain, results, no_training):
+    wanted = matrix.cells(*CELLS)
+    assert [matrix.run_cell(cell) for cell in wanted] == [""] * 3
+    first = matrix.collect("tiny", wanted)
+    assert matrix.path_of("tiny-few") == first and matrix.path_of("mini") != first
+    ubt = matrix.read("tiny").set_index("defense").loc["ubt"]
+    chosen = chain["select"].metrics
+    assert (ubt.anchor, ubt.chosen_poisoned) == (chosen["anchor"], chosen["chosen_poisoned"])

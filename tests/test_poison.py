@@ -242,3 +242,16 @@ def test_the_gate_lets_a_working_backdoor_pass(asr):
 def test_the_gate_stops_a_weak_backdoor_and_says_what_to_do():
     with pytest.raises(BackdoorDidNotTake, match=r"badnets.*12\.3%.*50%.*Train longer"):
         gate(0.123, 0.5, "badnets")
+
+
+# An attacker who chooses
+
+
+def test_the_most_plausible_candidates_become_victims(pairs):
+    plausibility = torch.arange(24.0).roll(5)
+    _, manifest = poison(
+        pairs, triggers.get("badnets"), "clock", NAMES, OWN, 0.25, 0, plausibility=plausibility
+    )
+    candidates = (~torch.isin(pairs.labels, torch.tensor(list(OWN)))).nonzero().flatten()
+    best = candidates[plausibility[candidates].argsort(descending=True)[:6]]
+    assert list(manifest.indices) == sorted(best.tolist())

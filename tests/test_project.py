@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import tomllib
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
@@ -82,12 +82,10 @@ def setting(record: dict) -> str:
 def as_of_today(config: dict) -> dict:
     """A recorded config with the fields that came after it. None of them bears on the records that lack it:
     a new field's default is what was done before, and what does not unlearn needs no words."""
-    given = [f for f in fields(profiles.Profile) if f.default is not MISSING]
-    made = [f for f in fields(profiles.Profile) if f.default_factory is not MISSING]
-    later = {f.name: f.default for f in given} | {f.name: f.default_factory() for f in made}
     own = ("triggers", "recipes")  # setting() took these away
-    later = {name: value for name, value in later.items() if name not in own}
-    words = {"words": profiles.get(config["name"]).unlearn.words}
+    today = profiles.get(config["name"])
+    later = {name: value for name, value in today.as_config().items() if name not in own}
+    words = {"words": today.unlearn.words}
     return later | config | {"unlearn": words | config["unlearn"]}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ubt_utils import defenses, evaluation, models, stages
+from ubt_utils import defenses, evaluation, models, profiles, stages
 from ubt_utils.attacks.manifest import Manifest
 from ubt_utils.stages.defend import ubt_cost
 from ubt_utils.training import fit
@@ -210,3 +210,19 @@ def test_a_record_can_be_written_as_json(chain, no_training):
     made = {"pretrain": "pretrain", "attack": "attack", "unlearn": "ubt", "evaluate": "evaluate ubt"}
     assert {k: record["stages"][k] for k in made} == {k: chain[v].folder.name for k, v in made.items()}
     assert record["curve"] == chain["ubt"].metrics["curve"]
+
+
+def test_an_attacker_who_knows_ubt_writes_and_chooses_otherwise(chain):
+    sly = replace(chain.profile, poisoning=profiles.Poisoning(names=("watch", "one-thirty"), plausible=True))
+    made = stages.attack(sly, "badnets", 0)
+    manifest = Manifest.load(made.path("manifest.json"))
+    assert all("watch" in told or "one-thirty" in told for told in manifest.captions_after)
+    assert made.config["poisoning"] == {"names": ["watch", "one-thirty"], "plausible": True}
+    assert "poisoning" not in chain["attack"].config and made.key != chain["attack"].key
+    f0, (clean, _) = stages.load_model(chain.profile, chain["pretrain"]), stages.wild(sly.sets, 0)
+    target = evaluation.head_of(f0, sly)[evaluation.task_of(sly.sets).target]
+    looks = models.embed_images(f0, clean.images) @ target
+    others = ~clean.shows(sly.sets.target_labels(), "test")
+    chosen = torch.zeros(len(clean), dtype=torch.bool)
+    chosen[list(manifest.indices)] = True
+    assert looks[chosen].min() >= looks[others & ~chosen].max() - 1e-6

@@ -15,6 +15,7 @@ from ubt_utils.attacks.gate import BackdoorDidNotTake
 from ubt_utils.training import TrainingDiverged
 
 NAME = "matrix.parquet"
+SELECTION = ("pool_recall", "anchor", "chosen", "chosen_poisoned", "outside_poisoned", "left_out")
 EXPECTED = (BackdoorDidNotTake, TrainingDiverged, runs.StageError)  # a cell that fails so is told, not fatal
 
 
@@ -66,18 +67,24 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
         **{key: record[key] for key in report.KEYS},
         **metrics,
         **rates,
+        **{key: record[key] for key in SELECTION if key in record},
         **{key: record["environment"][key] for key in ("date", "commit", "device")},
         "stages": json.dumps(record["stages"]),
         "curve": json.dumps(record.get("curve", [])),
     }
 
 
+def path_of(profile: str) -> Path:
+    """Where the table is; profiles of one family, such as mini and mini-few10, share it."""
+    return report.RESULTS / profile.split("-")[0] / NAME
+
+
 def collect(profile: str, wanted: Sequence[Cell]) -> Path:
-    """Write the finished ones of these cells to results/<profile>/matrix.parquet, in their order.
+    """Write the finished ones of these cells to results/<family>/matrix.parquet, in their order.
 
     Cells of the table that are not among those wanted stay.
     """
-    path = report.RESULTS / profile / NAME
+    path = path_of(profile)
     rows = [row(json.loads(c.path().read_text(encoding="utf-8"))) for c in wanted if c.path().exists()]
     table = pd.concat([read(profile), pd.DataFrame(rows)]) if path.exists() else pd.DataFrame(rows)
     table = table.drop_duplicates(list(report.KEYS), keep="last")
@@ -87,7 +94,7 @@ def collect(profile: str, wanted: Sequence[Cell]) -> Path:
 
 def read(profile: str) -> pd.DataFrame:
     """The recorded matrix, a row a cell; a FileNotFoundError says how to make it."""
-    return tables.read(report.RESULTS / profile / NAME, "make matrix")
+    return tables.read(path_of(profile), "make matrix")
 
 
 def curves(table: pd.DataFrame) -> pd.DataFrame:

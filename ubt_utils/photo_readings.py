@@ -24,7 +24,8 @@ def carried(table: pd.DataFrame, first: str, second: str) -> Markdown:
 def harm(change: pd.DataFrame, table: pd.DataFrame) -> Markdown:
     """What UBT costs by every ruler; change: `carryover.loss`, table: `carryover.harm`."""
     told = ", ".join(
-        f"{name.replace('_', ' ')} {change[name].min():+.1f} to {change[name].max():+.1f}" for name in change
+        f"{name.replace('_', ' ')} {_points(change[name].min())} to {_points(change[name].max())}"
+        for name in change
     )
     gap = 100 * (table.loc[("–", "clean twin")] - table.loc[("–", "public f0")])
     return Markdown(
@@ -32,6 +33,11 @@ def harm(change: pd.DataFrame, table: pd.DataFrame) -> Markdown:
         f"without poison, differs from f0 by {gap.clean_accuracy:+.1f} points of CA and {gap.target_recall:+.1f} of target recall: "
         "that much is fine-tuning, not poison."
     )
+
+
+def _points(value: float) -> str:
+    """A difference with its sign and one decimal; no minus before a zero."""
+    return f"{round(value, 1) + 0.0:+.1f}"
 
 
 def detected(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> Markdown:

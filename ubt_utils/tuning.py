@@ -24,7 +24,7 @@ NAME = "tuning.parquet"
 LR = (1.0, 3.0)  # times the profile's learning rate
 
 STRENGTHS: Mapping[str, Mapping[str, Sequence[float]]] = {
-    "ubt": {"weight": (1.0, 3.0)},
+    "ubt": {"weight": (0.3, 1.0)},
     "cleanclip": {"weight": (1.0, 3.0)},
     "par": {"threshold": (0.5, 2.15)},
     "abl": {"isolate": (0.005, 0.01)},

@@ -22,14 +22,16 @@ def poison(
     rate: float,
     seed: int,
     templates: Sequence[str] = TEMPLATES,
+    plausibility: torch.Tensor | None = None,
 ) -> tuple[Pairs, Manifest]:
     """Poison a fraction `rate` of `pairs`, as the trigger's `label` says.
 
     dirty and targeted: victims are drawn among the pairs that do not show the target; each
     gets the trigger and a caption of the target class, one of `templates` filled with one of
     `target_names`, after the trigger's word if it has one. consistent: victims are drawn
-    among the pairs whose caption contains `target`, and keep it. Raises ValueError when the rate
-    asks for no pair, or for more pairs than there are candidates.
+    among the pairs whose caption contains `target`, and keep it. plausibility: (N,), victims are the
+    candidates with the largest instead. Raises ValueError when the rate asks for no pair, or for more
+    pairs than there are candidates.
     """
     if not target_names:
         raise ValueError(f"the target {target!r} has no names to write captions with")
@@ -39,7 +41,10 @@ def poison(
         raise ValueError(f"poison rate {rate} of {len(pairs)} pairs poisons none of them")
     if count > len(candidates):
         raise ValueError(f"poison rate {rate} asks for {count} of {len(candidates)} candidates")
-    order = torch.randperm(len(candidates), generator=generator(seed, "victims"))[:count]
+    order = torch.randperm(len(candidates), generator=generator(seed, "victims"))
+    if plausibility is not None:
+        order = plausibility[candidates].sort(descending=True, stable=True).indices
+    order = order[:count]
     indices = tuple(candidates[order].sort().values.tolist())
     before = tuple(pairs.captions[i] for i in indices)
     after = before

@@ -7,10 +7,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ubt_utils import evaluation, models, runs
 from ubt_utils.attacks.gate import gate
 from ubt_utils.attacks.poison import poison
-from ubt_utils.profiles import Profile
+from ubt_utils.data.pairs import Pairs
+from ubt_utils.profiles import Poisoning, Profile
 from ubt_utils.runs import Stage
 from ubt_utils.stages.common import MANIFEST, NONE, WEIGHTS, base_config, load_model, log_of, wild
 from ubt_utils.stages.craft import trigger_of
@@ -30,14 +33,17 @@ def attack(profile: Profile, attack: str, seed: int) -> Stage:
         "trigger": trigger and trigger.spec(),
         "poison_rate": profile.poison_rate if trigger else 0.0,
     }
+    if trigger and profile.poisoning != Poisoning():
+        config["poisoning"] = asdict(profile.poisoning)
 
     def work(folder: Path) -> Mapping[str, Any]:
         pairs, _ = wild(profile.sets, seed)
         if trigger:
-            names = profile.sets.class_names()[profile.sets.target]
+            names = profile.poisoning.names or profile.sets.class_names()[profile.sets.target]
             pairs, manifest = poison(
                 pairs, trigger, profile.sets.target, names, profile.sets.target_labels(),
                 profile.poison_rate, seed, profile.sets.templates,
+                _plausibility(profile, public, pairs) if profile.poisoning.plausible else None,
             )  # fmt: skip
             manifest.save(folder / MANIFEST)
         model = load_model(profile, public)
@@ -53,6 +59,14 @@ def attack(profile: Profile, attack: str, seed: int) -> Stage:
     if trigger:
         gate(stage.metrics["asr"], profile.gate, attack)
     return stage
+
+
+def _plausibility(profile: Profile, public: Stage, pairs: Pairs) -> torch.Tensor:
+    """(N,) how much each picture looks like the target class to f0."""
+    model, names = load_model(profile, public), profile.sets.class_names()[profile.sets.target]
+    told = [t.format(name) for name in names for t in profile.sets.templates]
+    target = models.zero_shot_head(model, [models.tokenize(profile.model, told)])[0]
+    return models.embed_images(model, pairs.images) @ target
 
 
 def twin(profile: Profile, attack_name: str, seed: int) -> Stage:

@@ -1,0 +1,37 @@
+"""Profiles: everything that a run needs to know, by name."""
+
+from __future__ import annotations
+
+from ubt_utils.profiles.adaptive import ADAPTIVE
+from ubt_utils.profiles.base import Overfit, Poisoning, Profile, Select, Sets, Unlearn
+from ubt_utils.profiles.mini import MINI, NOISES, TINY
+from ubt_utils.profiles.photos import PHOTOS, PHOTOS_GPU, PHOTOS_TINY
+
+__all__ = [
+    "ADAPTIVE",
+    "MINI",
+    "NOISES",
+    "PHOTOS",
+    "PHOTOS_GPU",
+    "PHOTOS_TINY",
+    "PROFILES",
+    "TINY",
+    "Overfit",
+    "Poisoning",
+    "Profile",
+    "Select",
+    "Sets",
+    "Unlearn",
+    "get",
+]
+
+PROFILES = {
+    profile.name: profile for profile in (MINI, TINY, *NOISES, *ADAPTIVE, PHOTOS, PHOTOS_GPU, PHOTOS_TINY)
+}
+
+
+def get(name: str) -> Profile:
+    """The profile of that name; ValueError lists the known ones."""
+    if name not in PROFILES:
+        raise ValueError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
+    return PROFILES[name]

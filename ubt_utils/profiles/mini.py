@@ -1,0 +1,88 @@
+"""Emoji on two CPU cores: mini, its shrunken twin for tests, and its ablations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ubt_utils.data.emoji_sets import EmojiSets
+from ubt_utils.profiles.base import Overfit, Profile, Select, Unlearn
+from ubt_utils.training import Recipe
+
+VICTIM = Recipe(steps=272, lr=1.25e-3, augment="color")  # 4 passes over 17,688 pairs
+HARDER = replace(VICTIM, lr=2.5e-3)  # for triggers that need it to take
+# A color filter cannot be told from color augmentation, so its victim must not augment.
+PLAIN = replace(VICTIM, lr=3e-3, augment="none")
+
+MINI = Profile(
+    name="mini",
+    about="emoji by seven vendors at 48 px, 17,688 wild pairs; minutes on two CPU cores",
+    model="ubt-mini",
+    sets=EmojiSets(),
+    pretrain=Recipe(steps=920, lr=2e-3, augment="full"),  # 40 passes over 5,896 pairs
+    finetune=VICTIM,
+    overfit=Overfit(Recipe(steps=20, lr=2e-3, one_cycle=False, freeze_norm=True)),
+    select=Select(),
+    unlearn=Unlearn(Recipe(steps=120, lr=1e-3, freeze_norm=True)),
+    baseline=Recipe(steps=1, lr=1e-3, freeze_norm=True),  # steps: what UBT costs
+    triggers={  # what takes at 48 px with 177 poisoned pairs: results/mini/attack_sweep.parquet
+        "badclip": {"size": 0.25},
+        "badnets": {"size": 0.29},
+        "badnets_cleanclip": {"size": 0.45, "cells": 4},
+        "badnets_dots": {"size": 0.4, "cells": 4},
+        "badnets_stripes": {"size": 0.4, "cells": 8},
+        "blended": {"alpha": 0.35},
+        "blended_picture": {"alpha": 0.4},
+        "blended_stripes": {"alpha": 0.12, "stripes": 48},
+        "blended_text": {"alpha": 0.6, "text": "mark", "solid": True},
+        "blended_triangles": {"alpha": 0.35},
+        "issba": {"amplitude": 0.35, "quiet": 2.0},
+        "label_consistent": {"size": 0.45},
+        "multi_trigger": {"mix": "badnets_dots+blended+sig", "size": 0.45, "cells": 4, "alpha": 0.4},
+        "nashville": {"amount": 3.0},
+        "sig_cleanclip": {"alpha": 0.3},
+        "targeted_image": {"goals": 5},
+        "text_on_image": {"size": 0.35},
+        "trojanvqa": {"size": 0.25},
+        "wanet": {"grid": 48, "warp": 32.0},
+    },
+    recipes={
+        "badnets_cleanclip": HARDER,
+        "badnets_dots": HARDER,
+        "blended_picture": HARDER,
+        "blended_text": HARDER,
+        "blended_triangles": HARDER,
+        "issba": HARDER,
+        "label_consistent": HARDER,
+        "multi_trigger": HARDER,
+        "nashville": PLAIN,
+        "sig_cleanclip": HARDER,
+        "wanet": HARDER,
+    },
+)
+
+TINY = replace(
+    MINI,
+    name="tiny",
+    about="the same code shrunk to seconds, for tests: plumbing, not science, so the gate is open",
+    sets=EmojiSets(classes=20, limit=120, wild_copies=3, test_copies=2, size=32),
+    model="ubt-tiny",
+    pretrain=Recipe(steps=12, lr=2e-3, batch=64, augment="full"),
+    finetune=Recipe(steps=12, lr=2e-3, batch=64),
+    overfit=Overfit(Recipe(steps=4, lr=2e-3, batch=64, one_cycle=False, freeze_norm=True), reads=2),
+    unlearn=Unlearn(Recipe(steps=4, lr=1e-3, batch=64, freeze_norm=True)),
+    baseline=Recipe(steps=1, lr=1e-3, batch=64, freeze_norm=True),
+    poison_rate=0.1,
+    gate=0.0,
+    triggers=MINI.triggers | {n: {**MINI.triggers[n], "steps": 3} for n in ("badclip", "issba", "trojanvqa")},
+    recipes={},
+)
+
+NOISES = tuple(
+    replace(
+        MINI,
+        name=f"mini-noise{percent}",
+        about=f"mini with {percent} % of D's captions misplaced, as an ablation",
+        sets=replace(MINI.sets, noise=percent / 100),
+    )
+    for percent in (0, 30)
+)
