@@ -61,6 +61,14 @@ def test_detection_is_charged_to_those_that_use_it(chain):
     assert seconds["par"]["detection_seconds"] == 0
 
 
+@pytest.mark.parametrize("name", ["ubt", "finetune"])
+def test_a_clean_model_can_be_defended_too(chain, name):
+    found = stages.record(chain.profile, "none", 0, name)
+    assert "asr" not in found["metrics"] and 0 <= found["metrics"]["clean_accuracy"] <= 1
+    assert "precision_at_64" not in found["metrics"] and matrix.row(found)["attack"] == "none"
+    assert {"step", "clean_accuracy", "target_recall"} == set(found["curve"][-1])
+
+
 # The runner
 
 

@@ -65,7 +65,7 @@ def test_every_seed_attacks_the_same_public_model(chain, public, no_training):
         (lambda p: stages.unlearn(p, "trojan", 0), "unknown attack 'trojan'"),
         (lambda p: stages.evaluate(p, "trojan", 0), "unknown attack 'trojan'"),
         (lambda p: stages.unlearn(p, "badnets", 0, "luck"), "unknown defense 'luck'; known: abl, cleanclip"),
-        (lambda p: stages.evaluate(p, "none", 0, "ubt"), "nothing to defend"),
+        (lambda p: stages.examine(p, "none", 0), "neither trigger nor poison"),
         (lambda p: stages.attack(replace(p, triggers={"sig": {"alpha": 1}}), "sig", 0), "no parameter"),
         pytest.param(
             lambda p: stages.attack(replace(p, sets=EmojiSets(target="yeti", limit=20)), "sig", 0), "'yeti'"
@@ -83,8 +83,8 @@ def test_an_unknown_defense_is_refused_before_training(tiny, runs_root, no_train
         stages.evaluate(tiny, "badnets", 0, "luck")
 
 
-@pytest.mark.parametrize("stage", [stages.overfit, stages.select, stages.unlearn])
-def test_there_is_nothing_to_detect_in_the_clean_twin(chain, public, stage):
+@pytest.mark.parametrize("stage", [stages.score, stages.examine])
+def test_there_is_nothing_to_rank_or_to_examine_in_the_clean_twin(chain, public, stage):
     (twin,) = (chain.root / "tiny" / "none" / "0").glob("attack-*[0-9a-f]")
     shutil.copytree(twin, public / twin.relative_to(chain.root))
     with pytest.raises(ValueError, match="clean twin"):

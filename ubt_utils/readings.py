@@ -178,6 +178,18 @@ def claimed(table: pd.DataFrame) -> Markdown:
     )
 
 
+def adaptive(table: pd.DataFrame, bound: float) -> Markdown:
+    """Who breaks UBT; table: `adaptive.table`, bound: the ASR from which a defense is broken."""
+    planted = table[table["ASR undefended"] >= 0.5]
+    broken = planted[planted["worst ASR ubt"] > bound]
+    told = "; ".join(f"`{name}` (ASR up to {row['worst ASR ubt']:.1%})" for name, row in broken.iterrows())
+    failed = ", ".join(f"`{name}` {v:.1%}" for name, v in table["ASR undefended"].drop(planted.index).items())
+    return Markdown(
+        f"**Read it:** UBT is broken, on at least one seed, by: {told or 'none of these'}. Attacks that do not take by themselves "
+        f"(undefended ASR below 50 %): {failed or 'none'}."
+    )
+
+
 def suite(table: pd.DataFrame) -> Markdown:
     """How the whole suite did; table: `suite.attacks`."""
     dirty = table[[triggers.TRIGGERS[name].label == "dirty" for name in table.index]]

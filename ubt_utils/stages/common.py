@@ -28,9 +28,9 @@ def wild(sets: Sets, seed: int) -> tuple[Pairs, torch.Tensor]:
 
 
 def needs_poison(attack_name: str) -> None:
-    """Raise ValueError for the clean twin, in which there is nothing to find."""
+    """Raise ValueError for the clean twin, which has no trigger to examine and no poison to rank."""
     if attack_name == NONE:
-        raise ValueError("the clean twin has nothing to defend: name an attack, or use --defense none")
+        raise ValueError("the clean twin has neither trigger nor poison: name an attack")
 
 
 def base_config(profile: Profile, seed: int, inputs: tuple[Stage, ...] = ()) -> dict[str, Any]:
@@ -73,5 +73,7 @@ def unlogged(stage: Stage) -> dict[str, Any]:
 def poisoned_pairs(profile: Profile, attacked: Stage, seed: int) -> tuple[Pairs, torch.Tensor]:
     """D as the victim and the defender have it, and the truth (N,) bool that neither has."""
     clean, _ = wild(profile.sets, seed)
+    if MANIFEST not in attacked.config["files"]:
+        return clean, torch.zeros(len(clean), dtype=torch.bool)
     manifest = Manifest.load(attacked.path(MANIFEST))
     return manifest.apply(clean), manifest.mask(len(clean))

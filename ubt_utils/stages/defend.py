@@ -22,7 +22,6 @@ from ubt_utils.stages.common import (
     base_config,
     load_model,
     log_of,
-    needs_poison,
     poisoned_pairs,
     unlogged,
     wild,
@@ -98,13 +97,13 @@ def plan_of(profile: Profile, name: str, budget: float, pairs: int) -> Plan:
 
 
 def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt") -> Stage:
-    """UBT step 5, or another defense at the same budget: the defended model fu.
+    """UBT step 5, or another defense at the same budget: the defended model fu. Of attack "none", the clean
+    twin is defended: what does a defense cost where there is nothing to find?
 
     Metrics: seconds (detection included where the defense needs it) and the curve of CA, ASR
     and target recall along the steps. Raises ValueError for an unknown defense.
     """
     defenses.get(defense)
-    needs_poison(attack_name)
     attacked = attack(profile, attack_name, seed)
     overfitted, selected = overfit(profile, attack_name, seed), select(profile, attack_name, seed)
     plan = plan_of(
@@ -114,7 +113,7 @@ def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt")
 
     def work(folder: Path) -> Mapping[str, Any]:
         view, model = view_of(profile, attack_name, seed), load_model(profile, attacked)
-        watch = _watch(model, profile, trigger_of(profile, attack_name, seed), plan.recipe.steps)
+        watch = _watch(model, profile, _trigger(profile, attack_name, seed), plan.recipe.steps)
         stream = "ubt" if plan.defense.is_ubt else defense  # variants differ in what they do, not by luck
         session = Session((seed, stream), runs.scratch(folder), watch)
         start = time.perf_counter()
@@ -142,14 +141,18 @@ def _detection_seconds(defense: Defense, overfitted: Stage, selected: Stage) -> 
     return seconds
 
 
-def _watch(model: nn.Module, profile: Profile, trigger: Trigger, steps: int):
+def _trigger(profile: Profile, attack_name: str, seed: int) -> Trigger | None:
+    return None if attack_name == NONE else trigger_of(profile, attack_name, seed)
+
+
+def _watch(model: nn.Module, profile: Profile, trigger: Trigger | None, steps: int):
     stops = {round(steps * i / CURVE_POINTS) for i in range(CURVE_POINTS + 1)}
 
     def watch(step: int) -> dict[str, float] | None:
         if step not in stops:
             return None
         full = evaluation.full(model, profile, trigger, evaluation.FEW)
-        return {name: full[name] for name in ("clean_accuracy", "asr", "target_recall")}
+        return {name: full[name] for name in ("clean_accuracy", "asr", "target_recall") if name in full}
 
     return watch
 
@@ -161,7 +164,6 @@ def evaluate(profile: Profile, attack_name: str, seed: int, defense: str = NONE)
     """
     if defense != NONE:
         defenses.get(defense)
-        needs_poison(attack_name)
     made = attack(profile, attack_name, seed)
     inputs = [made, pretrain(profile)]
     if defense != NONE:
@@ -169,7 +171,7 @@ def evaluate(profile: Profile, attack_name: str, seed: int, defense: str = NONE)
     config = base_config(profile, seed, tuple(inputs)) | {"attack": attack_name, "defense": defense}
 
     def work(folder: Path) -> Mapping[str, Any]:
-        trigger = None if attack_name == NONE else trigger_of(profile, attack_name, seed)
+        trigger = _trigger(profile, attack_name, seed)
         if defense == NONE:
             public = unlogged(inputs[1]) | evaluation.full(load_model(profile, inputs[1]), profile, trigger)
             named = {f"public_{k}": v for k, v in public.items() if k != "rates"}
@@ -179,7 +181,7 @@ def evaluate(profile: Profile, attack_name: str, seed: int, defense: str = NONE)
         result = evaluation.full(model, profile, trigger) | evaluation.beyond(model, profile)
         result |= {k: defended.metrics[k] for k in ("seconds", "detection_seconds", "pairs_seen")}
         if defenses.get(defense).is_ubt:
-            result |= {k: selected.metrics[k] for k in DETECTION}
+            result |= {k: selected.metrics[k] for k in DETECTION if k in selected.metrics}
         return result
 
     return runs.run_stage((profile.name, attack_name, str(seed)), f"evaluate-{defense}", config, work)

@@ -20,7 +20,7 @@ from ubt_utils.runs import Stage
 from ubt_utils.selection import ALIKE, Selection, alike, carriers_outside
 from ubt_utils.selection import select as choose
 from ubt_utils.stages.attack import attack
-from ubt_utils.stages.common import base_config, load_model, needs_poison, poisoned_pairs
+from ubt_utils.stages.common import base_config, load_model, poisoned_pairs
 from ubt_utils.stages.pretrain import pretrain
 
 SIDES = (0, 1)
@@ -32,7 +32,6 @@ def overfit(profile: Profile, attack_name: str, seed: int) -> Stage:
     Arrays, each over the N pairs of D: s0, s1, pool, half, path (reads + 1, N) with its steps;
     sb and truth are for comparison and evaluation only. The cost is that of UBT: without sb.
     """
-    needs_poison(attack_name)
     attacked, public = attack(profile, attack_name, seed), pretrain(profile)
     config = base_config(profile, seed, (attacked, public)) | {"overfit": asdict(profile.overfit)}
 
@@ -71,7 +70,7 @@ def overfit(profile: Profile, attack_name: str, seed: int) -> Stage:
             "pairs_seen": pairs_seen,
             "pairs_scored": len(pairs) + int(pool.sum()),
             "pool_size": int(pool.sum()),
-            "pool_recall": truth[pool].sum().item() / truth.sum().item(),
+            "pool_recall": truth[pool].sum().item() / truth.sum().item() if truth.any() else None,
         }
 
     return runs.run_stage((profile.name, attack_name, str(seed)), "overfit", config, work)
@@ -88,7 +87,8 @@ def scores_of(stage: Stage) -> tuple[detectors.Scores, torch.Tensor]:
 
 
 def select(profile: Profile, attack_name: str, seed: int) -> Stage:
-    """UBT steps 3 and 4: the unlearning set D_u, the tokens B, and how good every detector is.
+    """UBT steps 3 and 4: the unlearning set D_u, the tokens B, and how good every detector is (of a D
+    without poison nothing of the kind can be said).
 
     Arrays: chosen (k,), score (N,), compromised (b,); outside the pool, carriers of B (c,), their
     gain (c,), and left_out (l,) of them; per token of D_u ids, count, surprise, drop (T,);
@@ -113,8 +113,8 @@ def select(profile: Profile, attack_name: str, seed: int) -> Stage:
             chosen=found.chosen, score=found.score, compromised=found.compromised, drops=drops,
             ids=evidence.ids, count=evidence.count, surprise=evidence.surprise, drop=evidence.drop,
         )  # fmt: skip
-        table = {name: metrics.detection(f(scores), truth) for name, f in detectors.FROM_SIMILARITIES.items()}
-        table["ubt"] = metrics.detection(found.score, truth)
+        ranked = {name: f(scores) for name, f in detectors.FROM_SIMILARITIES.items()} | {"ubt": found.score}
+        table = {n: metrics.detection(value, truth) for n, value in ranked.items()} if truth.any() else {}
         return {
             "seconds": seconds,
             "anchor": models.token_text(profile.model, found.anchor),
@@ -127,7 +127,7 @@ def select(profile: Profile, attack_name: str, seed: int) -> Stage:
             "left_out": len(look["left_out"]),
             "left_out_poisoned": int(truth[look["left_out"]].sum()),
             "detectors": table,
-            **table["ubt"],
+            **table.get("ubt", {}),
         }
 
     return runs.run_stage((profile.name, attack_name, str(seed)), "select", config, work)
