@@ -18,7 +18,7 @@ def cells(tmp_path, monkeypatch) -> None:
             "chosen": 64, "chosen_poisoned": 32,
         }
         for name, undefended, after in MADE
-        for defense, asr in (("none", undefended), ("finetune", undefended / 2), ("ubt", after))
+        for defense, asr in (("none", undefended), ("ubt", after))
         for seed in (0, 1)
     ]  # fmt: skip
     path = matrix.path_of("mini")

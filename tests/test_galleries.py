@@ -132,3 +132,14 @@ def test_a_still_is_a_small_png_of_the_figure():
     figure = galleries.tried(swept())
     shown = Image.open(io.BytesIO(widgets.still(figure, dpi=50).data))
     assert shown.mode == "P" and shown.format == "PNG" and shown.width > 100
+
+
+def test_detectors_by_noise_keep_the_first_tables_order_and_their_numbers():
+    one = pd.DataFrame({0.0: [0.9, 0.25]}, index=["ubt", "gain"])
+    other = pd.DataFrame({0.0: [0.5, 0.125]}, index=["gain", "ubt"])
+    figure = galleries.by_noise({"AP": one, "FPR": other}, "FPR")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["ubt", "gain"]
+    assert [[t.get_text() for t in axis.texts] for axis in figure.axes] == [
+        ["0.90", "0.25"],
+        ["0.12", "0.50"],
+    ]

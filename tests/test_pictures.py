@@ -2,6 +2,7 @@
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -110,3 +111,9 @@ def test_readings_of_stages_tell_their_numbers():
     stage = {"curve": ends, "seconds": 30.0, "detection_seconds": 20.0}
     assert "from 90.0% to **10.0%** in 80 steps" in readings.defense(stage, stage).data
     assert "ASR -80.0" in readings.difference(ends[1], ends[0]).data
+
+
+def test_detectors_by_noise_are_told_at_each_rate():
+    table = pd.DataFrame({0.0: [0.9, 0.8, 0.95], 0.1: [0.1, 0.3, 0.9]}, index=["gain", "dao", "ubt"])
+    told = readings.by_noise(table).data
+    assert "0%: `gain` 0.90 (UBT's list 0.95); 10%: `dao` 0.30 (UBT's list 0.90)" in told

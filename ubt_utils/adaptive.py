@@ -11,9 +11,9 @@ BROKEN = 0.05  # ASR after a defense from which it counts as broken
 
 
 def table(attack: str = "badnets") -> pd.DataFrame:
-    """Per profile, means over seeds: how many pairs are poisoned, ASR undefended, after fine-tuning and after
-    UBT, CA after UBT, the part of the poison in the pool, the part of D_u that is poisoned; and the words
-    that the vote named. A FileNotFoundError says when nothing is recorded.
+    """Per profile, means over seeds: the poison rate, ASR undefended and after UBT, UBT's worst ASR, its change
+    of CA, the part of the poison in the pool, the part of D_u that is poisoned; and the words that the vote
+    named. Raises FileNotFoundError when nothing is recorded.
     """
     found = matrix.read(ORDINARY)
     found = found[(found.attack == attack) & found.profile.str.startswith(ORDINARY)]
@@ -28,7 +28,6 @@ def _row(name: str, cells: pd.DataFrame) -> dict[str, object]:
     return {
         "poison rate": setting.poison_rate,
         "ASR undefended": by["none"].asr.mean(),
-        "ASR finetune": by["finetune"].asr.mean(),
         "ASR ubt": ubt.asr.mean(),
         "worst ASR ubt": ubt.asr.max(),
         "CA change": ubt.clean_accuracy.mean() - by["none"].clean_accuracy.mean(),

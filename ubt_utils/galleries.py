@@ -207,15 +207,16 @@ def stealth_plane(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def by_noise(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """A heat map per measure: detectors × rate of caption noise, in the order of the first; tables:
-    `comparison.by_noise`."""
+def by_noise(tables: Mapping[str, pd.DataFrame], less_is_better: str = "") -> Figure:
+    """A heat map per measure: detectors × rate of caption noise, in the order of the first; dark is good.
+    tables: `comparison.by_noise`."""
     order = next(iter(tables.values())).index
-    figure, axes = plt.subplots(
-        1, len(tables), figsize=(3.4 * len(tables) + 1.4, 4.2), sharey=True, squeeze=False
-    )
+    size = (3.4 * len(tables) + 1.4, 4.2)
+    figure, axes = plt.subplots(1, len(tables), figsize=size, sharey=True, squeeze=False)
     for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
         shown = table.loc[order].rename(columns=lambda noise: f"{noise:.0%}")
-        sns.heatmap(shown, ax=axis, annot=True, fmt=".2f", vmin=0, vmax=1, cmap="Blues", cbar=False)
+        colors = "Blues_r" if title == less_is_better else "Blues"
+        sns.heatmap(shown, ax=axis, annot=True, fmt=".2f", vmin=0, vmax=1, cmap=colors, cbar=False)
         axis.set(title=title, xlabel="misplaced captions", ylabel="")
+        axis.tick_params(length=0)
     return figure
