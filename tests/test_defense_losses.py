@@ -3,13 +3,14 @@
 import math
 import random
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from ubt_utils import models
+from ubt_utils import defenses, models
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.defenses import abl, attribution, cleanclip, eftclip, negation, par, perturb, rvpt, supervised
 from ubt_utils.defenses.base import Session, View
@@ -161,15 +162,32 @@ def test_disturbing_hits_about_half_of_the_pictures_each_way_and_stays_in_range(
 # ABL
 
 
+@pytest.mark.parametrize("above", [True, False])
 @pytest.mark.parametrize("weight", [0.0, 2.0])
-def test_climbing_stops_at_chance(view, weight):
-    model, images, tokens = model_of(2), view.pairs.images, view.tokens
-    batch = models.normalize(model, images[:3].float() / 255)
+def test_climbing_stops_at_chance(view, weight, above, monkeypatch):
+    monkeypatch.setattr(abl, "PART", 1)
+    model, images, tokens = model_of(1), view.pairs.images, view.tokens
+    first, last = (models.normalize(model, part.float() / 255) for part in (images[:3], images[3:]))
+
+    def loss(order: tuple[int, ...]) -> float:
+        with torch.no_grad():
+            return contrastive(model, last, tokens[list(order)], 0).item()
+
+    order = (max if above else min)(permutations((3, 4, 5)), key=loss)
     with torch.no_grad():
-        found = abl.climbing(images[3:], tokens[3:], weight, 0)(model, batch, tokens[:3], 0).item()
-        descend = contrastive(model, batch, tokens[:3], 0).item()
-        climb = contrastive(model, models.normalize(model, images[3:].float() / 255), tokens[3:], 0).item()
-    assert descend - found == pytest.approx(weight * min(climb, math.log(3)), abs=1e-4)
+        objective = abl.climbing(images[3:], tokens[list(order)], weight, 0)
+        found = objective(model, first, tokens[:3], 0).item()
+        descend = contrastive(model, first, tokens[:3], 0).item()
+    assert (loss(order) > math.log(3)) == above
+    assert descend - found == pytest.approx(weight * min(loss(order), math.log(3)), abs=1e-4)
+
+
+def test_a_quarter_of_a_batch_climbs_in_each_step(view, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(abl, "contrastive", lambda m, i, t, s: sizes.append(len(i)) or torch.tensor(0.5))
+    batch = torch.zeros(12, 3, 32, 32)
+    abl.climbing(view.pairs.images, view.tokens, 1.0, 0)(model_of(2), batch, view.tokens, 0)
+    assert sizes == [3, 12] and defenses.get("abl").cost == 1.25
 
 
 # Classes from captions

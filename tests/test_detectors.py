@@ -192,6 +192,12 @@ def test_a_pairs_own_loss_by_hand():
     np.testing.assert_allclose(found, (own(logits) + own(logits.T)) / 2, atol=1e-5)
 
 
+def test_no_pair_gets_a_low_loss_for_standing_in_a_small_batch():
+    points = torch.nn.functional.normalize(torch.ones(257, 4), dim=-1)  # own loss: ln of the batch
+    assert pair_loss(points, points, 5.0, batch=256).unique().tolist() == [pytest.approx(np.log(257))]
+    assert pair_loss(points, points, 5.0, batch=100).min() >= np.log(128) - 1e-5
+
+
 def test_abl_suspects_what_fits_best_and_least_of_all_what_does_not_fit(embedded):
     found = detectors.get("abl_loss")(embedded)
     assert set(found.topk(10, largest=False).indices.tolist()) == set(range(20, 30))

@@ -26,7 +26,7 @@ def test_every_defense_runs_as_a_stage_and_its_model_is_measured(chain, name):
     assert made.metrics["seconds"] >= made.metrics["detection_seconds"] >= 0
     found = stages.record(chain.profile, "badnets", 0, name)
     assert all(0 <= found["metrics"][m] <= 1 for m in ("clean_accuracy", "asr", "target_recall"))
-    assert ("precision_at_64" in found["metrics"]) == name.startswith("ubt")
+    assert "precision_at_64" not in found["metrics"]  # that is of UBT's own list
     old, new = (stages.load_model(chain.profile, s).state_dict() for s in (chain["attack"], made))
     assert set(old) <= set(new) and any(k not in old or not torch.equal(v, old[k]) for k, v in new.items())
 
@@ -61,7 +61,7 @@ def test_detection_is_charged_to_those_that_use_it(chain):
     assert seconds["par"]["detection_seconds"] == 0
 
 
-@pytest.mark.parametrize("name", ["ubt", "finetune"])
+@pytest.mark.parametrize("name", ["ubt", "finetune", "ubt-from-dao"])
 def test_a_clean_model_can_be_defended_too(chain, name):
     found = stages.record(chain.profile, "none", 0, name)
     assert "asr" not in found["metrics"] and 0 <= found["metrics"]["clean_accuracy"] <= 1
@@ -128,8 +128,18 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(chain, results, monkeypa
             raise matrix.TrainingDiverged("the loss is nan")
         return real(profile, attack, seed, defense)
 
+    assert [matrix.run_cell(cell) for cell in wanted] == [""] * 3
+    matrix.collect("tiny", wanted)
     monkeypatch.setattr(matrix.stages, "record", record)
     assert [matrix.run_cell(cell) for cell in wanted] == ["", "badnets, ubt, seed 0: the loss is nan", ""]
+    kept = pd.read_parquet(matrix.collect("tiny", wanted))  # what the failed cell reached before is gone
+    assert kept.defense.tolist() == ["finetune", "none"]
+
+
+def test_a_matrix_of_failures_writes_nothing(results):
+    wanted = [matrix.Cell("tiny", "luck", "ubt", 0)]
+    assert "unknown attack 'luck'" in matrix.run_cell(wanted[0])
+    assert not matrix.collect("tiny", wanted).exists()
 
 
 def test_without_a_matrix_the_command_that_makes_it_is_named(results):
@@ -165,6 +175,22 @@ def test_the_setting_of_the_largest_difference_wins_over_all_seeds():
     assert tuning.choose(table) == {"par": {"a": 2}, "ubt": {"b": 1}}
 
 
+def test_a_trial_that_diverges_is_the_worst_there_is(chain, monkeypatch):
+    def diverge(*_: object) -> None:
+        raise matrix.TrainingDiverged("the loss is nan")
+
+    monkeypatch.setattr(tuning.stages, "unlearn", diverge)
+    found = tuning.run(chain.profile, tuning.Trial("par", {"lr": 9.0}, 0))
+    assert (found["asr"], found["clean_accuracy"], found["stage"]) == (1.0, 0.0, "")
+
+
+def test_trials_of_other_defenses_stay_in_the_record(results):
+    row = {"setting": "{}", "seed": 0, "asr": 0.5, "clean_accuracy": 0.5}
+    tuning.write("tiny", pd.DataFrame([{"defense": "par", **row}]))
+    tuning.write("tiny", pd.DataFrame([{"defense": "abl", **row}, {"defense": "par", **row, "asr": 0.25}]))
+    assert tuning.read("tiny").set_index("defense").asr.to_dict() == {"abl": 0.5, "par": 0.25}
+
+
 def test_a_trial_is_a_row_with_where_it_comes_from(chain, monkeypatch):
     monkeypatch.setattr(tuning, "ATTACK", "badnets")
     trial = tuning.Trial("finetune", {"lr": chain.profile.baseline.lr}, 0)
@@ -181,7 +207,7 @@ def test_curves_are_read_from_the_table():
     )
     table = pd.DataFrame({**keys, "curve": ["[]", json.dumps([point])]})
     told = matrix.curves(table).to_dict("records")
-    assert told == [{"attack": "sig", "defense": "ubt", "seed": 0, **point}]
+    assert told == [{"profile": "mini", "attack": "sig", "defense": "ubt", "seed": 0, **point}]
 
 
 def test_profiles_of_one_family_share_a_table(chain, results, no_training):

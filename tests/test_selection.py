@@ -39,9 +39,12 @@ def in_python(captions, overfit, pool, top, outlier):
 
     members = [i for i in range(len(captions)) if pool[i]]
     outside = [set(captions[i]) for i in range(len(captions)) if not pool[i]]
-    told = surprise(sorted(members, key=lambda i: -overfit[i])[: math.ceil(len(members) / 2)])
-    rare = {t: g for t, g in told.items() if sum(t in words for words in outside) <= 0.02 * len(outside)}
-    told = rare or told
+    order, heard = sorted(members, key=lambda i: -overfit[i]), []
+    for voters in (order[: math.ceil(len(members) / 2)], order):
+        told = surprise(voters)
+        rare = {t: g for t, g in told.items() if sum(t in words for words in outside) <= 0.02 * len(outside)}
+        heard.append(rare or told)
+    told = max(heard, key=lambda told: max(told.values()))
     anchor = max(told, key=told.get)
     carriers = [i for i in members if anchor in captions[i]]
     chosen = sorted(carriers, key=lambda i: -overfit[i])[:top]
@@ -82,10 +85,17 @@ def test_the_style_of_many_captions_is_not_taken_for_an_attack():
     assert found.anchor == TARGET and sorted(found.chosen.tolist()) == list(range(8))
 
 
-def test_only_the_better_half_of_the_pool_votes():
+def test_the_better_half_votes_where_it_is_louder():
+    captions, overfit, pool = noisy_set()
+    told = vote(write(*captions), overfit, pool)
+    assert told.voters == 15 and told.ids[told.surprise.argmax()] == TARGET
+
+
+def test_the_whole_pool_votes_where_the_poison_is_in_its_worse_half():
     captions, overfit, pool = noisy_set()
     overfit[:8] = -2.0
-    assert TARGET not in vote(write(*captions), overfit, pool)[0]
+    told = vote(write(*captions), overfit, pool)
+    assert told.voters == 30 and told.ids[told.surprise.argmax()] == TARGET
 
 
 def test_a_target_of_two_words_is_found_whole():

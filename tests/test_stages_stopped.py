@@ -83,14 +83,6 @@ def test_an_unknown_defense_is_refused_before_training(tiny, runs_root, no_train
         stages.evaluate(tiny, "badnets", 0, "luck")
 
 
-@pytest.mark.parametrize("stage", [stages.score, stages.examine])
-def test_there_is_nothing_to_rank_or_to_examine_in_the_clean_twin(chain, public, stage):
-    (twin,) = (chain.root / "tiny" / "none" / "0").glob("attack-*[0-9a-f]")
-    shutil.copytree(twin, public / twin.relative_to(chain.root))
-    with pytest.raises(ValueError, match="clean twin"):
-        stage(chain.profile, "none", 0)
-
-
 # Kills
 
 

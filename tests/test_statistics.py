@@ -14,7 +14,7 @@ T_3 = 3.182446305284263  # Student's t, 3 degrees of freedom, 97.5 %
 
 def runs(**values: list[float]) -> pd.DataFrame:
     rows = [
-        {"attack": "sig", "defense": name.replace("_", "-"), "seed": seed, "asr": value}
+        {"profile": "mini", "attack": "sig", "defense": name.replace("_", "-"), "seed": seed, "asr": value}
         for name, column in values.items()
         for seed, value in enumerate(column)
     ]
@@ -67,3 +67,11 @@ def test_a_run_that_one_side_lacks_does_not_count_and_no_difference_is_no_eviden
     found = statistics.paired(table, "asr")
     assert found.loc["par", "pairs"] == 2 and found.loc["par", "p"] == 1.0
     assert found.loc["abl", "difference"] == pytest.approx(0.1)
+
+
+def test_runs_without_the_metric_do_not_count_and_rounding_is_no_difference():
+    table = runs(ubt=[0.1, 0.4, 0.2, 0.7, float("nan"), float("nan")])
+    found = statistics.means(table, "asr", ["defense"]).loc["ubt"]
+    assert found.runs == 4 and found.high == pytest.approx(statistics.interval(table.asr.dropna())[1])
+    near = runs(ubt=[0.1, 0.2, 0.3], par=[0.1 + 5e-17, 0.2, 0.3 - 5e-17])
+    assert statistics.paired(near, "asr").loc["par", "p (Holm)"] == 1.0

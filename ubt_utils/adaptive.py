@@ -11,7 +11,7 @@ BROKEN = 0.05  # ASR after a defense from which it counts as broken
 
 
 def table(attack: str = "badnets") -> pd.DataFrame:
-    """Per profile, means over seeds: the poison rate, ASR undefended and after UBT, UBT's worst ASR, its change
+    """Per profile, means over seeds: poison rate, ASR undefended and after UBT, its worst ASR, its change
     of CA, the part of the poison in the pool, the part of D_u that is poisoned; and the words that the vote
     named. Raises FileNotFoundError when nothing is recorded.
     """

@@ -48,10 +48,10 @@ def scored(one: Set) -> list[dict[str, Any]]:
 
 
 def record(profile: str, wanted: Sequence[Set], workers: int) -> pd.DataFrame:
-    """Score all sets and write results/<profile>/detectors.parquet; returns its rows."""
+    """Score all sets and put them into results/<profile>/detectors.parquet; returns the new rows."""
     rows = [row for part in parallel.each(scored, wanted, workers, "detectors", "set") for row in part]
     table = pd.DataFrame(rows)
-    tables.write(report.RESULTS / profile / NAME, table)
+    tables.merge(report.RESULTS / profile / NAME, table, ["profile", "attack", "seed", "detector"])
     return table
 
 

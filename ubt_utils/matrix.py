@@ -16,7 +16,8 @@ from ubt_utils.training import TrainingDiverged
 
 NAME = "matrix.parquet"
 SELECTION = ("pool_recall", "anchor", "chosen", "chosen_poisoned", "outside_poisoned", "left_out")
-EXPECTED = (BackdoorDidNotTake, TrainingDiverged, runs.StageError)  # a cell that fails so is told, not fatal
+# A cell that fails so is told, and the others go on.
+EXPECTED = (BackdoorDidNotTake, TrainingDiverged, runs.StageError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def run_cell(cell: Cell) -> str:
     try:
         found = stages.record(profiles.get(cell.profile), cell.attack, cell.seed, cell.defense)
     except EXPECTED as error:
+        cell.path().unlink(missing_ok=True)  # what an earlier setting reached is no result of this one
         return f"{cell.attack}, {cell.defense}, seed {cell.seed}: {error}"
     report.write_record(cell.path(), found)
     return ""
@@ -82,14 +84,11 @@ def path_of(profile: str) -> Path:
 def collect(profile: str, wanted: Sequence[Cell]) -> Path:
     """Write the finished ones of these cells to results/<family>/matrix.parquet, in their order.
 
-    Cells of the table that are not among those wanted stay.
+    Cells of the table that are not among those wanted stay; those wanted that failed go.
     """
-    path = path_of(profile)
     rows = [row(json.loads(c.path().read_text(encoding="utf-8"))) for c in wanted if c.path().exists()]
-    table = pd.concat([read(profile), pd.DataFrame(rows)]) if path.exists() else pd.DataFrame(rows)
-    table = table.drop_duplicates(list(report.KEYS), keep="last")
-    table = table.sort_values(list(report.KEYS), ignore_index=True)
-    return tables.write(path, table)
+    asked = [(c.profile, c.attack, c.defense, c.seed) for c in wanted]
+    return tables.merge(path_of(profile), pd.DataFrame(rows), list(report.KEYS), asked)
 
 
 def read(profile: str) -> pd.DataFrame:
@@ -98,10 +97,9 @@ def read(profile: str) -> pd.DataFrame:
 
 
 def curves(table: pd.DataFrame) -> pd.DataFrame:
-    """The path of each cell that was defended: attack, defense, seed, step, and the rates there."""
-    keys = ["attack", "defense", "seed"]
+    """The path of each cell that was defended: profile, attack, defense, seed, step, and the rates there."""
     rows = [
-        {**{key: cell[key] for key in keys}, **point}
+        {**{key: cell[key] for key in report.KEYS}, **point}
         for cell in table.to_dict("records")
         for point in json.loads(cell["curve"])
     ]

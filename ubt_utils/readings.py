@@ -87,9 +87,9 @@ def single_scores(table: pd.DataFrame) -> Markdown:
 
 
 def vote(words: Sequence[str], surprise: Sequence[float], count: int, captions: int) -> Markdown:
-    """The most surprising token of the pool's better half and the next one."""
+    """The most surprising token of the captions that voted, and the next one."""
     return Markdown(
-        f"**Read it:** the pool's better half tells *{words[0]}* too often: {count} times among {captions:,} captions, "
+        f"**Read it:** the voters tell *{words[0]}* too often: {count} times among {captions:,} captions, "
         f"G = {surprise[0]:.0f}. The next token, *{words[1]}*, has {surprise[1]:.0f}."
     )
 

@@ -3,7 +3,7 @@
 [paper] Fewer, suspicious samples are selected after overfit training. [ours] On a set with
 badly captioned pairs the plain rank by overfit similarity is not enough. Poison and noise
 differ in that poison agrees with itself: one word is told far too often in the half of the pool
-that the overfit model likes best. The pairs that carry that word are kept, and ranked by the
+that the overfit model likes best, or in all of it. The pairs that carry that word are kept, and ranked by the
 overfit similarity. Words that are common outside the pool have no vote: where D mixes captions
 of two styles, the pool holds more of one style, and its commonest words would win.
 
@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from ubt_utils import tokens as tk
 
-FRONT = 0.5  # the part of the pool that votes, best by overfit similarity
+VOTERS = (0.5, 1.0)  # parts of the pool, best by overfit similarity first: the louder one has its say
 ALIKE = 0.5  # of D_u's median gain sb − s0: a carrier of B outside the pool with that much is left out
 COMMON = 0.02  # a word that more of the captions outside the pool carry is language, not an attack
 
@@ -38,18 +39,33 @@ class Selection:
     compromised: torch.Tensor
 
 
-def vote(
-    tokens: torch.Tensor, overfit: torch.Tensor, pool: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Which words the better half of the pool tells too often: ids, counts and surprise (T,), see
-    `tokens.surprise`. Words that more than 2 % of the captions outside the pool carry are left
-    out, unless all are like that.
+class Vote(NamedTuple):
+    """What a part of the pool tells too often: ids, count and surprise (T,), see `tokens.surprise`, and how
+    many captions voted."""
+
+    ids: torch.Tensor
+    count: torch.Tensor
+    surprise: torch.Tensor
+    voters: int
+
+
+def vote(tokens: torch.Tensor, overfit: torch.Tensor, pool: torch.Tensor) -> Vote:
+    """Which words the pool tells too often: its better half, or all of it where that is more surprised.
+
+    The better half sees the poison more clearly where noise fills the pool; where all captions are right,
+    poison is what f0 and the overfit model like least, and only the whole pool holds it. Words that
+    more than 2 % of the captions outside the pool carry are left out, unless all are like that.
     """
     order = torch.where(pool, overfit, -torch.inf).sort(descending=True, stable=True).indices
-    ids, count, surprise = tk.surprise(tokens, order[: math.ceil(FRONT * int(pool.sum()))])
-    common = tk.caption_counts(tokens[~pool])[ids] > COMMON * int((~pool).sum())
-    rare = ~common if not common.all() else torch.ones_like(common)
-    return ids[rare], count[rare], surprise[rare]
+    everywhere = tk.caption_counts(tokens[~pool]) > COMMON * int((~pool).sum())
+
+    def of(part: float) -> Vote:
+        voters = math.ceil(part * int(pool.sum()))
+        ids, count, surprise = tk.surprise(tokens, order[:voters])
+        rare = ~everywhere[ids] if not everywhere[ids].all() else torch.ones_like(ids, dtype=torch.bool)
+        return Vote(ids[rare], count[rare], surprise[rare], voters)
+
+    return max((of(part) for part in VOTERS), key=lambda told: told.surprise.max().item())
 
 
 def carriers_outside(tokens: torch.Tensor, pool: torch.Tensor, compromised: torch.Tensor) -> torch.Tensor:
@@ -82,7 +98,7 @@ def select(
         raise ValueError(f"outlier must be in (0, 1], got {outlier}")
     if top < 1:
         raise ValueError(f"the unlearning set needs at least one pair, got top={top}")
-    ids, _, surprise = vote(tokens, overfit, pool)
+    ids, _, surprise, _ = vote(tokens, overfit, pool)
     anchor = ids[surprise.argmax()]
     carriers = pool & tk.carries(tokens, anchor)
     score = torch.where(pool, overfit + 2.0 * carriers, -torch.inf)  # cosines span 2

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-PAIR = ["attack", "seed"]
+PAIR = ["profile", "attack", "seed"]
 LEVEL = 0.95
 
 
@@ -32,18 +32,18 @@ def _alike(values: pd.Series) -> bool:
 def means(table: pd.DataFrame, metric: str, by: list[str]) -> pd.DataFrame:
     """Mean, 95 % interval and number of runs of one metric per group; table: a row a run."""
     rows = {}
-    for key, values in table.groupby(by if len(by) > 1 else by[0])[metric]:
+    for key, values in table.dropna(subset=metric).groupby(by if len(by) > 1 else by[0])[metric]:
         low, high = interval(values)
         rows[key] = {"mean": values.mean(), "low": low, "high": high, "runs": len(values)}
     return pd.DataFrame(rows).T.rename_axis(by).astype({"runs": int})
 
 
 def paired(table: pd.DataFrame, metric: str, defense: str = "ubt") -> pd.DataFrame:
-    """One defense minus each other, on the same attack and seed: mean difference, 95 % interval, the p of
-    a paired t test, and p after Holm's correction for the number of comparisons.
+    """One defense minus each other, on the same profile, attack and seed: mean difference, 95 % interval,
+    the p of a paired t test, and p after Holm's correction for the number of comparisons.
 
-    table: rows {attack, defense, seed, metric}. Only pairs that both have count. Raises ValueError where
-    a pair of defenses shares fewer than two.
+    table: rows {profile, attack, defense, seed, metric}. Only pairs that both have count. Raises
+    ValueError where a pair of defenses shares fewer than two.
     """
     wide = table.pivot(index=PAIR, columns="defense", values=metric)
     rows = {}
@@ -51,7 +51,8 @@ def paired(table: pd.DataFrame, metric: str, defense: str = "ubt") -> pd.DataFra
         difference = (wide[defense] - wide[other]).dropna()
         low, high = interval(difference)
         t = float("inf") if _alike(difference) else difference.mean() / difference.sem()
-        p = 2 * stats.t.sf(abs(t), len(difference) - 1) if difference.any() else 1.0
+        none = np.allclose(difference, 0, rtol=0, atol=1e-12)
+        p = 1.0 if none else 2 * stats.t.sf(abs(t), len(difference) - 1)
         told = {"difference": difference.mean(), "low": low, "high": high}
         rows[other] = told | {"pairs": len(difference), "p": p}
     found = pd.DataFrame(rows).T.rename_axis("against").astype({"pairs": int})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,20 @@ def write(path: Path, table: pd.DataFrame) -> Path:
     table.to_parquet(part, index=False)
     part.replace(path)
     return path
+
+
+def merge(path: Path, table: pd.DataFrame, keys: list[str], replaced: Sequence[tuple] = ()) -> Path:
+    """Write the rows of a recorded table and of a new one, sorted by `keys`; where both have a key, the new
+    row stays. replaced: keys whose old rows go, whether there are new ones or not.
+    """
+    if path.exists():
+        old = pd.read_parquet(path)
+        gone = [key in set(replaced) for key in old[keys].itertuples(index=False, name=None)]
+        table = pd.concat([old[[not g for g in gone]], table])
+    if table.empty:
+        return path
+    table = table.drop_duplicates(keys, keep="last")
+    return write(path, table.sort_values(keys, ignore_index=True))
 
 
 def read(path: Path, command: str) -> pd.DataFrame:

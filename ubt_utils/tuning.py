@@ -1,7 +1,7 @@
 """How every defense gets its settings: the same number of trials, on an attack and seeds kept for that.
 
-[ours]: four settings a defense, each tried on an attack and on seeds that no reported number uses;
-what counts is CA − ASR. UBT is tuned like all others, its variants take its settings.
+[ours]: four settings a defense, each tried on an attack and on seeds that no reported number of a defense
+uses; what counts is CA − ASR. UBT is tuned like all others, its variants take its settings.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import pandas as pd
 
 from ubt_utils import parallel, profiles, report, stages, tables
 from ubt_utils.profiles import Profile
+from ubt_utils.training import TrainingDiverged
 
 ATTACK, SEEDS = "badnets_stripes", (100, 101)
 NAME = "tuning.parquet"
+FAILED = {"clean_accuracy": 0.0, "asr": 1.0, "target_recall": 0.0}
 LR = (1.0, 3.0)  # times the profile's learning rate
 
 STRENGTHS: Mapping[str, Mapping[str, Sequence[float]]] = {
@@ -70,12 +72,17 @@ def trials(profile: Profile, defenses: Sequence[str]) -> list[Trial]:
 
 
 def run(profile: Profile, trial: Trial) -> dict[str, Any]:
-    """One trial as a row: CA, ASR and target recall at its end, on the pictures that curves use."""
+    """One trial as a row: CA, ASR and target recall at its end, on the pictures that curves use; the worst
+    there is where the training diverged."""
     asked = replace(profile, defenses={trial.defense: trial.setting})
-    made = stages.unlearn(asked, ATTACK, trial.seed, trial.defense)
-    last = {k: v for k, v in made.metrics["curve"][-1].items() if k != "step"}
     told = {"defense": trial.defense, "setting": json.dumps(trial.setting), "seed": trial.seed}
-    return {**told, **last, "stage": made.folder.name, "commit": report.environment()["commit"]}
+    told["commit"] = report.environment()["commit"]
+    try:
+        made = stages.unlearn(asked, ATTACK, trial.seed, trial.defense)
+    except TrainingDiverged:
+        return {**told, **FAILED, "stage": ""}
+    last = {k: v for k, v in made.metrics["curve"][-1].items() if k != "step"}
+    return {**told, **last, "stage": made.folder.name}
 
 
 def run_all(profile: str, defenses: Sequence[str], workers: int = 1) -> pd.DataFrame:
@@ -94,8 +101,8 @@ def choose(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def write(profile: str, table: pd.DataFrame) -> Path:
-    """Record the trials under results/<profile>/, whole or not at all."""
-    return tables.write(report.RESULTS / profile / NAME, table)
+    """Record the trials under results/<profile>/; those of other defenses stay."""
+    return tables.merge(report.RESULTS / profile / NAME, table, ["defense", "setting", "seed"])
 
 
 def read(profile: str) -> pd.DataFrame:

@@ -13,16 +13,21 @@ from ubt_utils.detectors.losses import pair_loss
 from ubt_utils.seeding import generator
 from ubt_utils.training import History, Objective, Recipe, contrastive, fit
 
+PART = 4  # of a batch: isolated pairs in each step
+
 
 def climbing(images: torch.Tensor, tokens: torch.Tensor, weight: float, *key: object) -> Objective:
     """L_CLIP of the batch − weight · min(L_CLIP of isolated pairs, chance).
 
-    images (n, 3, H, W) uint8 and tokens (n, L): the isolated pairs. Chance is ln of their number in
-    the step: the bound is [ours]; without it the climb never ends and takes the model along.
+    images (n, 3, H, W) uint8 and tokens (n, L): the isolated pairs, of which a quarter of a batch is in each
+    step. Chance is ln of their number there: the bound is [ours]; without it the climb never ends and
+    takes the model along.
     """
 
     def objective(model: nn.Module, batch: torch.Tensor, told: torch.Tensor, step: int) -> torch.Tensor:
-        pick = torch.randperm(len(images), generator=generator(*key, "climb", step))[: len(batch)]
+        pick = torch.randperm(len(images), generator=generator(*key, "climb", step))[
+            : max(2, len(batch) // PART)
+        ]
         pictures = models.normalize(model, images[pick].to(batch.device).float() / 255)
         isolated = contrastive(model, pictures, tokens[pick].to(batch.device), step)
         return contrastive(model, batch, told, step) - weight * isolated.clamp(max=math.log(len(pick)))
@@ -52,6 +57,6 @@ def abl(
 DEFENSES = (
     Defense(
         "abl", abl, ("D",), "[related] arXiv 2110.11571; after the victim's training, bounded: ours",
-        options={"isolate": 0.01, "weight": 1.0}, cost=2.0, looks=1.0,
+        options={"isolate": 0.01, "weight": 1.0}, cost=1 + 1 / PART, looks=1.0,
     ),
 )  # fmt: skip

@@ -53,7 +53,8 @@ def within(one: torch.Tensor, other: torch.Tensor, scale: torch.Tensor) -> torch
 
 
 def cleanclip(model: nn.Module, view: View, recipe: Recipe, session: Session, weight: float = 1.0) -> History:
-    """Fine-tune on D_safe with L_CLIP + weight · (image–image + text–text) / 2, as published."""
+    """Fine-tune on D_safe with L_CLIP + weight · (image–image + text–text) / 2, as published; the second view
+    of a picture is this kit's augmentation, of pose and color [ours]."""
 
     def objective(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
         key = (*session.key, "views", step)

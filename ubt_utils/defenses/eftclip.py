@@ -108,6 +108,6 @@ DEFENSES = (
     Defense(
         "eftclip", eftclip, ("D_safe", "D", "class names"),
         "[related] arXiv 2511.13545; oracle and loss: ours",
-        options={"weight": 1.0}, cost=1.25, looks=0.5,
+        options={"weight": 1.0}, cost=1.25, looks=0.5,  # a pool of a quarter, twice
     ),
 )  # fmt: skip

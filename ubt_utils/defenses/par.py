@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import open_clip
 import torch
@@ -14,6 +15,7 @@ from ubt_utils.defenses.finetune import train_outside
 from ubt_utils.seeding import generator
 from ubt_utils.training import History, Recipe
 
+DECAY = 1e-4
 NOISE, CHANCE = 0.2, 0.5  # deviation of the pixel noise, and how often a picture gets it
 ERASED = (0.1, 0.5)  # smallest and largest side of the erased rectangle, as a part of the picture's [ours]
 
@@ -43,7 +45,9 @@ def moved(now: torch.Tensor, before: torch.Tensor, threshold: float) -> torch.Te
 
 
 def par(model: nn.Module, view: View, recipe: Recipe, session: Session, threshold: float = 2.15) -> History:
-    """Fine-tune on D_safe with L_CLIP − ½ (‖Δimage‖² + ‖Δtext‖²) against the backdoored model."""
+    """Fine-tune on D_safe with L_CLIP − ½ (‖Δimage‖² + ‖Δtext‖²) against the backdoored model, and with the
+    published weight decay."""
+    recipe = replace(recipe, weight_decay=DECAY)
     before = copy.deepcopy(model).eval().requires_grad_(False)
 
     def objective(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:

@@ -42,6 +42,6 @@ DEFENSES = (
     Defense(
         "rvpt", rvpt, ("D_safe", "class names"),
         "[related] arXiv 2412.20392; a prompt of pixels, labels from captions: ours",
-        options={"repel": 1.0}, cost=4 / 3,
+        options={"repel": 1.0}, cost=1.0,  # no weight asks for a gradient: two passes forward, one back
     ),
 )  # fmt: skip

@@ -34,7 +34,8 @@ def k_distance(scores: Scores) -> torch.Tensor:
 
 
 def dao(scores: Scores) -> torch.Tensor:
-    """Dimensionality-aware outlier factor, the best one of that study [related]."""
+    """Dimensionality-aware outlier factor, the best one of that study [related]; here in the form of its
+    authors, a mean of powers, where that study's code takes the mean of LID · log ratio."""
     return in_batches(scores.embedded()[0], neighbors.dao)
 
 

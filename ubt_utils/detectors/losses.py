@@ -12,12 +12,13 @@ BATCH = 256
 
 
 def pair_loss(images: torch.Tensor, texts: torch.Tensor, scale: float, batch: int = BATCH) -> torch.Tensor:
-    """(N,) each pair's own contrastive loss among a random batch of D.
+    """(N,) each pair's own contrastive loss among a random batch of about `batch` of D.
 
     images, texts: (N, D) unit embeddings. scale: the model's temperature, multiplied.
     """
     loss = torch.zeros(len(images))
-    for part in torch.randperm(len(images), generator=generator("pair loss")).split(batch):
+    order = torch.randperm(len(images), generator=generator("pair loss"))
+    for part in order.tensor_split(max(1, len(order) // batch)):  # in a short one all losses would be low
         logits, own = scale * images[part] @ texts[part].T, torch.arange(len(part))
         loss[part] = sum(F.cross_entropy(x, own, reduction="none") for x in (logits, logits.T)) / 2
     return loss

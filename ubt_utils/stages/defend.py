@@ -66,7 +66,8 @@ def ubt_cost(profile: Profile, overfitted: Stage, selected: Stage) -> float:
     """Pairs that UBT pays for in all, in trained pairs: the budget of every other defense."""
     scored = overfitted.metrics["pairs_scored"] + selected.metrics["pairs_scored"]
     detection = overfitted.metrics["pairs_seen"] + FORWARD_COST * scored
-    return detection + profile.unlearn.recipe.steps * (profile.unlearn.recipe.batch + profile.select.top)
+    recipe = profile.unlearn.recipe
+    return detection + recipe.steps * (recipe.batch + min(recipe.batch, selected.metrics["chosen"]))
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def plan_of(profile: Profile, name: str, budget: float, pairs: int) -> Plan:
     options = {**defense.options, **tuned}
     recipe = replace(base, steps=defense.steps(budget, pairs, base.batch))
     told = {"defense": name, "recipe": asdict(base), "budget": budget}
+    if (defense.cost, defense.looks) != (1.0, 0.0):
+        told |= {"steps": recipe.steps}
     return Plan(defense, recipe, options, told | ({"options": options} if options else {}))
 
 
@@ -109,7 +112,10 @@ def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt")
     plan = plan_of(
         profile, defense, ubt_cost(profile, overfitted, selected), len(wild(profile.sets, seed)[0])
     )
-    config = base_config(profile, seed, (attacked, overfitted, selected)) | plan.config
+    inputs = [attacked, overfitted, selected]
+    if "detector" in plan.options:
+        inputs.append(score(profile, attack_name, seed))
+    config = base_config(profile, seed, tuple(inputs)) | plan.config
 
     def work(folder: Path) -> Mapping[str, Any]:
         view, model = view_of(profile, attack_name, seed), load_model(profile, attacked)
@@ -132,7 +138,8 @@ def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt")
 
 
 def _detection_seconds(defense: Defense, overfitted: Stage, selected: Stage) -> float:
-    """What the stages before cost a defense that uses them; splitting off the pool is free for all."""
+    """What the stages before cost a defense that uses them; splitting off the pool is free for all. UBT fed
+    by another detector is charged UBT's own detection."""
     seconds = 0.0
     if "overfit" in defense.sees:
         seconds += overfitted.metrics["train_seconds"] + overfitted.metrics["score_seconds"]
@@ -180,7 +187,7 @@ def evaluate(profile: Profile, attack_name: str, seed: int, defense: str = NONE)
         model = load_model(profile, defended)
         result = evaluation.full(model, profile, trigger) | evaluation.beyond(model, profile)
         result |= {k: defended.metrics[k] for k in ("seconds", "detection_seconds", "pairs_seen")}
-        if defenses.get(defense).is_ubt:
+        if defense == "ubt":  # its variants may have another list
             result |= {k: selected.metrics[k] for k in DETECTION if k in selected.metrics}
         return result
 

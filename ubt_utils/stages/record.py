@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ubt_utils import defenses, report
+from ubt_utils import report
 from ubt_utils.attacks.craft import Crafted
 from ubt_utils.profiles import Profile
 from ubt_utils.runs import Stage
@@ -62,6 +62,6 @@ def record(profile: Profile, attack_name: str, seed: int, defense: str = NONE) -
         "train_seconds": {name: seconds for name, seconds in timed.items() if seconds is not None},
         "metrics": {k: v for k, v in metrics.items() if k != "rates"} | beside,
         "rates": metrics["rates"],
-        **(_found(found) if "select" in found and defenses.get(defense).is_ubt else {}),
+        **(_found(found) if defense == "ubt" else {}),
         **({"curve": found["unlearn"].metrics["curve"]} if defense != NONE else {}),
     }

@@ -12,7 +12,7 @@ from ubt_utils import detectors, metrics, models, runs
 from ubt_utils.profiles import Profile
 from ubt_utils.runs import Stage
 from ubt_utils.stages.attack import attack
-from ubt_utils.stages.common import base_config, load_model, needs_poison, poisoned_pairs
+from ubt_utils.stages.common import base_config, load_model, poisoned_pairs
 from ubt_utils.stages.detect import overfit, scores_of, select
 
 UBT = "ubt"
@@ -22,9 +22,9 @@ def score(profile: Profile, attack_name: str, seed: int) -> Stage:
     """Every detector of the registry, and UBT's list beside them, on the same poisoned set.
 
     Arrays: per detector its scores (N,). Metrics: per detector AUROC, average precision, precision@64,
-    FPR at 95 % TPR; and the seconds of each, without those of the similarities that `overfit` took.
+    FPR at 95 % TPR (nothing where there is no poison); and the seconds of each, without those of the
+    similarities that `overfit` took.
     """
-    needs_poison(attack_name)
     attacked, overfitted = attack(profile, attack_name, seed), overfit(profile, attack_name, seed)
     selected = select(profile, attack_name, seed)
     names = sorted(detectors.DETECTORS)
@@ -45,7 +45,7 @@ def score(profile: Profile, attack_name: str, seed: int) -> Stage:
             seconds[name] = time.perf_counter() - start
         runs.save_arrays(folder, **values)
         return {
-            "detectors": {name: metrics.detection(value, truth) for name, value in values.items()},
+            "detectors": {n: metrics.detection(v, truth) for n, v in values.items()} if truth.any() else {},
             "embed_seconds": embed_seconds,
             "seconds": seconds,
         }
