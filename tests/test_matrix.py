@@ -201,10 +201,8 @@ def test_a_trial_is_a_row_with_where_it_comes_from(chain, monkeypatch):
 
 
 def test_curves_are_read_from_the_table():
-    point, keys = (
-        {"step": 5, "asr": 0.25},
-        {"attack": ["sig"] * 2, "defense": ["none", "ubt"], "seed": [0, 0]},
-    )
+    point = {"step": 5, "asr": 0.25}
+    keys = {"profile": "mini", "attack": "sig", "defense": ["none", "ubt"], "seed": 0}
     table = pd.DataFrame({**keys, "curve": ["[]", json.dumps([point])]})
     told = matrix.curves(table).to_dict("records")
     assert told == [{"profile": "mini", "attack": "sig", "defense": "ubt", "seed": 0, **point}]
