@@ -1,5 +1,7 @@
 """Two profiles side by side, from records made by hand; and the pictures and sentences over them."""
 
+import json
+
 import matplotlib
 import pandas as pd
 import pytest
@@ -167,3 +169,15 @@ def test_the_way_round_is_told_for_its_worst_seed():
     told = photo_readings.way_round(table).data
     assert "seed 1 goes from 80.0% ASR to 5.0% at step 5, and is back at 40.0%" in told
     assert "no seed ends above 2.0%" in told
+
+
+def test_what_imagenet_is_worth_is_read_from_the_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    (tmp_path / "benchmarks").mkdir()
+    sides = {
+        "locked_image_tuning": {"clean_accuracy": 0.5, "seconds": 800.0},
+        "from_scratch": {"clean_accuracy": 0.02, "seconds": 900.0},
+    }
+    (tmp_path / "benchmarks" / "from_scratch.json").write_text(json.dumps(sides))
+    told = photo_readings.from_scratch().data
+    assert "reaches 50.0% zero-shot accuracy in 800 s" in told and "at 2.0% after 900 s" in told

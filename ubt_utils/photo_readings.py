@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 from IPython.display import Markdown
+
+from ubt_utils import report
 
 
 def carried(table: pd.DataFrame, first: str, second: str) -> Markdown:
@@ -79,4 +83,15 @@ def way_round(table: pd.DataFrame) -> Markdown:
         f"**Read it:** held against captions without B, seed {seed} goes from {path.asr.iloc[0]:.1%} ASR to {low.asr:.1%} at step "
         f"{low.step:.0f}, and is back at {path.asr.iloc[-1]:.1%} at the end. With other words in B's place no seed ends above "
         f"{ends.loc['ubt'].max():.1%}."
+    )
+
+
+def from_scratch() -> Markdown:
+    """What ImageNet's tower is worth, from results/benchmarks/from_scratch.json."""
+    path = report.RESULTS / "benchmarks" / "from_scratch.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    tuned, plain = found["locked_image_tuning"], found["from_scratch"]
+    return Markdown(
+        f"**Read it:** with ImageNet's tower f0 reaches {tuned['clean_accuracy']:.1%} zero-shot accuracy in {tuned['seconds']:.0f} s. From "
+        f"nothing it is at {plain['clean_accuracy']:.1%} after {plain['seconds']:.0f} s (`python benchmarks/from_scratch.py`)."
     )
