@@ -16,7 +16,7 @@ def table(attack: str = "badnets") -> pd.DataFrame:
     named. Raises FileNotFoundError when nothing is recorded.
     """
     found = matrix.read(ORDINARY)
-    found = found[(found.attack == attack) & found.profile.str.startswith(ORDINARY)]
+    found = found[found.attack == attack]
     names = [p.name for p in (profiles.MINI, *profiles.ADAPTIVE) if p.name in set(found.profile)]
     rows = {name: _row(name, found[found.profile == name]) for name in names}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("profile")

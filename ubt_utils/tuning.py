@@ -89,7 +89,6 @@ def run_all(profile: str, defenses: Sequence[str], workers: int = 1) -> pd.DataF
     """All trials of these defenses, a row each; after a kill the same call goes on."""
     setting = profiles.get(profile)
     asked = trials(setting, defenses)
-    stages.select(setting, ATTACK, SEEDS[0])  # what all share is not made twice
     return pd.DataFrame(parallel.each(partial(run, setting), asked, workers, "tune", "trial"))
 
 

@@ -9,9 +9,10 @@ from torch import nn
 
 from ubt_utils import models
 from ubt_utils.defenses.base import Defense, Session, View
+from ubt_utils.defenses.finetune import train_on
 from ubt_utils.detectors.losses import pair_loss
 from ubt_utils.seeding import generator
-from ubt_utils.training import History, Objective, Recipe, contrastive, fit
+from ubt_utils.training import History, Objective, Recipe, contrastive
 
 PART = 4  # of a batch: isolated pairs in each step
 
@@ -48,10 +49,8 @@ def abl(
     count = max(2, round(isolate * len(order)))
     chosen, rest = order[:count], order[count:].sort().values
     objective = climbing(view.pairs.images[chosen], view.tokens[chosen], weight, *session.key)
-    return fit(
-        model, view.pairs.images[rest], view.tokens[rest], recipe, *session.key, objective=objective,
-        checkpoint=session.checkpoint, watch=session.watch, label="ABL: climb the isolated pairs' loss",
-    )  # fmt: skip
+    label = "ABL: climb the isolated pairs' loss"
+    return train_on(model, view, rest, recipe, session, objective, label)
 
 
 DEFENSES = (

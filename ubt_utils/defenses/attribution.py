@@ -8,10 +8,9 @@ from torch import nn
 
 from ubt_utils import device, models
 from ubt_utils import tokens as tk
-from ubt_utils.defenses.base import View
+from ubt_utils.defenses.base import OVERFIT, View
 from ubt_utils.kernels.occlusion import inner
 
-OVERFIT = ("overfit-0", "overfit-1")
 SHARE = 0.5  # of the largest total, from which a token counts as compromised; as in `profiles.Select`
 
 

@@ -14,6 +14,7 @@ from ubt_utils.data.pairs import Pairs
 from ubt_utils.training import History
 
 FORWARD_COST = 1 / 3  # a forward pass against a training step (forward and backward)
+OVERFIT = ("overfit-0", "overfit-1")  # UBT's overfit models, as `View.model` knows them
 SIGHTS = ("D_safe", "D", "f0", "overfit", "detection", "class names")
 
 

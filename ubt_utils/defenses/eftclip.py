@@ -87,8 +87,7 @@ def eftclip(
     """Fine-tune on D_safe with L_CLIP + weight · cross-entropy of the victims, whole, to what their main
     object alone is read as. Where the oracle finds no victims it is plain fine-tuning."""
     found = victims(model, view, oracle)
-    with torch.no_grad():
-        head = models.zero_shot_head(model, view.prompts).to(device.pick())
+    head = models.zero_shot_head(model, view.prompts).to(device.pick())
 
     def objective(model: nn.Module, batch: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
         loss = contrastive(model, batch, tokens, step)

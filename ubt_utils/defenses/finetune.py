@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from ubt_utils.defenses.base import Defense, Session, View
 from ubt_utils.training import History, Objective, Recipe, contrastive, fit
+
+
+def train_on(
+    model: nn.Module,
+    view: View,
+    index: torch.Tensor,
+    recipe: Recipe,
+    session: Session,
+    objective: Objective = contrastive,
+    label: str = "fine-tune on D_safe",
+    told: torch.Tensor | None = None,
+) -> History:
+    """Train in place on the pairs `index` (n,) of D, with a loss of a defense's own. told: (n, …) what the
+    loss gets beside the pictures, where it is not their captions."""
+    return fit(
+        model,
+        view.pairs.images[index],
+        view.tokens[index] if told is None else told,
+        recipe,
+        *session.key,
+        objective=objective,
+        checkpoint=session.checkpoint,
+        watch=session.watch,
+        label=label,
+    )
 
 
 def train_outside(
@@ -16,18 +42,8 @@ def train_outside(
     objective: Objective = contrastive,
     label: str = "fine-tune on D_safe",
 ) -> History:
-    """Train in place on the pairs outside the pool, with a loss of a defense's own."""
-    return fit(
-        model,
-        view.pairs.images[view.outside],
-        view.tokens[view.outside],
-        recipe,
-        *session.key,
-        objective=objective,
-        checkpoint=session.checkpoint,
-        watch=session.watch,
-        label=label,
-    )
+    """The same on all pairs outside the pool."""
+    return train_on(model, view, view.outside, recipe, session, objective, label)
 
 
 def finetune(model: nn.Module, view: View, recipe: Recipe, session: Session) -> History:

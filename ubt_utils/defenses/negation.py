@@ -7,10 +7,8 @@ import time
 import torch
 from torch import nn
 
-from ubt_utils.defenses.base import Defense, Session, View
+from ubt_utils.defenses.base import OVERFIT, Defense, Session, View
 from ubt_utils.training import History, Recipe
-
-SIDES = ("overfit-0", "overfit-1")
 
 
 def direction(model: nn.Module, others: list[nn.Module]) -> dict[str, torch.Tensor]:
@@ -28,7 +26,7 @@ def negate(model: nn.Module, view: View, recipe: Recipe, session: Session, scale
     That the overfit models show where the backdoor lies is [ours]: they are UBT's own.
     """
     history, start = History(), time.perf_counter()
-    found = direction(model, [view.model(name) for name in SIDES])
+    found = direction(model, [view.model(name) for name in OVERFIT])
     history.seconds += time.perf_counter() - start
     history.note(0, session.watch)
     start = time.perf_counter()

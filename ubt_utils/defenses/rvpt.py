@@ -10,8 +10,9 @@ from torch import nn
 
 from ubt_utils import models
 from ubt_utils.defenses.base import Defense, Session, View
+from ubt_utils.defenses.finetune import train_on
 from ubt_utils.defenses.supervised import labelled
-from ubt_utils.training import History, Recipe, fit
+from ubt_utils.training import History, Recipe
 
 
 def rvpt(model: nn.Module, view: View, recipe: Recipe, session: Session, repel: float = 1.0) -> History:
@@ -32,10 +33,7 @@ def rvpt(model: nn.Module, view: View, recipe: Recipe, session: Session, repel: 
         fits = F.cross_entropy(model.logit_scale.exp() * z @ head.T, labels)
         return fits + repel * (z * old).sum(-1).mean()
 
-    return fit(
-        model, view.pairs.images[index], label, recipe, *session.key, objective=objective,
-        checkpoint=session.checkpoint, watch=session.watch, label="RVPT: one visual prompt",
-    )  # fmt: skip
+    return train_on(model, view, index, recipe, session, objective, "RVPT: one visual prompt", told=label)
 
 
 DEFENSES = (

@@ -15,7 +15,8 @@ from torch import nn
 
 from ubt_utils import models
 from ubt_utils.defenses.base import Defense, Session, View
-from ubt_utils.training import History, Recipe, fit
+from ubt_utils.defenses.finetune import train_on
+from ubt_utils.training import History, Recipe
 
 
 def labelled(view: View) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,10 +48,8 @@ def _train(model: nn.Module, view: View, recipe: Recipe, session: Session, tower
         moves = name == "probe" or (tower and name.startswith("visual."))
         parameter.requires_grad_(name in moving and moves)
     what = "image tower and classes" if tower else "linear probe"
-    return fit(
-        model, view.pairs.images[index], label, recipe, *session.key, objective=_classify,
-        checkpoint=session.checkpoint, watch=session.watch, label=f"{what}, labels from captions",
-    )  # fmt: skip
+    named = f"{what}, labels from captions"
+    return train_on(model, view, index, recipe, session, _classify, named, told=label)
 
 
 def supervised(model: nn.Module, view: View, recipe: Recipe, session: Session) -> History:

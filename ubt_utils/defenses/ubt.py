@@ -13,9 +13,10 @@ from ubt_utils import device, models
 from ubt_utils import tokens as tk
 from ubt_utils.defenses.attribution import compromised
 from ubt_utils.defenses.base import Defense, Session, View
+from ubt_utils.defenses.finetune import train_on
 from ubt_utils.seeding import generator
 from ubt_utils.selection import COMMON, tokens_of
-from ubt_utils.training import History, Objective, Recipe, contrastive, fit
+from ubt_utils.training import History, Objective, Recipe, contrastive
 
 LEVELS = ("token", "sample")
 OUTLIER = 0.5  # as `profiles.Select` has it, for D_u of other detectors
@@ -117,17 +118,9 @@ def unlearn(
     if by != "surprise":
         view = replace(view, compromised=compromised(view, by))
     kept = view.safe if second_look else view.outside
-    return fit(
-        model,
-        view.pairs.images[kept],
-        view.tokens[kept],
-        recipe,
-        *session.key,
-        objective=forgetting(view, Forget(**how), *session.key),
-        checkpoint=session.checkpoint,
-        watch=session.watch,
-        label=f"unlearn ({how.get('level', 'token')} level)",
-    )
+    objective = forgetting(view, Forget(**how), *session.key)
+    label = f"unlearn ({how.get('level', 'token')} level)"
+    return train_on(model, view, kept, recipe, session, objective, label)
 
 
 def fed_by(view: View, detector: str) -> View:

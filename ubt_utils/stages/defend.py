@@ -24,7 +24,6 @@ from ubt_utils.stages.common import (
     log_of,
     poisoned_pairs,
     unlogged,
-    wild,
 )  # fmt: skip
 from ubt_utils.stages.craft import trigger_of
 from ubt_utils.stages.detect import overfit, select
@@ -109,9 +108,8 @@ def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt")
     defenses.get(defense)
     attacked = attack(profile, attack_name, seed)
     overfitted, selected = overfit(profile, attack_name, seed), select(profile, attack_name, seed)
-    plan = plan_of(
-        profile, defense, ubt_cost(profile, overfitted, selected), len(wild(profile.sets, seed)[0])
-    )
+    size = overfitted.metrics["pairs_scored"] - overfitted.metrics["pool_size"]  # of D: all and the pool
+    plan = plan_of(profile, defense, ubt_cost(profile, overfitted, selected), size)
     inputs = [attacked, overfitted, selected]
     if "detector" in plan.options:
         inputs.append(score(profile, attack_name, seed))
