@@ -16,7 +16,7 @@ from ubt_utils.data.pairs import Pairs
 from ubt_utils.profiles import Poisoning, Profile
 from ubt_utils.runs import Stage
 from ubt_utils.stages.common import MANIFEST, NONE, WEIGHTS, base_config, load_model, log_of, wild
-from ubt_utils.stages.craft import trigger_of
+from ubt_utils.stages.craft import trigger_if_any
 from ubt_utils.stages.pretrain import pretrain
 from ubt_utils.training import fit
 
@@ -26,7 +26,7 @@ def attack(profile: Profile, attack: str, seed: int) -> Stage:
 
     Raises BackdoorDidNotTake when the ASR is below the profile's gate.
     """
-    trigger = None if attack == NONE else trigger_of(profile, attack, seed)
+    trigger = trigger_if_any(profile, attack, seed)
     public = pretrain(profile)
     config = base_config(profile, seed, (public,)) | {
         "recipe": asdict(profile.recipe(attack)),

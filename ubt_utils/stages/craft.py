@@ -14,7 +14,7 @@ from ubt_utils.attacks.base import Trigger
 from ubt_utils.attacks.craft import Attacker, Crafted
 from ubt_utils.profiles import Profile
 from ubt_utils.runs import Stage
-from ubt_utils.stages.common import base_config, load_model, wild
+from ubt_utils.stages.common import NONE, base_config, load_model, wild
 from ubt_utils.stages.pretrain import pretrain
 
 TRIGGER = "trigger.json"
@@ -42,6 +42,11 @@ def craft(profile: Profile, attack_name: str, seed: int) -> Stage:
         return {"train_seconds": time.perf_counter() - start}
 
     return runs.run_stage((profile.name, attack_name, str(seed)), "craft", config, work)
+
+
+def trigger_if_any(profile: Profile, attack_name: str, seed: int) -> Trigger | None:
+    """The same as `trigger_of`; None for the clean twin."""
+    return None if attack_name == NONE else trigger_of(profile, attack_name, seed)
 
 
 def trigger_of(profile: Profile, attack_name: str, seed: int) -> Trigger:

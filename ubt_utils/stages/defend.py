@@ -25,7 +25,7 @@ from ubt_utils.stages.common import (
     poisoned_pairs,
     unlogged,
 )  # fmt: skip
-from ubt_utils.stages.craft import trigger_of
+from ubt_utils.stages.craft import trigger_if_any
 from ubt_utils.stages.detect import overfit, select
 from ubt_utils.stages.pretrain import pretrain
 from ubt_utils.stages.score import score
@@ -117,7 +117,7 @@ def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt")
 
     def work(folder: Path) -> Mapping[str, Any]:
         view, model = view_of(profile, attack_name, seed), load_model(profile, attacked)
-        watch = _watch(model, profile, _trigger(profile, attack_name, seed), plan.recipe.steps)
+        watch = _watch(model, profile, trigger_if_any(profile, attack_name, seed), plan.recipe.steps)
         stream = "ubt" if plan.defense.is_ubt else defense  # variants differ in what they do, not by luck
         session = Session((seed, stream), runs.scratch(folder), watch)
         start = time.perf_counter()
@@ -146,10 +146,6 @@ def _detection_seconds(defense: Defense, overfitted: Stage, selected: Stage) -> 
     return seconds
 
 
-def _trigger(profile: Profile, attack_name: str, seed: int) -> Trigger | None:
-    return None if attack_name == NONE else trigger_of(profile, attack_name, seed)
-
-
 def _watch(model: nn.Module, profile: Profile, trigger: Trigger | None, steps: int):
     stops = {round(steps * i / CURVE_POINTS) for i in range(CURVE_POINTS + 1)}
 
@@ -176,7 +172,7 @@ def evaluate(profile: Profile, attack_name: str, seed: int, defense: str = NONE)
     config = base_config(profile, seed, tuple(inputs)) | {"attack": attack_name, "defense": defense}
 
     def work(folder: Path) -> Mapping[str, Any]:
-        trigger = _trigger(profile, attack_name, seed)
+        trigger = trigger_if_any(profile, attack_name, seed)
         if defense == NONE:
             public = unlogged(inputs[1]) | evaluation.full(load_model(profile, inputs[1]), profile, trigger)
             named = {f"public_{k}": v for k, v in public.items() if k != "rates"}
