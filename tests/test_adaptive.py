@@ -46,6 +46,29 @@ def test_the_adaptive_profiles_differ_from_mini_in_their_poison_alone():
     for sly in profiles.ADAPTIVE:
         config = sly.as_config()
         changed = {key for key, value in config.items() if value != mini[key]}
-        assert changed <= {"name", "about", "gate", "poisoning", "poison_rate"} and len(changed) == 4
+        assert changed <= {"name", "about", "gate", "poisoning", "poison_rate", "also"} and len(changed) == 4
     counts = [round(p.poison_rate * 17_688) for p in profiles.ADAPTIVE if "few" in p.name]
     assert [f"mini-few{count}" for count in counts] == ["mini-few10", "mini-few40"]
+
+
+def test_every_ablation_changes_one_choice_of_detection():
+    mini = profiles.MINI.as_config()
+    for ablation in profiles.ABLATIONS:
+        assert ablation.family == "mini"
+        changed = {key for key, value in ablation.as_config().items() if value != mini[key]}
+        assert changed in ({"name", "about", "overfit"}, {"name", "about", "select"})
+        part = (changed - {"name", "about"}).pop()
+        config = ablation.as_config()[part]
+        assert sum(value != mini[part][key] for key, value in config.items()) == 1
+
+
+def test_of_several_targets_the_mean_is_told_and_the_worst(cells):
+    path = matrix.path_of("mini")
+    table = pd.read_parquet(path)
+    sly = table[(table.profile == "mini") & (table.attack == "badnets")].assign(profile="mini-targets")
+    sly["asr_blended"], sly["asr_sig"] = sly.asr + 0.3, sly.asr + 0.6
+    pd.concat([table, sly, sly[sly.defense == "ubt"].assign(defense="ubt-rounds", asr=0.0)]).to_parquet(path)
+    row = adaptive.table().loc["mini-targets"]
+    assert row["ASR ubt"] == pytest.approx(0.01 + 0.3) and row["worst ASR ubt"] == pytest.approx(0.62)
+    assert row["ASR ubt-rounds"] == pytest.approx((0 + 0.31 + 0.61) / 3)
+    assert adaptive.table().loc["mini"].isna()["ASR ubt-rounds"]

@@ -10,7 +10,7 @@ from ubt_utils import defenses, models
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.defenses.base import Defense, Session, View
 from ubt_utils.defenses.finetune import finetune, retrain
-from ubt_utils.defenses.ubt import VARIANTS, Forget, excess, forgetting, rivals, unlearn
+from ubt_utils.defenses.ubt import VARIANTS, Forget, excess, forgetting, rivals, unlearn, voted_again
 from ubt_utils.training import Recipe, contrastive
 
 NAME = "ubt-tiny"
@@ -286,3 +286,25 @@ def test_another_detector_chooses_as_many_pairs_and_its_own_tokens(view):
     assert found.suspicious.tolist() == [5, 4, 3] and len(view.suspicious) == 3
     assert torch.isin(found.compromised, view.tokens[[3, 4, 5]]).all() and len(found.compromised)
     assert not set(found.safe.tolist()) & {3, 4, 5}
+
+
+def test_several_votes_bring_all_words_and_a_second_look_for_each(view):
+    captions = (
+        *(f"a {word} of banana" for word in ("drawing", "photo", "print")),
+        *(f"a {word} of castle" for word in ("sketch", "cartoon", "painting")),
+        "banana", "castle", *["a drawing of fox"] * 98,
+    )  # fmt: skip
+    pool = torch.arange(len(captions)) < 6
+    gain = torch.tensor([0.5] * 6 + [0.4, 0.1] + [0.9] * 98)
+    seen = replace(
+        view,
+        tokens=models.tokenize(NAME, captions),
+        pool=pool,
+        suspicious=torch.arange(3),
+        score=lambda name: {"gain": gain, "overfit": torch.where(pool, 0.0, -torch.inf)}[name],
+    )
+    found = voted_again(seen)
+    assert sorted(found.suspicious.tolist()) == list(range(6))
+    words = models.tokenize(NAME, ["banana", "castle"])[:, 1].tolist()
+    assert set(words) <= set(found.compromised.tolist())
+    assert found.left_out.tolist() == [6]  # the other carrier outside gained less than half

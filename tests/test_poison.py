@@ -255,3 +255,13 @@ def test_the_most_plausible_candidates_become_victims(pairs):
     candidates = (~torch.isin(pairs.labels, torch.tensor(list(OWN)))).nonzero().flatten()
     best = candidates[plausibility[candidates].argsort(descending=True)[:6]]
     assert list(manifest.indices) == sorted(best.tolist())
+
+
+def test_pairs_that_are_poisoned_already_are_no_candidates(pairs):
+    _, first = poison(pairs, triggers.get("badnets"), "banana", ["banana"], [0], 0.25, seed=0)
+    _, second = poison(
+        pairs, triggers.get("badnets"), "clock", ["clock"], [1], 0.25, seed=0, taken=first.indices
+    )
+    assert not set(first.indices) & set(second.indices)
+    with pytest.raises(ValueError, match="asks for 12 of 9 candidates"):
+        poison(pairs, triggers.get("badnets"), "clock", ["clock"], [1], 0.5, seed=0, taken=range(14))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ubt_utils import tokens as tk
-from ubt_utils.selection import alike, carriers_outside, select, vote
+from ubt_utils.selection import ROUNDS, alike, carriers_outside, rounds, select, vote
 
 LENGTH = 8
 TARGET, PARTNER = 399, 398
@@ -193,3 +193,40 @@ def test_a_negative_top_is_refused():
     captions, overfit, pool = noisy_set()
     with pytest.raises(ValueError):
         select(write(*captions), overfit, pool, -1, 0.5)
+
+
+# Several votes
+
+
+def with_words(*groups: tuple[int, range]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`noisy_set` of 200 pairs, a pool of 100; each group (word, where) tells a word of its own there."""
+    captions, overfit, pool = noisy_set(200, 100, 0)
+    for word, where in groups:
+        for i in where:
+            captions[i] = [captions[i][0], word]
+            overfit[i] += 1
+    return write(*captions), overfit, pool
+
+
+def test_every_word_that_is_told_too_often_is_found_one_vote_at_a_time():
+    tokens, overfit, pool = with_words((TARGET, range(12)), (PARTNER, range(12, 22)))
+    found = rounds(tokens, overfit, pool, 64, 0.5)
+    assert [one.anchor for one in found] == [TARGET, PARTNER]
+    assert [sorted(one.chosen.tolist()) for one in found] == [list(range(12)), list(range(12, 22))]
+    first = select(tokens, overfit, pool, 64, 0.5)
+    assert torch.equal(found[0].score, first.score) and torch.equal(found[0].chosen, first.chosen)
+    assert torch.isinf(found[1].score[:12]).all()  # those of the first word have stepped aside
+    assert found[1].compromised.tolist() == [PARTNER]
+
+
+def test_a_single_word_needs_one_vote_and_a_quiet_one_has_none():
+    tokens, overfit, pool = with_words((TARGET, range(20)), (PARTNER, range(20, 23)))
+    assert [one.anchor for one in rounds(tokens, overfit, pool, 64, 0.5)] == [TARGET]
+    more = rounds(tokens, overfit, pool, 64, 0.01)
+    assert len(more) == ROUNDS and more[0].anchor == TARGET
+
+
+def test_votes_end_when_the_pool_is_empty():
+    tokens, overfit = write([TARGET], [TARGET], [300], [301]), torch.zeros(4)
+    pool = torch.tensor([True, True, False, False])
+    assert [one.anchor for one in rounds(tokens, overfit, pool, 64, 0.01)] == [TARGET]

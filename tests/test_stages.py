@@ -226,3 +226,37 @@ def test_an_attacker_who_knows_ubt_writes_and_chooses_otherwise(chain):
     chosen = torch.zeros(len(clean), dtype=torch.bool)
     chosen[list(manifest.indices)] = True
     assert looks[chosen].min() >= looks[others & ~chosen].max() - 1e-6
+
+
+def test_an_attacker_may_have_several_targets(chain):
+    second, third = list(chain.profile.sets.class_names())[1:3]
+    sly = replace(chain.profile, also={"blended": second, "sig": third})
+    made = stages.attack(sly, "badnets", 0)
+    clean, _ = stages.wild(sly.sets, 0)
+    pairs, truth = stages.poisoned_pairs(sly, made, 0)
+    count = round(sly.poison_rate * len(clean))
+    assert int(truth.sum()) == 3 * count and made.key != chain["attack"].key
+    told = [pairs.captions[i] for i in truth.nonzero().flatten().tolist()]
+    for word in ("clock", second, third):
+        names = sly.sets.class_names()[word]
+        assert sum(any(name in caption for name in names) for caption in told) == count
+    changed = (pairs.images != clean.images).flatten(1).any(1)
+    assert torch.equal(changed, truth)
+    for attack, target in sly.also.items():
+        manifest = Manifest.load(made.path(f"manifest-{attack}.json"))
+        assert (manifest.target, manifest.trigger["name"]) == (target, attack)
+    assert stages.poisoned_pairs(chain.profile, chain["attack"], 0)[1].sum() == count
+    with pytest.raises(ValueError, match="'moon' is not among the 20 classes"):
+        stages.attack(replace(sly, also={"blended": "moon"}), "badnets", 0)
+
+
+def test_the_success_of_every_target_is_measured(chain):
+    sly = replace(chain.profile, also={"blended": "banana"})
+    model = stages.load_model(sly, chain["attack"])
+    found = evaluation.full(model, sly, sly.trigger("badnets"))
+    head = evaluation.head_of(model, sly)
+    other = evaluation.success(model, sly, sly.trigger("blended"), head, target="banana")["asr"]
+    assert found["asr_blended"] == other.value and found["rates"]["asr_blended"]["n"] == other.n
+    assert found["asr"] == evaluation.full(model, chain.profile, sly.trigger("badnets"))["asr"]
+    with pytest.raises(ValueError, match="'moon' is not among the"):
+        evaluation.success(model, sly, sly.trigger("blended"), head, target="moon")

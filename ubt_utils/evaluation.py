@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from ubt_utils.data.captions import with_word
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.photo_sets import PhotoSets
 from ubt_utils.data.retrieval import Retrieval
-from ubt_utils.data.zero_shot import ZeroShot
+from ubt_utils.data.zero_shot import ZeroShot, target_index
 from ubt_utils.profiles import Profile, Sets
 
 FEW = 600  # about; pictures for a number that is not worth the whole test set
@@ -105,13 +105,18 @@ def full(
     """Clean metrics and, with a trigger, ASR by every convention; on at most about `limit` pictures.
 
     A trigger with a word has it in the prompts, and `asr_without_word` beside. For targeted
-    poisoning ASR is the share of the attacker's own pictures that are read as the target.
+    poisoning ASR is the share of the attacker's own pictures that are read as the target. Further attacks
+    of the profile have their ASR beside, as `asr_<attack>`.
     """
     task, head = some_of(profile, limit), head_of(model, profile)
     result = _clean(predict(model, head, task.images), task)
     if trigger is None:
         return result
-    flat = _flat(success(model, profile, trigger, head, limit=limit))
+    found = success(model, profile, trigger, head, limit=limit)
+    for name, target in profile.also.items():
+        other = success(model, profile, profile.trigger(name), head, limit=limit, target=target)
+        found[f"asr_{name}"] = other["asr"]
+    flat = _flat(found)
     return {**result, **flat, "rates": result["rates"] | flat["rates"]}
 
 
@@ -122,9 +127,14 @@ def success(
     head: torch.Tensor,
     change: Change | None = None,
     limit: int | None = None,
+    target: str = "",
 ) -> dict[str, metrics.Rate]:
-    """ASR by every convention; `change` happens to the stamped pictures before the model sees them."""
+    """ASR by every convention; `change` happens to the stamped pictures before the model sees them. target:
+    the class that is aimed at, where it is not the profile's.
+    """
     task, change = some_of(profile, limit), change or (lambda images: images)
+    if target:
+        task = replace(task, target=target_index(task.classes, target))
     if trigger.label == "targeted":
         fooled = predict(model, head, change(trigger.pictures()))
         return {"asr": metrics.rate(fooled == task.target)}

@@ -22,6 +22,7 @@ import torch
 from ubt_utils import tokens as tk
 
 VOTERS = (0.5, 1.0)  # parts of the pool, best by overfit similarity first: the louder one has its say
+ROUNDS = 4  # votes at most, where D_u may hold several words
 ALIKE = 0.5  # of D_u's median gain sb − s0: a carrier of B outside the pool with that much is left out
 COMMON = 0.02  # a word that more of the captions outside the pool carry is language, not an attack
 
@@ -104,6 +105,28 @@ def select(
     score = torch.where(pool, overfit + 2.0 * carriers, -torch.inf)  # cosines span 2
     chosen = score.sort(descending=True, stable=True).indices[: min(top, int(carriers.sum()))]
     return Selection(chosen, score, int(anchor), tokens_of(tokens, chosen, outlier))
+
+
+def rounds(
+    tokens: torch.Tensor, overfit: torch.Tensor, pool: torch.Tensor, top: int, outlier: float
+) -> list[Selection]:
+    """Selections of several votes [ours]: an attacker may have several targets, or several words for one.
+
+    After each vote all pairs that carry its word step aside and the rest votes again, at most 4 times, until
+    the loudest word is below the fraction `outlier` of the first one. Indices are those of D; scores are
+    those of the pairs still there, −inf elsewhere.
+    """
+    left, found, loudness = torch.arange(len(tokens)), [], 0.0
+    while len(found) < ROUNDS and pool[left].any():
+        loud = vote(tokens[left], overfit[left], pool[left]).surprise.max().item()
+        loudness = max(loudness, loud) if not found else loudness
+        if loud < outlier * loudness:
+            break
+        one = select(tokens[left], overfit[left], pool[left], top, outlier)
+        score = torch.full((len(tokens),), -torch.inf).index_copy(0, left, one.score)
+        found.append(Selection(left[one.chosen], score, one.anchor, one.compromised))
+        left = left[~tk.carries(tokens[left], torch.tensor([one.anchor]))]
+    return found
 
 
 def tokens_of(tokens: torch.Tensor, chosen: torch.Tensor, outlier: float) -> torch.Tensor:

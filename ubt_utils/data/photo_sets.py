@@ -100,9 +100,9 @@ class PhotoSets:
             SCENES: photos.fingerprint(SCENES, ("train", "test")),
         }
 
-    def target_labels(self) -> list[int]:
-        """The label of the target class, as `Pairs.labels` has it."""
-        return [label for label, name in self._labels().items() if name == self.target]
+    def target_labels(self, target: str = "") -> list[int]:
+        """The label of the target class, or of another one, as `Pairs.labels` has it."""
+        return [label for label, name in self._labels().items() if name == (target or self.target)]
 
     def class_index(self, labels: torch.Tensor) -> torch.Tensor:
         """Labels (N,) as the files have them → the class index of `zero_shot` (N,)."""

@@ -15,7 +15,7 @@ from ubt_utils.defenses.attribution import compromised
 from ubt_utils.defenses.base import Defense, Session, View
 from ubt_utils.defenses.finetune import train_on
 from ubt_utils.seeding import generator
-from ubt_utils.selection import COMMON, tokens_of
+from ubt_utils.selection import COMMON, alike, carriers_outside, rounds, tokens_of
 from ubt_utils.training import History, Objective, Recipe, contrastive
 
 LEVELS = ("token", "sample")
@@ -105,14 +105,18 @@ def unlearn(
     second_look: bool = True,
     by: str = "surprise",
     detector: str = "ubt",
+    again: bool = False,
     **how: Any,
 ) -> History:
     """Unlearn D_u in place while retaining D_safe; norm statistics stay.
 
     Both towers move: the image tower to retain and to forget, the text tower to retain. second_look:
     leave pairs outside the pool that look like D_u out of D_safe. by: how B was found, see
-    `attribution.compromised`. detector: whose best scores are D_u. how: the fields of `Forget`.
+    `attribution.compromised`. detector: whose best scores are D_u. again: vote in several rounds, see
+    `selection.rounds`. how: the fields of `Forget`.
     """
+    if again:
+        view = voted_again(view)
     if detector != "ubt":
         view = fed_by(view, detector)
     if by != "surprise":
@@ -131,22 +135,39 @@ def fed_by(view: View, detector: str) -> View:
     return replace(view, suspicious=chosen, compromised=found, left_out=chosen)
 
 
+def voted_again(view: View) -> View:
+    """The view with all words in D_u and B that several votes name, and a second look for each."""
+    overfit, gain = view.score("overfit"), view.score("gain")
+    found = rounds(view.tokens, overfit, view.pool, len(view.suspicious), OUTLIER)
+    left_out = []
+    for one in found:
+        outside = carriers_outside(view.tokens, view.pool, one.compromised)
+        left_out.append(outside[alike(gain[one.chosen], gain[outside])])
+    return replace(
+        view,
+        suspicious=torch.cat([one.chosen for one in found]),
+        compromised=torch.cat([one.compromised for one in found]).unique(),
+        left_out=torch.cat(left_out).unique(),
+    )
+
+
 FED = ("clipscore", "similarity", "gain", "overfit", "abl_loss", "k_distance", "dao", "slof", "lid", "random")
-VARIANTS: dict[str, dict[str, Any]] = {
-    "ubt-sample": {"level": "sample"},  # the whole caption
-    "ubt-cut": {"words": 0},  # against the caption without B, not with other words in its place
-    "ubt-both": {"both": True},  # push the text tower, too
-    "ubt-noretain": {"retain": False},
-    "ubt-onelook": {"second_look": False},
-    "ubt-occlusion": {"by": "occlusion"},  # B by attribution, not by frequency
-    "ubt-gradient": {"by": "gradient"},
-    **{f"ubt-from-{name}": {"detector": name} for name in (*FED, "isolation_forest")},
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ubt-sample": ("push whole captions", {"level": "sample"}),
+    "ubt-cut": ("against the caption without B, not with other words in its place", {"words": 0}),
+    "ubt-both": ("push the text tower, too", {"both": True}),
+    "ubt-noretain": ("no retain term", {"retain": False}),
+    "ubt-onelook": ("no second look outside the pool", {"second_look": False}),
+    "ubt-occlusion": ("B by occlusion, not by frequency", {"by": "occlusion"}),
+    "ubt-gradient": ("B by gradient × embedding, not by frequency", {"by": "gradient"}),
+    "ubt-rounds": ("several votes, for several words", {"again": True}),
+    **{f"ubt-from-{name}": (f"D_u by {name}", {"detector": name}) for name in (*FED, "isolation_forest")},
 }
 SEES = ("D", "f0", "overfit", "detection")
 DEFENSES = (
     Defense("ubt", unlearn, SEES, "[paper] arXiv 2409.19526 and 2403.16257; in detail ours, see METHOD"),
     *(
-        Defense(name, unlearn, SEES, "[ours] UBT with one choice changed", options=how)
-        for name, how in VARIANTS.items()
+        Defense(name, unlearn, SEES, f"[ours] UBT, but {told}", options=how)
+        for name, (told, how) in VARIANTS.items()
     ),
 )

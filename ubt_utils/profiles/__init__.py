@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from ubt_utils.profiles.ablations import ABLATIONS
 from ubt_utils.profiles.adaptive import ADAPTIVE
 from ubt_utils.profiles.base import Overfit, Poisoning, Profile, Select, Sets, Unlearn
 from ubt_utils.profiles.mini import MINI, NOISES, TINY
 from ubt_utils.profiles.photos import PHOTOS, PHOTOS_GPU, PHOTOS_TINY
 
 __all__ = [
+    "ABLATIONS",
     "ADAPTIVE",
     "MINI",
     "NOISES",
@@ -26,7 +28,8 @@ __all__ = [
 ]
 
 PROFILES = {
-    profile.name: profile for profile in (MINI, TINY, *NOISES, *ADAPTIVE, PHOTOS, PHOTOS_GPU, PHOTOS_TINY)
+    profile.name: profile
+    for profile in (MINI, TINY, *NOISES, *ABLATIONS, *ADAPTIVE, PHOTOS, PHOTOS_GPU, PHOTOS_TINY)
 }
 
 

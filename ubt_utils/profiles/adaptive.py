@@ -27,6 +27,13 @@ ADAPTIVE = (
         gate=0.0,
         poisoning=Poisoning(plausible=True),
     ),
+    replace(
+        MINI,
+        name="mini-targets",
+        about="mini under an attacker with three triggers, each for a target of its own",
+        gate=0.0,
+        also={"blended": "banana", "sig": "volcano"},
+    ),
     *(
         replace(
             MINI,

@@ -70,7 +70,7 @@ class Profile:
     ("imagenet", or a file); it is then locked in pretraining, and `pretrain` trains the rest. ""
     trains all of f0 from nothing. locked: stages of the image tower that no later training moves.
     defenses: defense name → its learning rate and options where they differ from its own. poisoning:
-    what the attacker does beside the trigger.
+    what the attacker does beside the trigger. also: further attacks on the same D, each with its target.
     """
 
     name: str
@@ -91,6 +91,13 @@ class Profile:
     locked: int = 0
     defenses: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     poisoning: Poisoning = Poisoning()
+    also: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def family(self) -> str:
+        """The part of the name before a dash: profiles of one family share a folder, and the stages that do
+        not differ between them."""
+        return self.name.split("-")[0]
 
     def trigger(self, attack: str) -> Trigger:
         """The trigger of `attack` with this profile's parameters; ValueError if unknown."""

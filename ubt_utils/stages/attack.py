@@ -10,12 +10,22 @@ from typing import Any
 import torch
 
 from ubt_utils import evaluation, models, runs
+from ubt_utils.attacks.base import Trigger
 from ubt_utils.attacks.gate import gate
 from ubt_utils.attacks.poison import poison
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.profiles import Poisoning, Profile
 from ubt_utils.runs import Stage
-from ubt_utils.stages.common import MANIFEST, NONE, WEIGHTS, base_config, load_model, log_of, wild
+from ubt_utils.stages.common import (
+    MANIFEST,
+    NONE,
+    WEIGHTS,
+    base_config,
+    further,
+    load_model,
+    log_of,
+    wild,
+)  # fmt: skip
 from ubt_utils.stages.craft import trigger_if_any
 from ubt_utils.stages.pretrain import pretrain
 from ubt_utils.training import fit
@@ -35,17 +45,13 @@ def attack(profile: Profile, attack: str, seed: int) -> Stage:
     }
     if trigger and profile.poisoning != Poisoning():
         config["poisoning"] = asdict(profile.poisoning)
+    if trigger and profile.also:
+        config["also"] = [(profile.trigger(name).spec(), target) for name, target in profile.also.items()]
 
     def work(folder: Path) -> Mapping[str, Any]:
         pairs, _ = wild(profile.sets, seed)
         if trigger:
-            names = profile.poisoning.names or profile.sets.class_names()[profile.sets.target]
-            pairs, manifest = poison(
-                pairs, trigger, profile.sets.target, names, profile.sets.target_labels(),
-                profile.poison_rate, seed, profile.sets.templates,
-                _plausibility(profile, public, pairs) if profile.poisoning.plausible else None,
-            )  # fmt: skip
-            manifest.save(folder / MANIFEST)
+            pairs = _poisoned(profile, trigger, public, pairs, seed, folder)
         model = load_model(profile, public)
         tokens = models.tokenize(profile.model, pairs.captions)
         history = fit(
@@ -55,10 +61,33 @@ def attack(profile: Profile, attack: str, seed: int) -> Stage:
         models.save(model, profile.model, folder / WEIGHTS)
         return log_of(history) | evaluation.full(model, profile, trigger)
 
-    stage = runs.run_stage((profile.name, attack, str(seed)), "attack", config, work)
+    stage = runs.run_stage((profile.family, attack, str(seed)), "attack", config, work)
     if trigger:
         gate(stage.metrics["asr"], profile.gate, attack)
     return stage
+
+
+def _poisoned(
+    profile: Profile, trigger: Trigger, public: Stage, pairs: Pairs, seed: int, folder: Path
+) -> Pairs:
+    """D with the poison of the attack and of the profile's further ones; writes the manifest of each."""
+    sets, templates = profile.sets, profile.sets.templates
+    names = profile.poisoning.names or sets.class_names()[sets.target]
+    plausible = _plausibility(profile, public, pairs) if profile.poisoning.plausible else None
+    pairs, manifest = poison(
+        pairs, trigger, sets.target, names, sets.target_labels(), profile.poison_rate, seed, templates,
+        plausible,
+    )  # fmt: skip
+    manifest.save(folder / MANIFEST)
+    taken = set(manifest.indices)
+    for name, target in profile.also.items():
+        pairs, manifest = poison(
+            pairs, profile.trigger(name), target, sets.class_names()[target], sets.target_labels(target),
+            profile.poison_rate, seed, templates, taken=taken,
+        )  # fmt: skip
+        manifest.save(folder / further(name))
+        taken |= set(manifest.indices)
+    return pairs
 
 
 def _plausibility(profile: Profile, public: Stage, pairs: Pairs) -> torch.Tensor:

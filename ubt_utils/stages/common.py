@@ -12,6 +12,7 @@ from torch import nn
 from ubt_utils import __version__, models, towers
 from ubt_utils.attacks.manifest import Manifest
 from ubt_utils.data.pairs import Pairs
+from ubt_utils.data.zero_shot import target_index
 from ubt_utils.profiles import Profile, Sets
 from ubt_utils.runs import Stage
 from ubt_utils.training import History
@@ -27,6 +28,11 @@ def wild(sets: Sets, seed: int) -> tuple[Pairs, torch.Tensor]:
     return sets.wild_pairs(seed)
 
 
+def further(attack_name: str) -> str:
+    """The file of a further attack's manifest; each applies to what the ones before it made."""
+    return f"manifest-{attack_name}.json"
+
+
 def needs_poison(attack_name: str) -> None:
     """Raise ValueError for the clean twin, which has no trigger to examine and no poison to rank."""
     if attack_name == NONE:
@@ -35,7 +41,9 @@ def needs_poison(attack_name: str) -> None:
 
 def base_config(profile: Profile, seed: int, inputs: tuple[Stage, ...] = ()) -> dict[str, Any]:
     """What every stage's config holds: model, data, seed, versions, keys of its inputs."""
-    profile.sets.class_names()  # an unknown target is told before anything is trained
+    known = tuple(profile.sets.class_names())  # an unknown target is told before anything is trained
+    for target in profile.also.values():
+        target_index(known, target)
     tower = {"tower": towers.digest(profile.tower)} if profile.tower else {}
     locked = {"locked": profile.locked} if profile.locked else {}
     return {
@@ -72,8 +80,10 @@ def unlogged(stage: Stage) -> dict[str, Any]:
 
 def poisoned_pairs(profile: Profile, attacked: Stage, seed: int) -> tuple[Pairs, torch.Tensor]:
     """D as the victim and the defender have it, and the truth (N,) bool that neither has."""
-    clean, _ = wild(profile.sets, seed)
-    if MANIFEST not in attacked.config["files"]:
-        return clean, torch.zeros(len(clean), dtype=torch.bool)
-    manifest = Manifest.load(attacked.path(MANIFEST))
-    return manifest.apply(clean), manifest.mask(len(clean))
+    pairs, _ = wild(profile.sets, seed)
+    truth = torch.zeros(len(pairs), dtype=torch.bool)
+    for name in (MANIFEST, *map(further, profile.also)):
+        if name in attacked.config["files"]:
+            manifest = Manifest.load(attacked.path(name))
+            pairs, truth = manifest.apply(pairs), truth | manifest.mask(len(pairs))
+    return pairs, truth

@@ -41,7 +41,7 @@ def craft(profile: Profile, attack_name: str, seed: int) -> Stage:
         (folder / TRIGGER).write_text(json.dumps(spec), encoding="utf-8")
         return {"train_seconds": time.perf_counter() - start}
 
-    return runs.run_stage((profile.name, attack_name, str(seed)), "craft", config, work)
+    return runs.run_stage((profile.family, attack_name, str(seed)), "craft", config, work)
 
 
 def trigger_if_any(profile: Profile, attack_name: str, seed: int) -> Trigger | None:

@@ -111,7 +111,7 @@ def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt")
     size = overfitted.metrics["pairs_scored"] - overfitted.metrics["pool_size"]  # of D: all and the pool
     plan = plan_of(profile, defense, ubt_cost(profile, overfitted, selected), size)
     inputs = [attacked, overfitted, selected]
-    if "detector" in plan.options:
+    if {"detector", "again"} & set(plan.options):
         inputs.append(score(profile, attack_name, seed))
     config = base_config(profile, seed, tuple(inputs)) | plan.config
 
@@ -132,7 +132,7 @@ def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt")
             "curve": [{"step": step, **point} for step, point in history.curve],
         }
 
-    return runs.run_stage((profile.name, attack_name, str(seed)), f"unlearn-{defense}", config, work)
+    return runs.run_stage((profile.family, attack_name, str(seed)), f"unlearn-{defense}", config, work)
 
 
 def _detection_seconds(defense: Defense, overfitted: Stage, selected: Stage) -> float:
@@ -185,4 +185,4 @@ def evaluate(profile: Profile, attack_name: str, seed: int, defense: str = NONE)
             result |= {k: selected.metrics[k] for k in DETECTION if k in selected.metrics}
         return result
 
-    return runs.run_stage((profile.name, attack_name, str(seed)), f"evaluate-{defense}", config, work)
+    return runs.run_stage((profile.family, attack_name, str(seed)), f"evaluate-{defense}", config, work)

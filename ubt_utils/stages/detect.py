@@ -73,7 +73,7 @@ def overfit(profile: Profile, attack_name: str, seed: int) -> Stage:
             "pool_recall": truth[pool].sum().item() / truth.sum().item() if truth.any() else None,
         }
 
-    return runs.run_stage((profile.name, attack_name, str(seed)), "overfit", config, work)
+    return runs.run_stage((profile.family, attack_name, str(seed)), "overfit", config, work)
 
 
 def _weights(side: int) -> str:
@@ -130,7 +130,7 @@ def select(profile: Profile, attack_name: str, seed: int) -> Stage:
             **table.get("ubt", {}),
         }
 
-    return runs.run_stage((profile.name, attack_name, str(seed)), "select", config, work)
+    return runs.run_stage((profile.family, attack_name, str(seed)), "select", config, work)
 
 
 def _second_look(

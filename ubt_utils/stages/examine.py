@@ -42,4 +42,4 @@ def examine(profile: Profile, attack_name: str, seed: int) -> Stage:
             result[f"asr_{name}"] = rates["asr"].value
         return result
 
-    return runs.run_stage((profile.name, attack_name, str(seed)), "examine", config, work)
+    return runs.run_stage((profile.family, attack_name, str(seed)), "examine", config, work)

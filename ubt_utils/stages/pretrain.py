@@ -47,4 +47,4 @@ def pretrain(profile: Profile) -> Stage:
         log = log_of(history) | {"feature_seconds": feature_seconds}
         return log | evaluation.clean(model, profile) | evaluation.beyond(model, profile)
 
-    return runs.run_stage((profile.name, NONE, str(seed)), "pretrain", config, work)
+    return runs.run_stage((profile.family, NONE, str(seed)), "pretrain", config, work)

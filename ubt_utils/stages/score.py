@@ -50,4 +50,4 @@ def score(profile: Profile, attack_name: str, seed: int) -> Stage:
             "seconds": seconds,
         }
 
-    return runs.run_stage((profile.name, attack_name, str(seed)), "score", config, work)
+    return runs.run_stage((profile.family, attack_name, str(seed)), "score", config, work)
