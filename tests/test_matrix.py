@@ -212,7 +212,40 @@ def test_profiles_of_one_family_share_a_table(chain, results, no_training):
     wanted = matrix.cells(*CELLS)
     assert [matrix.run_cell(cell) for cell in wanted] == [""] * 3
     first = matrix.collect("tiny", wanted)
-    assert matrix.path_of("tiny-few") == first and matrix.path_of("mini") != first
+    assert matrix.path_of("mini-few10") == matrix.path_of("mini") != first
     ubt = matrix.read("tiny").set_index("defense").loc["ubt"]
     chosen = chain["select"].metrics
     assert (ubt.anchor, ubt.chosen_poisoned) == (chosen["anchor"], chosen["chosen_poisoned"])
+
+
+def test_the_cells_of_a_profile_join_its_records(results):
+    keys = {"profile": "mini-few10", "attack": "sig", "seed": 0}
+    cells = pd.DataFrame(
+        [{**keys, "defense": d, "asr": asr, "seconds": None} for d, asr in (("none", 0.9), ("par", 0.5))]
+    )
+    path = matrix.path_of("mini")
+    path.parent.mkdir(parents=True)
+    pd.concat([cells, cells.assign(profile="mini", asr=0.1)]).to_parquet(path)
+    assert matrix.rows("mini-few10").to_dict("records") == [
+        {**keys, "defense": d, "metric": "asr", "value": asr} for d, asr in (("none", 0.9), ("par", 0.5))
+    ]
+    record = {"profile": "mini", "attack": "sig", "defense": "par", "seed": 0, "stages": {}}
+    report.write("mini", record | {"metrics": {"asr": 0.2, "seconds": 3.0, "psnr": 40.0}})
+    told = matrix.rows("mini").set_index(["defense", "metric"]).value.to_dict()
+    assert told == {
+        ("none", "asr"): 0.1,
+        ("par", "asr"): 0.2,
+        ("par", "seconds"): 3.0,
+    }  # a record comes first
+    with pytest.raises(FileNotFoundError, match="no records under results/tiny"):
+        matrix.rows("tiny")
+
+
+def test_the_recorded_matrix_and_the_records_say_the_same():
+    table, own = matrix.read("mini"), report.rows("mini")
+    own = own[own.metric.isin(("asr", "clean_accuracy", "target_recall"))]
+    both = own.pivot(index=list(report.KEYS), columns="metric", values="value")
+    cells = table.set_index(list(report.KEYS))[list(both.columns)]
+    shared = both.index.intersection(cells.index)
+    assert len(shared) > 0
+    pd.testing.assert_frame_equal(both.loc[shared], cells.loc[shared], check_names=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tyro
 
-from ubt_utils import carryover, comparison, profiles, report, runs, stages, suite, tuning
+from ubt_utils import carryover, comparison, profiles, report, runs, stages, standings, suite, tuning
 from ubt_utils import matrix as grid
 from ubt_utils import sweep as sweeping
 from ubt_utils.attacks.gate import BackdoorDidNotTake
@@ -123,6 +123,8 @@ def matrix(
     wanted = grid.cells(profile, attacks, defenses, seeds)
     failed = grid.run(wanted, workers)
     print(grid.collect(profile, wanted))
+    if profile == standings.ORDINARY:
+        report.update_readme("matrix", standings.as_markdown(standings.cells()))
     if failed:
         raise runs.StageError(f"{len(failed)} of {len(wanted)} cells failed:\n" + "\n".join(failed))
 
@@ -180,7 +182,7 @@ def fetch(mirror: Path | None = None, dry_run: bool = False) -> None:
 
 def show(profile: str = "mini", json: bool = False) -> None:
     """Print the recorded headline table, or its tidy rows as JSON."""
-    print(report.as_json(profile) if json else report.as_text(profile))
+    print(grid.rows(profile).to_json(orient="records", indent=1) if json else report.as_text(profile))
 
 
 COMMANDS = {

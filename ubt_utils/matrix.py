@@ -78,7 +78,7 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
 
 def path_of(profile: str) -> Path:
     """Where the table is; profiles of one family, such as mini and mini-few10, share it."""
-    return report.RESULTS / profile.split("-")[0] / NAME
+    return report.RESULTS / profiles.get(profile).family / NAME
 
 
 def collect(profile: str, wanted: Sequence[Cell]) -> Path:
@@ -104,3 +104,20 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
         for point in json.loads(cell["curve"])
     ]
     return pd.DataFrame(rows)
+
+
+def rows(profile: str) -> pd.DataFrame:
+    """Tidy rows {profile, attack, defense, seed, metric, value} of everything that is recorded of a profile:
+    its own records, and the cells of the matrix that these do not hold. Headline metrics; fractions 0–1,
+    seconds in s. Raises FileNotFoundError when neither knows the profile.
+    """
+    keys = list(report.KEYS)
+    cells = pd.DataFrame(columns=keys)
+    if path_of(profile).exists():
+        found = read(profile)
+        cells = found[found.profile == profile]
+    melted = cells.melt(keys, [m for m in report.HEADLINE if m in cells], "metric").dropna(subset="value")
+    if (report.RESULTS / profile).is_dir() or melted.empty:
+        own = report.rows(profile)
+        melted = pd.concat([own[own.metric.isin(report.HEADLINE)], melted])
+    return melted.drop_duplicates([*keys, "metric"]).sort_values([*keys, "metric"], ignore_index=True)

@@ -107,12 +107,6 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     return table.pivot_table(index=["attack", "defense", "seed"], columns="metric", values="value")
 
 
-def as_json(profile: str) -> str:
-    """The tidy rows as a JSON list, with the headline metrics only."""
-    table = rows(profile)
-    return table[table.metric.isin(HEADLINE)].to_json(orient="records", indent=1)
-
-
 def headline(profile: str, metrics: Sequence[str] = HEADLINE) -> pd.DataFrame:
     """Mean and standard deviation over seeds of some metrics, per attack and defense.
 

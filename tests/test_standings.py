@@ -1,0 +1,165 @@
+"""What the matrix says, on made-up cells whose answer is known."""
+
+import json
+
+import matplotlib
+import pandas as pd
+import pytest
+
+from ubt_utils import comparison, matrix, report, standings, standings_figures
+from ubt_utils import standings_readings as readings
+
+matplotlib.use("Agg")
+
+# defense → (ASR, CA, target recall); seeds add 0, 0.01 and 0.02 to ASR and take the same from CA
+MADE = {
+    "none": (0.90, 0.52, 0.80),
+    "finetune": (0.40, 0.56, 0.81),
+    "par": (0.20, 0.50, 0.70),
+    "abl": (0.05, 0.30, 0.60),  # removes the backdoor, and the model with it
+    "ubt": (0.00, 0.55, 0.80),
+    "ubt-cut": (0.10, 0.56, 0.80),
+    "ubt-from-gain": (0.60, 0.54, 0.80),
+}
+SHIFT = {"badnets": 0.0, "sig": 0.04}
+
+
+def row(profile: str, attack: str, defense: str, seed: int, asr: float, ca: float, recall: float) -> dict:
+    path = [
+        {"step": s, "asr": a, "clean_accuracy": ca, "target_recall": recall} for s, a in ((0, 0.9), (9, asr))
+    ]
+    return {
+        "profile": profile, "attack": attack, "defense": defense, "seed": seed, "target_recall": recall,
+        "asr": asr + 0.01 * seed + SHIFT[attack] if attack in SHIFT else None,
+        "clean_accuracy": ca - 0.01 * seed, "seconds": None if defense == "none" else 10.0,
+        "curve": "[]" if defense == "none" else json.dumps(path),
+    }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def cells(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    rows = [row("mini", a, d, s, *v) for a in SHIFT for d, v in MADE.items() for s in range(3)]
+    rows += [row("mini", "none", d, s, *MADE[d]) for d in ("none", "ubt", "par") for s in range(3)]
+    rows += [row("mini-top16", a, "ubt", s, 0.3, 0.55, 0.8) for a in SHIFT for s in range(3)]
+    rows += [row("mini-few10", "sig", "none", 0, 0.0, 0.5, 0.8)]
+    path = matrix.path_of("mini")
+    path.parent.mkdir(parents=True)
+    pd.DataFrame(rows).to_parquet(path)
+    found = pd.DataFrame(
+        [("mini", "ubt", 1.0), ("mini", "gain", 0.5), ("mini", "gain", 0.7), ("mini-noise0", "gain", 0.0)],
+        columns=["profile", "detector", "precision_at_64"],
+    )
+    found.to_parquet(tmp_path / "mini" / comparison.NAME)
+
+
+def test_the_standing_is_over_attacks_and_seeds_without_variants_and_other_profiles():
+    table = standings.table(standings.cells())
+    assert list(table.index) == ["none", "ubt", "abl", "par", "finetune"]  # undefended first, then by ASR
+    assert table.loc["ubt", "ASR"] == pytest.approx(0.03) and table.loc["ubt", "worst ASR"] == pytest.approx(
+        0.06
+    )
+    assert table.loc["ubt", "ASR low"] < 0.03 < table.loc["ubt", "ASR high"]
+    assert table.loc["par", "recall change"] == pytest.approx(-0.1) and set(table.runs) == {6}
+    assert table.loc["par", "sees"] == "D_safe" and table.loc["none", "sees"] == ""
+
+
+def test_the_grid_has_a_column_per_attack_in_the_same_order():
+    found = standings.cells()
+    grid = standings.grid(found, "asr")
+    assert list(grid.index) == list(standings.table(found).index)
+    assert grid.loc["par", "sig"] == pytest.approx(0.25) and grid.loc["par", "badnets"] == pytest.approx(0.21)
+
+
+def test_the_rival_keeps_its_clean_accuracy():
+    found = standings.cells()
+    assert standings.rival(found) == "par"  # abl has a lower ASR, but has lost 22 points of CA
+    with pytest.raises(ValueError, match="no baseline keeps its clean accuracy"):
+        standings.rival(found[found.defense.isin(["none", "ubt", "abl"])])
+
+
+def test_the_claim_stands_beside_the_paired_difference_to_the_rival():
+    told = standings.claims(standings.cells())
+    assert (told.loc["asr", "claimed"], told.loc["asr", "against"]) == (-0.19, "par")
+    assert told.loc["asr", "difference"] == pytest.approx(-0.2) and told.loc["asr", "pairs"] == 6
+    assert told.loc["clean_accuracy", "difference"] == pytest.approx(0.05)
+
+
+def test_where_ubt_loses_is_told_largest_first():
+    table = standings.losses(standings.cells())
+    assert set(table.defense) == {"finetune"} and set(table.metric) == {"clean_accuracy", "target_recall"}
+    assert table["behind by"].is_monotonic_decreasing and table["behind by"].min() > 0
+    first = table.iloc[0]
+    assert (
+        first.metric == "clean_accuracy"
+        and first["behind by"] == pytest.approx(0.01) == first["the other"] - first.ubt
+    )
+
+
+def test_the_price_is_what_is_lost_on_the_clean_twin():
+    table = standings.price()
+    assert list(table.index) == ["par", "ubt"] and table.loc["par", "clean_accuracy"] == pytest.approx(-0.02)
+    assert table.loc["ubt", "target_recall"] == pytest.approx(0)
+
+
+def test_ablations_are_paired_with_ubt_as_it_is():
+    table = standings.ablations()
+    assert set(table.index) == {"ubt-cut", "mini-top16"} and set(table.runs) == {6}
+    assert table.loc["ubt-cut", "CA change"] == pytest.approx(0.01)
+    assert table.loc["mini-top16", "ASR"] == pytest.approx(0.33)
+    assert table.loc["mini-top16", "choice"] == "an unlearning set D_u of at most 16 pairs"
+    assert "without B" in table.loc["ubt-cut", "choice"]
+
+
+def test_what_detectors_find_is_carried_on():
+    table = standings.carried_on()
+    assert list(table.index) == ["ubt", "gain"]
+    assert table.loc["gain", "precision_at_64"] == pytest.approx(0.6)
+    assert table.loc["gain", "asr"] == pytest.approx(0.63)
+
+
+def test_pictures_show_every_defense():
+    found = standings.cells()
+    heat, paths, cost = (getattr(standings_figures, name)(found) for name in ("heat", "paths", "cost"))
+    assert [t.get_text() for t in heat.axes[0].get_yticklabels()] == list(standings.table(found).index)
+    assert [a.get_title(loc="left") for a in paths.axes] == ["BadNets", "SIG"]
+    end = {line.get_label(): line.get_xydata()[-1] for line in paths.axes[1].lines}
+    assert end["par"] == pytest.approx([20, 50])  # the curve's own points, not the table's
+    assert {t.get_text() for t in cost.legends[0].get_texts()} == set(MADE) - {
+        "none",
+        "ubt-cut",
+        "ubt-from-gain",
+    }
+    choices = standings_figures.choices(standings.ablations())
+    assert len(choices.axes[0].get_yticks()) == 2
+
+
+def test_published_numbers_stand_beside_ours():
+    table = standings.published(standings.cells())
+    assert table.loc[("badnets", "none"), "ASR published"] == 82.7
+    assert table.loc[("badnets", "none"), "ASR measured"] == pytest.approx(91)
+    assert pd.isna(table.loc[("blended", "rvpt"), "ASR measured"])  # not among the made-up cells
+
+
+def test_the_readme_table_has_a_line_per_defense():
+    lines = standings.as_markdown(standings.cells()).splitlines()
+    assert len(lines) == 2 + 5 and lines[2].startswith("| undefended |  | 93.0 (")
+    assert lines[3].startswith("| `ubt` | D, f0, overfit, detection | 3.0 (0.") and lines[3].endswith(
+        "| 6.0 | 54.0 (53.1–54.9) | +0.0 | 10 |"
+    )
+
+
+def test_readings_take_their_numbers_from_the_tables():
+    found = standings.cells()
+    losses = readings.losses(standings.losses(found)).data
+    assert "CA by up to 1.0 points (`finetune`" in losses and "Nothing is ahead of it in ASR." in losses
+    assert "nothing is better than UBT" in readings.losses(standings.losses(found).iloc[:0]).data
+    told = readings.standing(standings.table(found), 0.07).data
+    assert "undefended CA is 51.0%" in told and "At most 7% ASR in every run: `ubt` (CA 54.0%)." in told
+    assert "`abl` 8%, `par` 23%, `finetune` 43%" in told
+    claims = readings.claims(standings.claims(found)).data
+    assert "UBT minus `par`" in claims and "ASR -20.0 points" in claims and "claimed -19.00" in claims
+    assert "by +3.0 points" in readings.price(standings.price()).data
+    assert "that of `gain`: 63.0%" in readings.carried(standings.carried_on()).data
+    choices = readings.ablations(standings.ablations(), 0.2).data
+    assert "on at least one run: an unlearning set D_u of at most 16 pairs (worst run 36%)." in choices

@@ -1,0 +1,183 @@
+"""What the matrix says, as tables: who stands where, where UBT loses, what each choice is worth."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from ubt_utils import comparison, defenses, matrix, profiles, report, statistics
+from ubt_utils.carryover import DEFENDED
+from ubt_utils.stages import NONE
+
+ORDINARY = "mini"
+KEEPS = 0.05  # a baseline that loses more CA than this against undefended is not set beside UBT
+CLAIMED = {"asr": -0.19, "clean_accuracy": 0.0257}  # UBT minus the best earlier defense: 2409.19526, abstract
+# Percent, ViT-B/32 on ImageNet, as RVPT's authors report them: arXiv 2412.20392.
+PUBLISHED = {
+    ("badnets", "none"): (82.7, 63.0),
+    ("badnets", "cleanclip"): (23.8, 57.9),
+    ("badnets", "rvpt"): (0.05, 62.8),
+    ("blended", "none"): (98.5, 62.6),
+    ("blended", "cleanclip"): (0.3, 57.7),
+    ("blended", "rvpt"): (0.02, 62.4),
+}
+POINTS = ("asr", "clean_accuracy", "target_recall")
+FED = "ubt-from-"
+
+
+def cells(profile: str = ORDINARY, attacks: tuple[str, ...] = DEFENDED) -> pd.DataFrame:
+    """The recorded cells of a profile against these attacks, without UBT's variants."""
+    found = matrix.read(profile)
+    plain = found.defense.map(lambda name: "-" not in name)
+    return found[(found.profile == profile) & found.attack.isin(attacks) & plain]
+
+
+def table(found: pd.DataFrame) -> pd.DataFrame:
+    """Per defense, over attacks and seeds: mean ASR with its 95 % interval and the worst, mean CA with its
+    interval, change of target recall against undefended, seconds, and what the defense sees. Fractions 0–1;
+    sorted by ASR, undefended first.
+    """
+    asr, ca = (statistics.means(found, metric, ["defense"]) for metric in ("asr", "clean_accuracy"))
+    groups = found.groupby("defense")
+    recall = groups.target_recall.mean()
+    rows = pd.DataFrame(
+        {
+            "ASR": asr["mean"],
+            "ASR low": asr["low"],
+            "ASR high": asr["high"],
+            "worst ASR": groups.asr.max(),
+            "CA": ca["mean"],
+            "CA low": ca["low"],
+            "CA high": ca["high"],
+            "recall change": recall - recall[NONE],
+            "seconds": groups.seconds.mean(),
+            "runs": asr["runs"],
+            "sees": {n: ", ".join(defenses.get(n).sees) if n != NONE else "" for n in groups.groups},
+        }
+    ).rename_axis("defense")
+    return rows.sort_values("ASR").loc[lambda t: [NONE, *t.index.drop(NONE)]]
+
+
+def grid(found: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Mean over seeds of one metric: a row per defense, in the order of `table`, a column per attack."""
+    wide = found.pivot_table(index="defense", columns="attack", values=metric)
+    return wide.loc[table(found).index]
+
+
+def rival(found: pd.DataFrame) -> str:
+    """The baseline to beat: the lowest mean ASR among those that lose at most 5 points of CA."""
+    standing = table(found)
+    least = standing.CA[NONE] - KEEPS
+    keeps = standing[least <= standing.CA].drop([NONE, "ubt"], errors="ignore")
+    if keeps.empty:
+        raise ValueError("no baseline keeps its clean accuracy within 5 points of the undefended model")
+    return str(keeps.ASR.idxmin())
+
+
+def losses(found: pd.DataFrame) -> pd.DataFrame:
+    """Where another defense does better than UBT, mean over seeds, largest first: attack, metric, defense,
+    both values and by how much."""
+    mean = found.groupby(["attack", "defense"])[list(POINTS)].mean()
+    rows = []
+    for (attack, defense), other in mean.drop(NONE, level="defense").iterrows():
+        ubt = mean.loc[attack, "ubt"]
+        for metric in POINTS:
+            behind = (ubt[metric] - other[metric]) * (1 if metric == "asr" else -1)
+            if behind > 0:
+                told = {"attack": attack, "metric": metric, "defense": defense}
+                rows.append({**told, "ubt": ubt[metric], "the other": other[metric], "behind by": behind})
+    columns = ["attack", "metric", "defense", "ubt", "the other", "behind by"]
+    return pd.DataFrame(rows, columns=columns).sort_values("behind by", ascending=False, ignore_index=True)
+
+
+def claims(found: pd.DataFrame) -> pd.DataFrame:
+    """The paper's two numbers beside ours: UBT minus the rival, with the 95 % interval and Holm's p over all
+    defenses."""
+    other = rival(found)
+    rows = {}
+    for metric, claimed in CLAIMED.items():
+        measured = statistics.paired(found[found.defense != NONE], metric).loc[other]
+        rows[metric] = {"claimed": claimed, "against": other, **measured}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
+
+
+def published(found: pd.DataFrame) -> pd.DataFrame:
+    """What RVPT's authors report beside what we measure, in percent: index (attack, defense)."""
+    mean = 100 * found.groupby(["attack", "defense"])[["asr", "clean_accuracy"]].mean()
+    rows = {
+        key: {
+            "ASR published": asr,
+            "ASR measured": mean.asr.get(key),
+            "CA published": ca,
+            "CA measured": mean.clean_accuracy.get(key),
+        }
+        for key, (asr, ca) in PUBLISHED.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["attack", "defense"])
+
+
+def as_markdown(found: pd.DataFrame) -> str:
+    """The standing as Markdown, for the README."""
+
+    def percent(row: pd.Series, name: str) -> str:
+        low, high = max(0.0, row[f"{name} low"]), min(1.0, row[f"{name} high"])
+        return f"{100 * row[name]:.1f} ({100 * low:.1f}–{100 * high:.1f})"
+
+    head = ["defense", "sees", "ASR %", "worst ASR %", "CA %", "target recall, points", "seconds"]
+    rows = [
+        [
+            f"`{name}`" if name != NONE else "undefended",
+            row.sees,
+            percent(row, "ASR"),
+            f"{100 * row['worst ASR']:.1f}",
+            percent(row, "CA"),
+            f"{100 * row['recall change']:+.1f}" if name != NONE else "–",
+            f"{row.seconds:.0f}" if name != NONE else "–",
+        ]
+        for name, row in table(found).iterrows()
+    ]
+    return report.markdown_table(head, rows)
+
+
+def price(profile: str = ORDINARY) -> pd.DataFrame:
+    """What a defense costs where there is no backdoor: its change of CA and of target recall on the clean
+    twin, mean over seeds."""
+    twin = cells(profile, (NONE,)).groupby("defense")[["clean_accuracy", "target_recall"]].mean()
+    return (twin - twin.loc[NONE]).drop(NONE).sort_values("clean_accuracy")
+
+
+def ablations() -> pd.DataFrame:
+    """Every recorded choice of UBT against UBT as it is, on the same attacks and seeds: what is changed, mean
+    and worst ASR, and the mean change of CA with its 95 % interval and Holm's p."""
+    found = matrix.read(ORDINARY)
+    found = found[found.attack.isin(DEFENDED) & ~found.defense.str.startswith(FED)]
+    changed = {p.name: p.about.removeprefix("mini with ") for p in profiles.ABLATIONS}
+    inside = found[(found.profile == ORDINARY) & found.defense.str.startswith("ubt")]
+    outside = found[found.profile.isin(changed) & (found.defense == "ubt")]
+    both = pd.concat([inside, outside.assign(profile=ORDINARY, defense=outside.profile)])
+    told = changed | {n: d.source.removeprefix("[ours] UBT, but ") for n, d in defenses.DEFENSES.items()}
+    ca, groups = statistics.paired(both, "clean_accuracy"), both.groupby("defense")
+    return pd.DataFrame(
+        {
+            "choice": {n: told[n] for n in ca.index},
+            "ASR": groups.asr.mean().drop("ubt"),
+            "worst ASR": groups.asr.max().drop("ubt"),
+            "CA change": -ca["difference"],
+            "low": -ca["high"],
+            "high": -ca["low"],
+            "p (Holm)": ca["p (Holm)"],
+            "runs": ca["pairs"],
+        }
+    )
+
+
+def carried_on() -> pd.DataFrame:
+    """Per detector: its mean precision@64, and the mean ASR and CA of the model that was unlearned with what
+    it found; UBT's own list among them."""
+    found = matrix.read(ORDINARY)
+    fed = found[(found.profile == ORDINARY) & found.attack.isin(DEFENDED)]
+    fed = fed[fed.defense.str.startswith(FED) | (fed.defense == "ubt")]
+    mean = fed.groupby(fed.defense.str.removeprefix(FED))[["asr", "clean_accuracy"]].mean()
+    seen = comparison.read(ORDINARY)
+    precision = seen[seen.profile == ORDINARY].groupby("detector").precision_at_64.mean()
+    told = mean.assign(precision_at_64=precision).rename_axis("detector")
+    return told.sort_values("precision_at_64", ascending=False)

@@ -1,0 +1,99 @@
+"""Pictures of the matrix: who stands where, by which way, and at what cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from ubt_utils import matrix, standings
+from ubt_utils.figures import ATTACK_NAMES, LINES
+from ubt_utils.stages import NONE
+
+MARKS = "os^Dv<>pPX*h"
+METRICS = {"asr": ("ASR (%)", "Reds"), "clean_accuracy": ("clean accuracy (%)", "Blues")}
+
+
+def _styles(names: list[str]) -> dict[str, dict[str, object]]:
+    """Color and marker per defense; UBT's green and fine-tuning's violet as in all other figures."""
+    others: Iterator[object] = iter(sns.color_palette("tab20", len(names)))
+    return {
+        name: {"color": LINES.get(name, color), "marker": MARKS[i % len(MARKS)]}
+        for i, (name, color) in enumerate(zip(names, others, strict=True))
+    }
+
+
+def heat(found: pd.DataFrame) -> Figure:
+    """ASR and CA of every defense against every attack, mean over seeds; found: `standings.cells`."""
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 0.34 * found.defense.nunique() + 1.1), sharey=True)
+    for axis, (metric, (title, palette)) in zip(axes, METRICS.items(), strict=True):
+        shown = 100 * standings.grid(found, metric).rename(columns=ATTACK_NAMES)
+        top = 100 if metric == "asr" else None
+        sns.heatmap(
+            shown, ax=axis, annot=True, fmt=".1f", cmap=palette, vmin=0 if top else None, vmax=top,
+            cbar=False, linewidths=0.6, annot_kws={"fontsize": 8},
+        )  # fmt: skip
+        axis.set(title=title, xlabel="", ylabel="")
+        axis.tick_params(length=0)
+    return figure
+
+
+def paths(found: pd.DataFrame) -> Figure:
+    """The CA–ASR plane: per attack each defense's way over its steps, mean over seeds, from where it starts
+    to the mark where it ends. Points along the way are measured on fewer pictures than tables are."""
+    curves = matrix.curves(found)
+    names = [n for n in standings.table(found).index if n != NONE]
+    styles, attacks = _styles(names), [a for a in ATTACK_NAMES if a in set(curves.attack)]
+    figure, axes = plt.subplots(
+        1, len(attacks), figsize=(3.4 * len(attacks), 3.9), sharey=True, squeeze=False
+    )
+    for axis, attack in zip(axes[0], attacks, strict=True):
+        for name in names:
+            runs = curves[(curves.attack == attack) & (curves.defense == name)]
+            way = 100 * runs.groupby(runs.groupby("seed").cumcount())[["asr", "clean_accuracy"]].mean()
+            strong = name == "ubt"
+            axis.plot(way.asr, way.clean_accuracy, color=styles[name]["color"], lw=2.4 if strong else 1.0)
+            axis.plot(*way.iloc[-1], ls="", ms=8 if strong else 6, mec="white", **styles[name], label=name)
+        axis.set(title=ATTACK_NAMES[attack], xlabel="ASR (%)", xlim=(-4, 104))
+    axes[0][0].set_ylabel("clean accuracy (%)")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=6)
+    return figure
+
+
+def cost(found: pd.DataFrame) -> Figure:
+    """Seconds from backdoored to defended against mean ASR with its 95 % interval, a mark a defense."""
+    table = standings.table(found).drop(NONE)
+    styles = _styles(list(table.index))
+    figure, axis = plt.subplots(figsize=(7.2, 3.6))
+    for name, row in table.iterrows():
+        low, high = max(0.0, row["ASR low"]), min(1.0, row["ASR high"])
+        axis.errorbar(
+            row.seconds, 100 * row.ASR, [[100 * (row.ASR - low)], [100 * (high - row.ASR)]], ms=7, capsize=2,
+            lw=1, ls="", **styles[name], label=name,
+        )  # fmt: skip
+    axis.set(xlabel="seconds, detection included", ylabel="mean ASR (%)", xlim=(0, None), ylim=(-3, 103))
+    figure.legend(fontsize=8, loc="outside right center")
+    return figure
+
+
+def choices(table: pd.DataFrame) -> Figure:
+    """What each choice is worth; table: `standings.ablations`. Left ASR (mean, and the worst as a ring),
+    right the change of CA against UBT as it is, with its 95 % interval."""
+    shown = table.iloc[::-1]
+    labels = [f"{row.choice}  ({name})" for name, row in shown.iterrows()]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 0.3 * len(shown) + 1.0), sharey=True)
+    places = range(len(shown))
+    left.plot(100 * shown.ASR, places, "o", color=LINES["ubt"], label="mean")
+    left.plot(100 * shown["worst ASR"], places, "o", mfc="none", color="#C1272D", label="worst run")
+    left.set(xlabel="ASR (%)", xlim=(-3, 103), yticks=places, yticklabels=labels)
+    left.legend(fontsize=8, loc="lower right")
+    change = 100 * shown["CA change"]
+    reach = [change - 100 * shown.low, 100 * shown.high - change]
+    right.errorbar(change, places, xerr=reach, fmt="o", color="#3B6FA0", capsize=2)
+    right.axvline(0, color="#999999", lw=0.8, ls=":")
+    right.set(xlabel="CA against UBT as it is (points)")
+    return figure
