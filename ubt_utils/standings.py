@@ -63,11 +63,13 @@ def grid(found: pd.DataFrame, metric: str) -> pd.DataFrame:
     return wide.loc[table(found).index]
 
 
-def rival(found: pd.DataFrame) -> str:
-    """The baseline to beat: the lowest mean ASR among those that lose at most 5 points of CA."""
+def rival(found: pd.DataFrame, anew: bool = True) -> str:
+    """The baseline to beat: the lowest mean ASR among those that lose at most 5 points of CA; where not
+    `anew`, among those alone that mend the backdoored model."""
     standing = table(found)
+    others = [n for n in standing.index if n not in (NONE, "ubt") and (anew or not defenses.get(n).anew)]
     least = standing.CA[NONE] - KEEPS
-    keeps = standing[least <= standing.CA].drop([NONE, "ubt"], errors="ignore")
+    keeps = standing.loc[others][lambda t: least <= t.CA]
     if keeps.empty:
         raise ValueError("no baseline keeps its clean accuracy within 5 points of the undefended model")
     return str(keeps.ASR.idxmin())
@@ -90,14 +92,15 @@ def losses(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims(found: pd.DataFrame) -> pd.DataFrame:
-    """The paper's two numbers beside ours: UBT minus the rival, with the 95 % interval and Holm's p over all
-    defenses."""
-    other = rival(found)
-    rows = {}
+    """The paper's two numbers beside ours: UBT minus the rival, and minus the best that mends the backdoored
+    model, with 95 % intervals and Holm's p over all defenses. Index (against, metric)."""
+    defended, rows = found[found.defense != NONE], {}
     for metric, claimed in CLAIMED.items():
-        measured = statistics.paired(found[found.defense != NONE], metric).loc[other]
-        rows[metric] = {"claimed": claimed, "against": other, **measured}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
+        measured = statistics.paired(defended, metric)
+        for other in (rival(found), rival(found, anew=False)):
+            rows[other, metric] = {"claimed": claimed, **measured.loc[other]}
+    told = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["against", "metric"])
+    return told.sort_index(level="against", sort_remaining=False, kind="stable")
 
 
 def published(found: pd.DataFrame) -> pd.DataFrame:

@@ -65,19 +65,31 @@ def paths(found: pd.DataFrame) -> Figure:
 
 
 def cost(found: pd.DataFrame) -> Figure:
-    """Seconds from backdoored to defended against mean ASR with its 95 % interval, a mark a defense."""
-    table = standings.table(found).drop(NONE)
-    styles = _styles(list(table.index))
-    figure, axis = plt.subplots(figsize=(7.2, 3.6))
-    for name, row in table.iterrows():
-        low, high = max(0.0, row["ASR low"]), min(1.0, row["ASR high"])
-        axis.errorbar(
-            row.seconds, 100 * row.ASR, [[100 * (row.ASR - low)], [100 * (high - row.ASR)]], ms=7, capsize=2,
-            lw=1, ls="", **styles[name], label=name,
-        )  # fmt: skip
-    axis.set(xlabel="seconds, detection included", ylabel="mean ASR (%)", xlim=(0, None), ylim=(-3, 103))
-    figure.legend(fontsize=8, loc="outside right center")
+    """Cost against effect: ASR and CA over the seconds since the backdoored model, detection included; a line
+    a defense, mean over attacks and seeds at each point of its way."""
+    spent = _spent(found)
+    names = [n for n in standings.table(found).index if n != NONE]
+    styles = _styles(names)
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.9), sharex=True)
+    for axis, (metric, (title, _)) in zip(axes, METRICS.items(), strict=True):
+        for name in names:
+            way = spent.loc[name]
+            width = 2.4 if name == "ubt" else 1.0
+            axis.plot(way.seconds, 100 * way[metric], lw=width, ms=4, mec="none", **styles[name], label=name)
+        axis.set(title=title, xlabel="seconds, detection included", xlim=(0, None))
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=6)
     return figure
+
+
+def _spent(found: pd.DataFrame) -> pd.DataFrame:
+    """Index (defense, point of its way): mean seconds spent until there, ASR and CA."""
+    keys = ["profile", "attack", "defense", "seed"]
+    curves = matrix.curves(found).merge(found[[*keys, "seconds", "detection_seconds"]], on=keys)
+    last = curves.groupby(keys).step.transform("max")
+    training = (curves.seconds - curves.detection_seconds) * curves.step / last
+    told = curves.assign(seconds=curves.detection_seconds + training, point=curves.groupby(keys).cumcount())
+    return told.groupby(["defense", "point"])[["seconds", *METRICS]].mean()
 
 
 def choices(table: pd.DataFrame) -> Figure:

@@ -41,13 +41,11 @@ def standing(table: pd.DataFrame, bound: float) -> Markdown:
 def claims(table: pd.DataFrame) -> Markdown:
     """Claimed and measured differences; table: `standings.claims`."""
     told = "; ".join(
-        f"{NAMES[metric]} {100 * row.difference:+.1f} points (95 % interval {100 * row.low:+.1f} to {100 * row.high:+.1f}, "
-        f"p = {row['p (Holm)']:.2g} after Holm; claimed {100 * row.claimed:+.2f})"
-        for metric, row in table.iterrows()
+        f"minus `{other}`: {NAMES[metric]} {100 * row.difference:+.1f} points (95 % interval {100 * row.low:+.1f} to "
+        f"{100 * row.high:+.1f}; claimed {100 * row.claimed:+.2f})"
+        for (other, metric), row in table.iterrows()
     )
-    return Markdown(
-        f"**Read it:** UBT minus `{table.against.iloc[0]}`, the best baseline here that loses at most five points of CA: {told}."
-    )
+    return Markdown(f"**Read it:** UBT {told}.")
 
 
 def price(table: pd.DataFrame) -> Markdown:

@@ -69,7 +69,8 @@ class Defense:
     run: (model, view, recipe, session, **options) → History; changes the model in place. sees: what
     it looks at, of SIGHTS; D_safe is the part of D outside the pool, which f0 alone tells, D all of it.
     cost: pairs that one pair of a step pays for, in trained pairs. looks: forward passes over all of D
-    before it trains. source: who says so, and what is ours in it.
+    before it trains. anew: starts from the public model, not from the backdoored one. source: who says
+    so, and what is ours in it.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Defense:
     options: Mapping[str, Any] = field(default_factory=dict)
     cost: float = 1.0
     looks: float = 0.0
+    anew: bool = False
 
     def __post_init__(self) -> None:
         if unknown := set(self.sees) - set(SIGHTS):

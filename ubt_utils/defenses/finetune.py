@@ -63,5 +63,7 @@ def retrain(model: nn.Module, view: View, recipe: Recipe, session: Session) -> H
 
 DEFENSES = (
     Defense("finetune", finetune, ("D_safe",), "[related] every study's first baseline"),
-    Defense("retrain", retrain, ("D_safe", "f0"), "[related] filtering as in SafeCLIP; with f0: ours"),
+    Defense(
+        "retrain", retrain, ("D_safe", "f0"), "[related] filtering as in SafeCLIP; with f0: ours", anew=True
+    ),
 )
