@@ -11,7 +11,6 @@ here CleanCLIP has the one that its authors give it (arXiv 2303.03323).
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -61,11 +60,8 @@ def main(attack: str = "badnets", seed: int = 0, epochs: float = 10) -> None:
         "attack": attack, "seed": seed,
         "undefended": {k: begun[1].metrics[k] for k in ("asr", "clean_accuracy")},
         **sides, "time_ratio": sides["ubt"]["seconds"] / sides["cleanclip"]["seconds"],
-        "environment": report.environment(),
     }  # fmt: skip
-    path = report.RESULTS / "benchmarks" / "cleanclip.json"
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({k: v for k, v in found.items() if k != "environment"}, indent=1))
+    report.write_benchmark("cleanclip", found)
 
 
 if __name__ == "__main__":

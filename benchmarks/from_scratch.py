@@ -10,7 +10,6 @@ of steps. Raises ValueError when the training from nothing was given less time.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import tyro
@@ -33,10 +32,7 @@ def main(steps: int = 250) -> None:
     found = {"locked_image_tuning": summary(tuned), "from_scratch": summary(plain)}
     if found["from_scratch"]["seconds"] < found["locked_image_tuning"]["seconds"]:
         raise ValueError(f"{steps} steps from nothing took less time than locked-image tuning: raise --steps")
-    found["environment"] = report.environment()
-    path = report.RESULTS / "benchmarks" / "from_scratch.json"
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=1))
+    report.write_benchmark("from_scratch", found)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ libraries).
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import threading
@@ -78,11 +77,8 @@ def main(n: int = 50_000) -> None:
         "seconds": {"blockwise": fast, "whole": slow}, "time_ratio": fast / slow,
         "peak_bytes": {"blockwise": small, "whole": large}, "memory_ratio": large / max(1, small),
         "largest_relative_difference": ((ours - theirs).abs() / theirs.abs()).max().item(),
-        "environment": report.environment(),
     }  # fmt: skip
-    folder = report.RESULTS / "benchmarks"
-    (folder / "neighbors.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({k: v for k, v in found.items() if k != "environment"}, indent=1))
+    report.write_benchmark("neighbors", found)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ rounded up, and the model is the untrained one of the profile, locked as the pro
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -76,10 +75,7 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - start)
     middle = {name: statistics.median(times) for name, times in seconds.items()}
     result = {name: {"pairs_per_second": BATCH / s, "busy": middle["bare"] / s} for name, s in middle.items()}
-    print(json.dumps(result, indent=1))
-    entry = {"batch": BATCH, "turns": TURNS, "environment": report.environment(), "table": result}
-    path = report.RESULTS / "benchmarks" / "photo_pipeline.json"
-    path.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
+    report.write_benchmark("photo_pipeline", {"batch": BATCH, "turns": TURNS, "table": result})
 
 
 if __name__ == "__main__":

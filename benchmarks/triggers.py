@@ -12,7 +12,6 @@ are compared before any clock starts.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 
@@ -106,20 +105,7 @@ def main() -> None:
     torch.set_num_threads(1)
     sides = {"badnets": patch_loop(), "blended": blend_loop(), "sig": sig_loop(), "wanet": wanet_loop()}
     table = {name: ratio(triggers.get(name), stamp) for name, stamp in sides.items()}
-    for name, row in table.items():
-        print(
-            f"{name:8} batched {row['batched_s']:.3f} s, loop {row['loop_s']:.3f} s, ratio {row['ratio']:.1f}"
-        )
-    folder = report.RESULTS / "benchmarks"
-    folder.mkdir(parents=True, exist_ok=True)
-    entry = {
-        "batch": BATCH,
-        "side": SIDE,
-        "turns": TURNS,
-        "environment": report.environment(),
-        "table": table,
-    }
-    (folder / "triggers.json").write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
+    report.write_benchmark("triggers", {"batch": BATCH, "side": SIDE, "turns": TURNS, "table": table})
     report.update_readme("speed", suite.speed())
 
 

@@ -1,6 +1,5 @@
 """Two profiles side by side, from records made by hand; and the pictures and sentences over them."""
 
-import json
 
 import matplotlib
 import pandas as pd
@@ -173,11 +172,11 @@ def test_the_way_round_is_told_for_its_worst_seed():
 
 def test_what_imagenet_is_worth_is_read_from_the_record(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    (tmp_path / "benchmarks").mkdir()
     sides = {
         "locked_image_tuning": {"clean_accuracy": 0.5, "seconds": 800.0},
         "from_scratch": {"clean_accuracy": 0.02, "seconds": 900.0},
     }
-    (tmp_path / "benchmarks" / "from_scratch.json").write_text(json.dumps(sides))
+    report.write_benchmark("from_scratch", sides)
+    assert report.read_benchmark("from_scratch")["environment"]["device"]
     told = photo_readings.from_scratch().data
     assert "reaches 50.0% zero-shot accuracy in 800 s" in told and "at 2.0% after 900 s" in told

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 from IPython.display import Markdown
 
@@ -88,8 +86,7 @@ def way_round(table: pd.DataFrame) -> Markdown:
 
 def from_scratch() -> Markdown:
     """What ImageNet's tower is worth, from results/benchmarks/from_scratch.json."""
-    path = report.RESULTS / "benchmarks" / "from_scratch.json"
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = report.read_benchmark("from_scratch")
     tuned, plain = found["locked_image_tuning"], found["from_scratch"]
     return Markdown(
         f"**Read it:** with ImageNet's tower f0 reaches {tuned['clean_accuracy']:.1%} zero-shot accuracy in {tuned['seconds']:.0f} s. From "

@@ -72,6 +72,20 @@ def write_record(path: Path, record: Mapping[str, Any]) -> Path:
     return path
 
 
+def write_benchmark(name: str, entry: Mapping[str, Any]) -> Path:
+    """Write what a script under benchmarks/ measured to results/benchmarks/, with where; prints it, too."""
+    path = RESULTS / "benchmarks" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    print(json.dumps(entry, indent=1))
+    path.write_text(json.dumps({**entry, "environment": environment()}, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def read_benchmark(name: str) -> dict[str, Any]:
+    """What `write_benchmark` recorded."""
+    return _load(RESULTS / "benchmarks" / f"{name}.json")
+
+
 def write_data(entries: Mapping[str, Any]) -> None:
     """Record the checksum of the drawings that the records of mini are made with."""
     (RESULTS / "mini").mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 
 from ubt_utils import report, robustness
@@ -79,7 +77,7 @@ def as_markdown(profile: str) -> str:
 
 def speed() -> str:
     """The recorded benchmark of batched triggers in one sentence, for the README."""
-    entry = json.loads((report.RESULTS / "benchmarks" / "triggers.json").read_text(encoding="utf-8"))
+    entry = report.read_benchmark("triggers")
     ratios = ", ".join(f"`{name}` {row['ratio']:.1f}×" for name, row in entry["table"].items())
     return (
         f"Triggers stamp batches: {entry['batch']} stored pictures of {entry['side']} px on one core, "
