@@ -4,19 +4,14 @@
     python benchmarks/neighbors.py --n 20000
 
 k-distance and DAO of N random unit vectors of 512 dimensions, k = 16. The reference computes all N × N
-distances at once, as one would write it: `torch.cdist`, the diagonal out, `topk`. Each side runs in a
-process of its own; memory is the peak of its resident set less what it held before it began (data and
-libraries).
+distances at once, as one would write it: `torch.cdist`, the diagonal out, `topk`.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
-import time
-from collections.abc import Callable
+from functools import partial
 
+import peak
 import torch
 import tyro
 
@@ -38,46 +33,21 @@ def whole(points: torch.Tensor) -> torch.Tensor:
     return torch.stack([neighbors.k_distance(found.values), neighbors.dao(found.values, found.indices)])
 
 
-def resident() -> int:
-    """Bytes of memory that this process holds now."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def measure(work: Callable[[torch.Tensor], torch.Tensor], n: int) -> tuple[float, int, torch.Tensor]:
-    """Seconds, peak bytes above the start, and the result."""
-    points = torch.nn.functional.normalize(
-        torch.randn(n, D, generator=torch.Generator().manual_seed(0)), dim=1
-    )
-    work(points[:64])  # what libraries allocate once
-    before = peak = resident()
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.002):
-            peak = max(peak, resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    start = time.perf_counter()
-    result = work(points)
-    seconds = time.perf_counter() - start
-    done.set()
-    watcher.join()
-    return seconds, peak - before, result
+def points(n: int) -> tuple[torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    return (torch.nn.functional.normalize(torch.randn(n, D, generator=draw), dim=1),)
 
 
 def main(n: int = 50_000) -> None:
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        sides = {f.__name__: pool.apply(measure, (f, n)) for f in (blockwise, whole)}
-    (fast, small, ours), (slow, large, theirs) = sides["blockwise"], sides["whole"]
+    sides = peak.in_turn((blockwise, whole), partial(points, n), partial(points, 64))
+    apart = (sides["blockwise"].result - sides["whole"].result).abs() / sides["whole"].result.abs()
     found = {
-        "n": n, "d": D, "k": K,
-        "seconds": {"blockwise": fast, "whole": slow}, "time_ratio": fast / slow,
-        "peak_bytes": {"blockwise": small, "whole": large}, "memory_ratio": large / max(1, small),
-        "largest_relative_difference": ((ours - theirs).abs() / theirs.abs()).max().item(),
-    }  # fmt: skip
+        "n": n,
+        "d": D,
+        "k": K,
+        **peak.compared(sides),
+        "largest_relative_difference": apart.max().item(),
+    }
     report.write_benchmark("neighbors", found)
 
 

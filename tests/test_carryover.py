@@ -1,6 +1,5 @@
 """Two profiles side by side, from records made by hand; and the pictures and sentences over them."""
 
-
 import matplotlib
 import pandas as pd
 import pytest

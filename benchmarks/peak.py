@@ -1,0 +1,68 @@
+"""Seconds and peak memory of two ways to compute the same, each in a process of its own.
+
+Memory is the peak of the process's resident set less what it held before it began (data and libraries).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+Given = Callable[[], tuple[Any, ...]]
+
+
+class Measured(NamedTuple):
+    """Seconds, peak bytes above the start, and what came out."""
+
+    seconds: float
+    bytes: int
+    result: Any
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def measure(work: Callable[..., Any], given: Given, small: Given) -> Measured:
+    """Run `work` on what `given` makes, after once on something `small`, which allocates what stays."""
+    data = given()
+    work(*small())
+    before = highest = resident()
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal highest
+        while not done.wait(0.002):
+            highest = max(highest, resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    result = work(*data)
+    seconds = time.perf_counter() - start
+    done.set()
+    watcher.join()
+    return Measured(seconds, highest - before, result)
+
+
+def in_turn(ways: Sequence[Callable[..., Any]], given: Given, small: Given) -> dict[str, Measured]:
+    """Each way, one after the other, in a new process each; all must be picklable."""
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        return {way.__name__: Measured(*pool.apply(measure, (way, given, small))) for way in ways}
+
+
+def compared(sides: dict[str, Measured]) -> dict[str, Any]:
+    """The first way against the second: seconds and bytes of both, and their ratios, first / second."""
+    first, second = sides.values()
+    return {
+        "seconds": {name: side.seconds for name, side in sides.items()},
+        "time_ratio": first.seconds / second.seconds,
+        "peak_bytes": {name: side.bytes for name, side in sides.items()},
+        "memory_ratio": first.bytes / second.bytes,
+    }
