@@ -211,3 +211,26 @@ def test_the_head_averages_classes_with_unequal_numbers_of_prompts(model):
         )
         mean = z.mean(axis=0)
         np.testing.assert_allclose(row.numpy(), mean / np.linalg.norm(mean), atol=1e-6)
+
+
+@pytest.mark.parametrize("captions", [["a"], ["a drawing of an alarm clock", "fox"], ["word " * 40]])
+def test_a_caption_is_read_to_its_end_and_no_further(model, captions):
+    tokens = models.tokenize(NAME, captions)
+    with torch.no_grad():
+        read = []
+        hook = model.transformer.register_forward_pre_hook(lambda _, given: read.append(given[0].shape[1]))
+        ours = models.encode_text(model, tokens)
+        hook.remove()
+        torch.testing.assert_close(ours, model.encode_text(tokens), atol=1e-6, rtol=1e-5)
+    assert read == [int(tokens.argmax(1).max()) + 1]
+
+
+def test_a_tower_that_looks_ahead_reads_the_whole_context():
+    class Whole:
+        attn_mask = None
+
+        def encode_text(self, tokens):
+            return tokens
+
+    tokens = torch.tensor([[5, 9, 0, 0]])
+    assert torch.equal(models.encode_text(Whole(), tokens), tokens)

@@ -148,6 +148,28 @@ def embed_images(model: nn.Module, images: torch.Tensor, batch: int = 512) -> to
     return torch.cat(out)
 
 
+def encode_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """(N, L) int64 → (N, D), as the model's own `encode_text`, but no further than the longest caption goes.
+
+    Where the text tower is causal, what follows the end mark cannot matter; most captions are a tenth of
+    the context. Another kind of tower reads all of it.
+    """
+    if getattr(model, "text_pool_type", "") != "argmax" or getattr(model, "attn_mask", None) is None:
+        return model.encode_text(tokens)
+    end = tokens.argmax(1)
+    length = int(end.max()) + 1
+    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+    x = model.transformer(
+        x.to(model.transformer.get_cast_dtype()), attn_mask=model.attn_mask[:length, :length]
+    )
+    x = model.ln_final(x)[torch.arange(len(x), device=x.device), end]
+    return (
+        model.text_projection(x)
+        if isinstance(model.text_projection, nn.Linear)
+        else x @ model.text_projection
+    )
+
+
 @torch.no_grad()
 def embed_tokens(model: nn.Module, tokens: torch.Tensor, batch: int = 2048) -> torch.Tensor:
     """(N, L) int64 → (N, D) unit float32 on the CPU; repeated captions are encoded once."""
@@ -157,7 +179,7 @@ def embed_tokens(model: nn.Module, tokens: torch.Tensor, batch: int = 2048) -> t
     out = []
     for part in unique.split(batch):
         with device.autocast(where):
-            z = model.encode_text(part.to(where))
+            z = encode_text(model, part.to(where))
         out.append(F.normalize(z.float(), dim=-1).cpu())
     return torch.cat(out)[back]
 
