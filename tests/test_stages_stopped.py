@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ubt_utils import profiles, stages, training
+from ubt_utils import defenses, profiles, stages, training
 from ubt_utils.attacks.gate import BackdoorDidNotTake
 from ubt_utils.data.emoji_sets import EmojiSets
 
@@ -107,3 +107,34 @@ def test_an_attack_killed_midway_resumes_to_the_same_bits(chain, public, monkeyp
         assert resumed.path(name).read_bytes() == chain["attack"].path(name).read_bytes()
     assert resumed.metrics["asr"] == chain["attack"].metrics["asr"]
     assert resumed.metrics["last_loss"] == chain["attack"].metrics["last_loss"]
+
+
+# Those that do something before they train, or add weights of their own; all train by the same loop.
+@pytest.mark.parametrize(
+    "name", ["abl", "eftclip", "linear_probe", "retrain", "rvpt", "shrink_perturb", "ubt"]
+)
+def test_a_defense_killed_midway_resumes_to_the_same_bits(chain, tmp_path, monkeypatch, name):
+    whole = stages.unlearn(chain.profile, "badnets", 0, name)
+    for stage in ("pretrain", "attack", "overfit", "select"):
+        folder = chain[stage].folder
+        shutil.copytree(folder, tmp_path / folder.relative_to(chain.root))
+    monkeypatch.setenv("UBT_RUNS", str(tmp_path))
+    batches, steps = training.batch_indices, []
+
+    def until_step_nine(n, batch, step, *key):
+        steps.append(step)
+        if step == min(9, whole.metrics["curve"][-1]["step"] - 1):  # UBT has fewer
+            raise KeyboardInterrupt
+        return batches(n, batch, step, *key)
+
+    monkeypatch.setattr(training, "batch_indices", until_step_nine)
+    with pytest.raises(KeyboardInterrupt):
+        stages.unlearn(chain.profile, "badnets", 0, name)
+    begun = len(steps)
+    monkeypatch.setattr(training, "batch_indices", lambda *a: steps.append(a[2]) or batches(*a))
+    resumed = stages.unlearn(chain.profile, "badnets", 0, name)
+    assert steps[begun] > 0  # what was done was not done again
+    assert resumed.path("model.safetensors").read_bytes() == whole.path("model.safetensors").read_bytes()
+    assert resumed.metrics["curve"] == whole.metrics["curve"]
+    looks = defenses.get(name).looks > 0
+    assert (resumed.metrics["detection_seconds"] > 0) == (looks or "detection" in defenses.get(name).sees)

@@ -57,13 +57,19 @@ class Recipe:
 @dataclass
 class History:
     """What a training run did: loss per step, seconds of training (without watching), pairs
-    seen, and the curve: (steps done, what `watch` returned); seconds that watching took."""
+    seen, and the curve: (steps done, what `watch` returned); seconds that watching took; seconds of both that
+    a process before a kill had spent."""
 
     loss: list[float] = field(default_factory=list)
     seconds: float = 0.0
     pairs_seen: int = 0
     curve: list[tuple[int, Any]] = field(default_factory=list)
     watched: float = 0.0
+    before: float = 0.0
+
+    def spent(self) -> float:
+        """Seconds that this process has trained and watched."""
+        return self.seconds + self.watched - self.before
 
     def note(self, step: int, watch: Callable[[int], Any] | None) -> None:
         """Ask `watch` and keep its answer, unless it is None."""
@@ -188,4 +194,6 @@ def _resume(model, optimizer, schedule, path: Path | None) -> tuple[History, int
     optimizer.load_state_dict(state["optimizer"])
     if schedule:
         schedule.load_state_dict(state["schedule"])
-    return History(**state["history"]), state["done"]
+    history = History(**state["history"])
+    history.before = history.seconds + history.watched
+    return history, state["done"]

@@ -122,7 +122,7 @@ def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt")
         session = Session((seed, stream), runs.scratch(folder), watch)
         start = time.perf_counter()
         history = plan.defense.run(model, view, plan.recipe, session, **plan.options)
-        looked = max(0.0, time.perf_counter() - start - history.seconds - history.watched)
+        looked = max(0.0, time.perf_counter() - start - history.spent())
         models.save(model, profile.model, folder / WEIGHTS)
         detection = _detection_seconds(plan.defense, overfitted, selected)
         detection += looked if plan.defense.looks else 0.0
