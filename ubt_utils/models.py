@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ubt_utils import device
+from ubt_utils.data.pictures import Images
 
 CONFIGS = Path(__file__).parent / "model_configs"
 MAX_LOGIT_SCALE = 4.6052  # ln 100, the bound that OpenAI's CLIP trains with
@@ -136,7 +137,7 @@ def _statistics(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, t
 
 
 @torch.no_grad()
-def embed_images(model: nn.Module, images: torch.Tensor, batch: int = 512) -> torch.Tensor:
+def embed_images(model: nn.Module, images: Images, batch: int = 512) -> torch.Tensor:
     """(N, 3, H, W) uint8 → (N, D) unit float32 on the CPU; the model is put in eval mode."""
     model.eval()
     where = device.pick()

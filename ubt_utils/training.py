@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from ubt_utils import device, models
 from ubt_utils.data.augment import augment
+from ubt_utils.data.pictures import Images
 from ubt_utils.seeding import generator
 
 Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor, int], torch.Tensor]
@@ -96,7 +97,7 @@ def batch_indices(n: int, batch: int, step: int, *key: object) -> torch.Tensor:
 
 def fit(
     model: nn.Module,
-    images: torch.Tensor,
+    images: Images,
     tokens: torch.Tensor,
     recipe: Recipe,
     *key: object,
@@ -160,7 +161,7 @@ def _train_mode(model: nn.Module, freeze_norm: bool) -> None:
 
 
 def _load(
-    model: nn.Module, images: torch.Tensor, tokens: torch.Tensor, index: torch.Tensor, recipe: Recipe,
+    model: nn.Module, images: Images, tokens: torch.Tensor, index: torch.Tensor, recipe: Recipe,
     step: int, key: tuple,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     where = device.pick()

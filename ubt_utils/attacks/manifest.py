@@ -13,6 +13,7 @@ import torch
 from ubt_utils.attacks import triggers
 from ubt_utils.attacks.base import Trigger, stamp_bytes
 from ubt_utils.data.pairs import Pairs
+from ubt_utils.data.pictures import replaced
 
 
 class ManifestError(ValueError):
@@ -84,8 +85,7 @@ class Manifest:
 def stamp_pairs(pairs: Pairs, trigger: Trigger, indices: tuple[int, ...], captions: tuple[str, ...]) -> Pairs:
     """`pairs` with the trigger on the pictures at `indices` and `captions` under them."""
     index = torch.tensor(indices, dtype=torch.long)
-    images = pairs.images.clone()
-    images[index] = stamp_bytes(trigger, pairs.images[index])
+    images = replaced(pairs.images, index, stamp_bytes(trigger, pairs.images[index]))
     told = list(pairs.captions)
     for i, caption in zip(indices, captions, strict=True):
         told[i] = caption

@@ -8,17 +8,21 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ubt_utils.data.pictures import Images, take
+
+DIGESTED = 4096  # pictures read at a time
+
 
 @dataclass(frozen=True)
 class Pairs:
     """N images with one caption each.
 
-    images: (N, 3, H, W) uint8. captions: N strings. labels: (N,) int64, the index of
-    the concept that the picture really shows (the truth, whatever the caption says),
-    or None. sources: N strings saying where each picture comes from, or empty.
+    images: (N, 3, H, W) uint8, in memory or still on disk. captions: N strings. labels: (N,) int64, the
+    index of the concept that the picture really shows (the truth, whatever the caption says), or None.
+    sources: N strings saying where each picture comes from, or empty.
     """
 
-    images: torch.Tensor
+    images: Images
     captions: tuple[str, ...]
     labels: torch.Tensor | None = None
     sources: tuple[str, ...] = ()
@@ -43,7 +47,7 @@ class Pairs:
         index = index.nonzero().flatten() if index.dtype == torch.bool else index.long()
         order = index.tolist()
         return Pairs(
-            self.images[index],
+            take(self.images, index),
             tuple(self.captions[i] for i in order),
             None if self.labels is None else self.labels[index],
             tuple(self.sources[i] for i in order) if self.sources else (),
@@ -62,6 +66,7 @@ class Pairs:
     def digest(self) -> str:
         """SHA-256 over pixels and captions: equal digests mean equal pairs, bit for bit."""
         h = hashlib.sha256(repr(tuple(self.images.shape)).encode())
-        h.update(self.images.contiguous().numpy())
+        for part in self.images.split(DIGESTED):
+            h.update(part.contiguous().numpy())
         h.update("\0".join(self.captions).encode())
         return h.hexdigest()

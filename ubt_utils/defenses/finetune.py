@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ubt_utils.data.pictures import take
 from ubt_utils.defenses.base import Defense, Session, View
 from ubt_utils.training import History, Objective, Recipe, contrastive, fit
 
@@ -23,7 +24,7 @@ def train_on(
     loss gets beside the pictures, where it is not their captions."""
     return fit(
         model,
-        view.pairs.images[index],
+        take(view.pairs.images, index),
         view.tokens[index] if told is None else told,
         recipe,
         *session.key,

@@ -15,11 +15,12 @@ from torch import nn
 
 from ubt_utils import models
 from ubt_utils.data.pairs import Pairs
+from ubt_utils.data.pictures import Images, take
 from ubt_utils.seeding import generator
 from ubt_utils.training import History, Recipe, fit
 
 
-def similarity(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+def similarity(model: nn.Module, images: Images, tokens: torch.Tensor) -> torch.Tensor:
     """(N,) cos of picture (N, 3, H, W) uint8 and caption (N, L) under the model."""
     return (models.embed_images(model, images) * models.embed_tokens(model, tokens)).sum(-1)
 
@@ -67,11 +68,11 @@ def overfit_half(
     stops = {round(recipe.steps * r / reads) for r in range(reads + 1)}
 
     def read(step: int) -> torch.Tensor | None:
-        return similarity(model, pairs.images[held], tokens[held]) if step in stops else None
+        return similarity(model, take(pairs.images, held), tokens[held]) if step in stops else None
 
     return fit(
         model,
-        pairs.images[train],
+        take(pairs.images, train),
         tokens[train],
         recipe,
         *key,

@@ -14,6 +14,7 @@ from torch import nn
 from ubt_utils import detectors, metrics, models, runs
 from ubt_utils import tokens as tk
 from ubt_utils.data.pairs import Pairs
+from ubt_utils.data.pictures import take
 from ubt_utils.detectors.overfit import halves_of, overfit_half, pool_of, similarity
 from ubt_utils.profiles import Profile
 from ubt_utils.runs import Stage
@@ -54,7 +55,7 @@ def overfit(profile: Profile, attack_name: str, seed: int) -> Stage:
                 checkpoint=runs.scratch(folder).with_name(f"half-{side}.pt"),
             )  # fmt: skip
             start = time.perf_counter()
-            s1[held] = similarity(model, pairs.images[held], tokens[held])
+            s1[held] = similarity(model, take(pairs.images, held), tokens[held])
             score_seconds += time.perf_counter() - start
             path[:, held] = torch.stack([value for _, value in history.curve])
             steps = torch.tensor([step for step, _ in history.curve])
@@ -142,7 +143,7 @@ def _second_look(
     """
     carriers = carriers_outside(tokens, scores.pool, found.compromised)
     asked = torch.cat([found.chosen, carriers])
-    gain = similarity(model, pairs.images[asked], tokens[asked]) - scores.public[asked]
+    gain = similarity(model, take(pairs.images, asked), tokens[asked]) - scores.public[asked]
     known, gain = gain[: len(found.chosen)], gain[len(found.chosen) :]
     return {"carriers": carriers, "gain": gain, "left_out": carriers[alike(known, gain)]}
 

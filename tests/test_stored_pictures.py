@@ -1,0 +1,71 @@
+"""Pictures on disk serve as the tensor that they stand for."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ubt_utils.data import pictures
+from ubt_utils.data.pairs import Pairs
+from ubt_utils.data.pictures import Pictures
+
+N = 12
+
+
+def tensor() -> torch.Tensor:
+    return torch.randint(0, 256, (N, 3, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def both() -> tuple[torch.Tensor, Pictures]:
+    return tensor(), Pictures.of(tensor())
+
+
+def all_of(images) -> torch.Tensor:
+    return torch.cat(list(images.split(5))) if len(images) else images[:0]
+
+
+def test_shape_length_and_type_are_those_of_the_tensor():
+    plain, stored = both()
+    assert (stored.shape, len(stored), stored.ndim, stored.dtype) == (plain.shape, N, 4, torch.uint8)
+
+
+@pytest.mark.parametrize("index", [torch.tensor([3, 0, 3]), slice(2, 7), torch.arange(N) % 2 == 0, [5]])
+def test_indexing_reads_what_the_tensor_holds(index):
+    plain, stored = both()
+    assert torch.equal(stored[index], plain[index])
+    assert torch.equal(stored[slice(2, 4)], plain[2:4]) and [len(p) for p in stored.split(5)] == [5, 5, 2]
+
+
+PLACES = st.lists(st.integers(0, N - 1), min_size=1, max_size=6, unique=True)
+
+
+@given(st.lists(st.tuples(st.booleans(), PLACES), max_size=5), st.integers(0, 9))
+def test_any_chain_of_taking_and_replacing_is_that_of_the_tensor(chain, seed):
+    plain, stored = both()
+    draw = torch.Generator().manual_seed(seed)
+    for taking, places in chain:
+        index = torch.tensor(places) % len(plain)
+        index = index.unique()[torch.randperm(len(index.unique()), generator=draw)]
+        if taking:
+            plain, stored = pictures.take(plain, index), pictures.take(stored, index)
+        else:
+            new = torch.randint(0, 256, (len(index), 3, 4, 4), generator=draw, dtype=torch.uint8)
+            plain, stored = pictures.replaced(plain, index, new), pictures.replaced(stored, index, new)
+    assert isinstance(stored, Pictures) and torch.equal(all_of(stored), plain)
+    assert torch.equal(Pictures.of(tensor()).stored, tensor())  # nothing was written to the store
+
+
+def test_what_was_given_stays_as_it_was():
+    plain, stored = both()
+    index, new = torch.tensor([1, 4]), torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    for images in (plain, stored):
+        pictures.replaced(images, index, new)
+        assert torch.equal(all_of(images), tensor())
+
+
+def test_pairs_of_stored_pictures_are_pairs():
+    plain, stored = (Pairs(images, tuple("abcdefghijkl")) for images in both())
+    assert plain.digest() == stored.digest()
+    index = torch.tensor([2, 0])
+    assert stored.take(index).digest() == plain.take(index).digest()
+    assert isinstance(stored.take(index).images, Pictures)
