@@ -1,0 +1,198 @@
+"""Shards and CSV files to pairs on disk: what is read, what is refused, what a kill leaves."""
+
+import io
+import pickle
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from ubt_utils.data import rows, store
+from ubt_utils.data.photos import PhotoError
+from ubt_utils.data.pictures import Pictures
+
+SIZE = 8
+
+
+def encoded(number: int, kind: str = "PNG") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (SIZE, SIZE), (number, 2 * number % 256, 255 - number)).save(out, kind)
+    return out.getvalue()
+
+
+def shard(path: Path, samples: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as file:
+        for name, data in samples.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            file.addfile(member, io.BytesIO(data))
+    return path
+
+
+def samples(numbers: range) -> dict[str, bytes]:
+    told = {}
+    for i in numbers:
+        told |= {f"{i:05}.png": encoded(i), f"{i:05}.txt": f"picture {i}".encode(), f"{i:05}.json": b"{}"}
+    return told
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Two shards of five and three pairs."""
+    for number, part in enumerate((range(5), range(5, 8))):
+        shard(tmp_path / f"{number:05}.tar", samples(part))
+    return tmp_path
+
+
+@pytest.fixture
+def built(tmp_path) -> Path:
+    place = tmp_path / "store"
+    place.mkdir()
+    return place
+
+
+def built_from(source, place: Path):
+    assert store.write(source, place, SIZE) == len(store.read(place, SIZE))
+    return store.read(place, SIZE)
+
+
+def test_shards_become_pairs_on_disk_in_their_order(folder, built):
+    pairs = built_from(rows.from_shards(rows.shards(folder)), built)
+    assert pairs.captions == tuple(f"picture {i}" for i in range(8)) and isinstance(pairs.images, Pictures)
+    assert pairs.images[torch.tensor([6])][0, :, 0, 0].tolist() == [6, 12, 249]
+    assert pairs.sources[0] == "00000.tar, 00000" and pairs.sources[7] == "00001.tar, 00007"
+
+
+def test_a_csv_file_becomes_the_same_pairs(folder, built, tmp_path):
+    for i in range(8):
+        (tmp_path / f"{i}.png").write_bytes(encoded(i))
+    table = tmp_path / "pairs.csv"
+    table.write_text(
+        "caption,image\n" + "".join(f"picture {i},{i}.png\n" for i in range(8)), encoding="utf-8"
+    )
+    other = tmp_path / "other"
+    other.mkdir()
+    from_csv = built_from(rows.from_csv(table), built)
+    assert from_csv.digest() == built_from(rows.from_shards(rows.shards(folder)), other).digest()
+    assert from_csv.sources[0] == "pairs.csv, line 2"
+
+
+def test_other_columns_are_named(tmp_path):
+    (tmp_path / "pairs.csv").write_text("title,filepath\na,b\n")
+    with pytest.raises(PhotoError, match=r"columns \['title', 'filepath'\], but not \['caption', 'image'\]"):
+        list(rows.from_csv(tmp_path / "pairs.csv"))
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(PhotoError, match="has the columns None"):
+        list(rows.from_csv(tmp_path / "empty.csv"))
+    assert next(rows.from_csv(tmp_path / "pairs.csv", "filepath", "title")).caption == b"a"
+
+
+def test_a_csv_file_reads_nothing_outside_its_folder(tmp_path):
+    (tmp_path / "secret.png").write_bytes(encoded(1))
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "pairs.csv").write_text(f"image,caption\n../secret.png,a\n{tmp_path / 'secret.png'},b\n,c\n")
+    assert [row.image for row in rows.from_csv(inside / "pairs.csv")] == [None, None, None]
+
+
+@pytest.mark.parametrize("cut", [1, 512, 700, 1024, 2000])
+def test_a_truncated_shard_is_told_not_read_as_a_shorter_one(folder, cut):
+    path = folder / "00001.tar"
+    end = path.read_bytes().rstrip(b"\0")
+    path.write_bytes((end + bytes(-len(end) % 512 + 1024))[:-cut])
+    with pytest.raises(PhotoError, match=r"00001\.tar is truncated"):
+        rows.shards(folder)
+
+
+def test_a_folder_without_shards_is_told(tmp_path):
+    with pytest.raises(PhotoError, match="no shards"):
+        rows.shards(tmp_path)
+
+
+def test_nothing_in_a_shard_is_unpickled(tmp_path, built):
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "exploded",))
+
+    bad = samples(range(1)) | {"00000.pkl": pickle.dumps(Bomb()), "00000.pyd": pickle.dumps(Bomb())}
+    built_from(rows.from_shards([shard(tmp_path / "00000.tar", bad)]), built)
+    assert not (tmp_path / "exploded").exists()
+
+
+def many(bad: dict[int, rows.Row], count: int = 300):
+    for i in range(count):
+        yield bad.get(i, rows.Row(encoded(i % 200), b"told", f"row {i}"))
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (rows.Row(encoded(3)[:20], b"told", "row 7"), "row 7: the image does not decode"),
+        (rows.Row(None, b"told", "row 7"), "row 7: the image does not decode"),
+        (rows.Row(encoded(3), None, "row 7"), "row 7: no caption"),
+        (rows.Row(encoded(3), b"\xff", "row 7"), "row 7: the caption is not UTF-8"),
+    ],
+)
+def test_a_bad_row_is_left_out_and_told(built, row, reason):
+    with pytest.warns(UserWarning, match=f"1 of 300 rows cannot be used: {reason}"):
+        assert store.write(many({7: row}), built, SIZE) == 299
+    assert "row 7" not in store.read(built, SIZE).sources
+
+
+def test_too_many_bad_rows_end_the_run(built):
+    bad = {i: rows.Row(b"", b"told", f"row {i}") for i in range(4)}
+    with pytest.raises(PhotoError, match=r"4 of 300 rows cannot be used: row 0.*More than 1%"):
+        store.write(many(bad), built, SIZE)
+
+
+def test_a_store_of_nothing_is_refused(built):
+    with pytest.raises(PhotoError, match="no pairs"):
+        store.write([], built, SIZE)
+
+
+@pytest.mark.parametrize("left", ["all", "half a picture", "half a line", "lost pictures"])
+def test_a_killed_build_goes_on_where_it_was(built, tmp_path, monkeypatch, left):
+    monkeypatch.setattr(store, "CHUNK", 64)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    store.write(many({}), whole, SIZE)
+
+    def killed():
+        for i, row in enumerate(many({})):
+            if i == 200:
+                raise KeyboardInterrupt
+            yield row
+
+    with pytest.raises(KeyboardInterrupt):
+        store.write(killed(), built, SIZE)
+    pictures, journal = built / store.PICTURES, built / store.JOURNAL
+    if left == "half a picture":
+        pictures.write_bytes(pictures.read_bytes() + b"x" * 50)
+    elif left == "half a line":
+        journal.write_text(journal.read_text() + '[256, ["to')
+    elif left == "lost pictures":
+        pictures.write_bytes(pictures.read_bytes()[:-SIZE])
+    decoded = []
+    real = store.decode
+    monkeypatch.setattr(store, "decode", lambda *x: decoded.append(1) or real(*x))
+    assert store.write(many({}), built, SIZE) == 300
+    assert len(decoded) == (300 - 128 if left == "lost pictures" else 300 - 192)
+    for name in (store.PICTURES, store.JOURNAL):
+        assert (built / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_store_that_lost_bytes_is_refused(folder, built):
+    built_from(rows.from_shards(rows.shards(folder)), built)
+    (built / store.PICTURES).write_bytes(b"x")
+    with pytest.raises(PhotoError, match="holds 1 bytes where 1,536 are expected"):
+        store.read(built, SIZE)
+
+
+def test_the_fingerprint_is_of_bytes_and_order(folder):
+    one, other = rows.shards(folder)
+    before = rows.fingerprint([one, other])
+    assert rows.fingerprint([other, one]) != before
+    shard(other, samples(range(6, 9)))
+    assert rows.fingerprint([one, other]) != before

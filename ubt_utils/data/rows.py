@@ -1,0 +1,95 @@
+"""Undecoded image–caption rows from webdataset shards (as img2dataset writes them) and from CSV files."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import webdataset
+
+from ubt_utils.checksum import sha256_of
+from ubt_utils.data.photos import PhotoError
+
+IMAGES = ("jpg", "jpeg", "png", "webp")  # the extensions that a shard's pictures may have
+CAPTION = "txt"
+TAR_BLOCK = 512
+
+
+class Row(NamedTuple):
+    """One pair before decoding: the picture's bytes, the caption's, and where it comes from."""
+
+    image: bytes | None
+    caption: bytes | None
+    name: str
+
+
+@lru_cache(maxsize=4096)
+def _digest(path: Path, size: int, changed: int) -> str:
+    return sha256_of(path)
+
+
+def fingerprint(paths: Sequence[Path]) -> str:
+    """SHA-256 over the files' bytes, in order: what a store depends on."""
+    h = hashlib.sha256()
+    for path in paths:
+        told = path.stat()
+        h.update(_digest(path, told.st_size, told.st_mtime_ns).encode())
+    return h.hexdigest()
+
+
+def shards(folder: Path) -> list[Path]:
+    """The shards of a folder, in order. Raises PhotoError where there are none, or where one was not
+    written to its end: webdataset would read it as a shorter one."""
+    found = sorted(folder.glob("*.tar"))
+    if not found:
+        raise PhotoError(
+            f"no shards (*.tar) under {folder}: write them with img2dataset --output_format webdataset"
+        )
+    for path in found:
+        if not _ends(path):
+            raise PhotoError(
+                f"{path} is truncated: a shard ends with two empty blocks. Delete it and fetch it again"
+            )
+    return found
+
+
+def _ends(path: Path) -> bool:
+    size = path.stat().st_size
+    if size < 2 * TAR_BLOCK or size % TAR_BLOCK:
+        return False
+    with path.open("rb") as file:
+        file.seek(-2 * TAR_BLOCK, 2)
+        return not any(file.read())
+
+
+def from_shards(paths: Sequence[Path]) -> Iterator[Row]:
+    """The rows of shards, in order. Nothing but pictures and captions is read, nothing is unpickled."""
+    for path in paths:
+        for sample in webdataset.WebDataset([str(path.resolve())], shardshuffle=False, empty_check=False):
+            image = next((sample[kind] for kind in IMAGES if kind in sample), None)
+            yield Row(image, sample.get(CAPTION), f"{path.name}, {sample['__key__']}")
+
+
+def from_csv(path: Path, image: str = "image", caption: str = "caption") -> Iterator[Row]:
+    """The rows of a CSV file with a column of picture paths and one of captions, as CLIP's peers keep them.
+
+    Paths are relative to the file's folder, and must stay inside it. Raises PhotoError for other columns.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        table = csv.DictReader(file)
+        missing = {image, caption} - set(table.fieldnames or ())
+        if missing:
+            raise PhotoError(f"{path} has the columns {table.fieldnames}, but not {sorted(missing)}")
+        for number, row in enumerate(table, start=2):
+            told = (row[caption] or "").encode()
+            yield Row(_inside(path.parent, row[image] or ""), told, f"{path.name}, line {number}")
+
+
+def _inside(folder: Path, name: str) -> bytes | None:
+    place = (folder / name).resolve()
+    inside = place.is_relative_to(folder.resolve()) and place.is_file()
+    return place.read_bytes() if inside else None
