@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ubt_utils import defenses, matrix, report, stages, tuning
+from ubt_utils import defenses, matrix, profiles, report, stages, tuning
 from ubt_utils.__main__ import SEEDS
 from ubt_utils.carryover import DEFENDED
 from ubt_utils.stages.defend import plan_of
@@ -173,6 +173,11 @@ def test_the_setting_of_the_largest_difference_wins_over_all_seeds():
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=["defense", "setting", "seed", "clean_accuracy", "asr"])
     assert tuning.choose(table) == {"par": {"a": 2}, "ubt": {"b": 1}}
+
+
+def test_the_settings_of_mini_are_those_that_the_recorded_trials_choose():
+    assert tuning.choose(tuning.read("mini")) == profiles.MINI.defenses
+    assert profiles.TINY.defenses == {}  # its numbers mean nothing
 
 
 def test_a_trial_that_diverges_is_the_worst_there_is(chain, monkeypatch):

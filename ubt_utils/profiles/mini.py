@@ -58,6 +58,20 @@ MINI = Profile(
         "sig_cleanclip": HARDER,
         "wanet": HARDER,
     },
+    defenses={  # what `python -m ubt_utils tune` chose: results/mini/tuning.parquet
+        "ubt": {"lr": 0.001, "weight": 0.3},
+        "cleanclip": {"lr": 0.003, "weight": 3.0},
+        "par": {"lr": 0.003, "threshold": 2.15},
+        "abl": {"lr": 0.003, "isolate": 0.005},
+        "shrink_perturb": {"lr": 0.003, "keep": 0.8},
+        "rvpt": {"lr": 0.001, "repel": 1.0},
+        "eftclip": {"lr": 0.001, "weight": 3.0},
+        "finetune": {"lr": 0.01},
+        "retrain": {"lr": 0.0003},
+        "supervised": {"lr": 0.003},
+        "linear_probe": {"lr": 0.01},
+        "negation": {"scale": 1.0},
+    },
 )
 
 TINY = replace(
@@ -75,6 +89,7 @@ TINY = replace(
     gate=0.0,
     triggers=MINI.triggers | {n: {**MINI.triggers[n], "steps": 3} for n in ("badclip", "issba", "trojanvqa")},
     recipes={},
+    defenses={},
 )
 
 NOISES = tuple(
