@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tyro
 
-from ubt_utils import carryover, comparison, profiles, report, runs, stages, standings, suite, tuning
+from ubt_utils import carryover, comparison, profiles, ranks, report, runs, stages, standings, suite, tuning
 from ubt_utils import matrix as grid
 from ubt_utils import sweep as sweeping
 from ubt_utils.attacks.gate import BackdoorDidNotTake
@@ -24,6 +24,8 @@ SEEDS = (0, 1, 2)
 
 
 def _print(stage: runs.Stage) -> None:
+    if not ranks.first():
+        return
     hidden = ("rates", "curve")
     print(stage.folder)
     print(json.dumps({k: v for k, v in stage.metrics.items() if k not in hidden}, indent=1))

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from ubt_utils import device
+from ubt_utils import device, ranks
 from ubt_utils.data.pictures import Images
 
 CONFIGS = Path(__file__).parent / "model_configs"
@@ -141,12 +141,17 @@ def embed_images(model: nn.Module, images: Images, batch: int = 512) -> torch.Te
     """(N, 3, H, W) uint8 → (N, D) unit float32 on the CPU; the model is put in eval mode."""
     model.eval()
     where = device.pick()
-    out = []
-    for part in images.split(batch):
-        with device.autocast(where):
-            z = model.encode_image(normalize(model, part.to(where).float() / 255))
-        out.append(F.normalize(z.float(), dim=-1).cpu())
-    return torch.cat(out)
+
+    def embed(rows: slice) -> torch.Tensor:
+        out = []
+        for start in range(rows.start, rows.stop, batch):
+            part = images[start : min(start + batch, rows.stop)].to(where).float() / 255
+            with device.autocast(where):
+                z = model.encode_image(normalize(model, part))
+            out.append(F.normalize(z.float(), dim=-1).cpu())
+        return torch.cat(out)
+
+    return ranks.together(embed, len(images))
 
 
 def encode_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
@@ -177,12 +182,16 @@ def embed_tokens(model: nn.Module, tokens: torch.Tensor, batch: int = 2048) -> t
     model.eval()
     where = device.pick()
     unique, back = tokens.unique(dim=0, return_inverse=True)
-    out = []
-    for part in unique.split(batch):
-        with device.autocast(where):
-            z = encode_text(model, part.to(where))
-        out.append(F.normalize(z.float(), dim=-1).cpu())
-    return torch.cat(out)[back]
+
+    def embed(rows: slice) -> torch.Tensor:
+        out = []
+        for part in unique[rows].split(batch):
+            with device.autocast(where):
+                z = encode_text(model, part.to(where))
+            out.append(F.normalize(z.float(), dim=-1).cpu())
+        return torch.cat(out)
+
+    return ranks.together(embed, len(unique))[back]
 
 
 def zero_shot_head(model: nn.Module, prompts: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ubt_utils import ranks
 from ubt_utils.checksum import sha256_of
 
 ROOT = Path(__file__).parent.parent
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 CONFIG, METRICS = "config.json", "metrics.json"
+ASIDE = "rank-"  # folders of the ranks that write for nothing
 
 
 class StageError(RuntimeError):
@@ -81,18 +84,21 @@ def run_stage(
     work(folder) writes its files into a working folder and returns the metrics. The
     working folder survives a kill, so that `work` can continue from its checkpoint; only
     when all is written does the folder get its final name. Two processes that want the
-    same stage wait for each other. Raises StageError when the disk is full.
+    same stage wait for each other; ranks of one launch make it together. Raises StageError when the disk
+    is full.
     """
     final = root().joinpath(*parts) / f"{name}-{stage_key(name, config)}"
     final.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(final.with_suffix(".lock")):
-        if final.exists():
+    with FileLock(final.with_suffix(".lock")) if ranks.first() else nullcontext():
+        if ranks.agreed(final.exists()):
             return _read(final)
         partial = final.with_suffix(".partial")
         partial.mkdir(exist_ok=True)
         try:
-            metrics = work(partial)
-            _seal(partial, config, metrics)
+            metrics = work(_own(partial))
+            ranks.wait()
+            if ranks.first():
+                _seal(partial, config, metrics)
         except (OSError, SafetensorError) as error:
             if not _no_room(error):
                 raise
@@ -100,8 +106,19 @@ def run_stage(
                 f"stage {name} could not be written under {final.parent} ({error}); "
                 "make room and run it again: it continues from its last checkpoint"
             ) from error
-        partial.rename(final)
+        if ranks.first():
+            partial.rename(final)
+        ranks.wait()
     return _read(final)
+
+
+def _own(partial: Path) -> Path:
+    """Where this rank writes: the first one into the working folder, others aside, for nothing."""
+    if ranks.first():
+        return partial
+    aside = partial / f"{ASIDE}{ranks.rank()}"
+    aside.mkdir(exist_ok=True)
+    return aside
 
 
 def _no_room(error: Exception) -> bool:
@@ -111,7 +128,8 @@ def _no_room(error: Exception) -> bool:
 
 
 def _seal(folder: Path, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
-    shutil.rmtree(folder / "scratch", ignore_errors=True)
+    for temporary in (folder / "scratch", *folder.glob(f"{ASIDE}*")):
+        shutil.rmtree(temporary, ignore_errors=True)
     (folder / METRICS).write_text(json.dumps(metrics, indent=1), encoding="utf-8")
     files = {p.name: sha256_of(p) for p in sorted(folder.iterdir()) if p.name != CONFIG}
     (folder / CONFIG).write_text(json.dumps({**config, "files": files}, indent=1), encoding="utf-8")
@@ -131,8 +149,8 @@ def _read(folder: Path) -> Stage:
 
 
 def scratch(folder: Path) -> Path:
-    """A place inside a working folder for checkpoints; gone when the stage is whole."""
-    place = folder / "scratch"
+    """A place inside a working folder for checkpoints, one for all ranks; gone when the stage is whole."""
+    place = (folder if ranks.first() else folder.parent) / "scratch"
     place.mkdir(exist_ok=True)
     return place / "checkpoint.pt"
 

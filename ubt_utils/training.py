@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
-from ubt_utils import device, models
+from ubt_utils import device, models, ranks
 from ubt_utils.data.augment import augment
 from ubt_utils.data.pictures import Images
 from ubt_utils.seeding import generator
@@ -82,8 +82,10 @@ class History:
 
 
 def contrastive(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
-    """open_clip's ClipLoss of a batch: normalized images (B, 3, H, W), tokens (B, L)."""
-    return open_clip.ClipLoss()(*model(images, tokens))
+    """open_clip's ClipLoss of a batch: normalized images (B, 3, H, W), tokens (B, L). Of several ranks each
+    has its share of the batch, and the loss is that of the whole."""
+    loss = open_clip.ClipLoss(gather_with_grad=True, rank=ranks.rank(), world_size=ranks.count())
+    return loss(*model(images, tokens))
 
 
 def batch_indices(n: int, batch: int, step: int, *key: object) -> torch.Tensor:
@@ -118,25 +120,33 @@ def fit(
     """
     mixed = "bf16" if device.pick().type == "cuda" else "no"
     accelerator = Accelerator(cpu=device.pick().type == "cpu", mixed_precision=mixed)
+    if recipe.batch % ranks.count():
+        raise ValueError(f"a batch of {recipe.batch} cannot be shared by {ranks.count()} ranks")
     bare = model
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     schedule = OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps) if recipe.one_cycle else None
-    model, optimizer = accelerator.prepare(model, optimizer)
+    model, optimizer = _prepared(accelerator, model), accelerator.prepare(optimizer)
     history, done = _resume(bare, optimizer, schedule, checkpoint)
     if done == 0:
         history.note(0, watch)
     save_every = max(1, recipe.steps // SAVES_PER_RUN)
-    bar = tqdm(range(done, recipe.steps), label, recipe.steps, initial=done, unit="step", mininterval=1)
+    bar = tqdm(
+        range(done, recipe.steps), label, recipe.steps, initial=done, unit="step", mininterval=1,
+        disable=not ranks.first(),
+    )  # fmt: skip
     for step in bar:
         start = time.perf_counter()
         _train_mode(bare, recipe.freeze_norm)
         index = batch_indices(len(images), recipe.batch, step, *key)
+        size = len(index)
+        index = index[: size - size % ranks.count()][ranks.share(size - size % ranks.count())]
         loss = objective(model, *_load(bare, images, tokens, index, recipe, step, key), step)
         if not math.isfinite(loss.item()):
             raise TrainingDiverged(f"{label}: the loss is {loss.item()} at step {step}; lower lr={recipe.lr}")
         optimizer.zero_grad()
         accelerator.backward(loss)
+        ranks.average_gradients(trained)
         optimizer.step()
         if schedule:
             schedule.step()
@@ -144,12 +154,18 @@ def fit(
             bare.logit_scale.clamp_(0, models.MAX_LOGIT_SCALE)
         history.loss.append(loss.item())
         history.seconds += time.perf_counter() - start
-        history.pairs_seen += len(index)
+        history.pairs_seen += size
         bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
         history.note(step + 1, watch)
-        if checkpoint and (step + 1) % save_every == 0:
+        if checkpoint and ranks.first() and (step + 1) % save_every == 0:
             _save(bare, optimizer, schedule, history, step + 1, checkpoint)
+    ranks.same_buffers(bare)
     return history
+
+
+def _prepared(accelerator: Accelerator, model: nn.Module) -> nn.Module:
+    """The model under mixed precision, never wrapped: losses call its parts, and `ranks` averages."""
+    return accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
 
 
 def _train_mode(model: nn.Module, freeze_norm: bool) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ubt_utils import device, models
+from ubt_utils import device, models, ranks
 from ubt_utils import tokens as tk
 from ubt_utils.defenses.attribution import compromised
 from ubt_utils.defenses.base import Defense, Session, View
@@ -86,7 +86,7 @@ def forgetting(view: View, how: Forget, *key: object) -> Objective:
     def objective(model: nn.Module, batch: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
         retain = contrastive(model, batch, tokens, step) if how.retain else 0.0
         draw = generator(*key, "forget", step)
-        pick = torch.randperm(len(told), generator=draw)[: len(batch)]
+        pick = torch.randperm(len(told), generator=draw)[: len(batch) * ranks.count()]
         drawn = known[torch.randint(len(known), (how.words,), generator=draw)]
         others = rivals(told[pick], view.compromised, how.level, drawn)
         images = models.normalize(model, pictures[pick.to(where)])

@@ -1,0 +1,131 @@
+"""Two gloo processes against one: the same suspicious set, the same loss; and a killed rank."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ubt_utils import models, ranks, stages, training
+
+ROOT = Path(__file__).parent.parent
+
+
+def launched(root: Path, *words: str, code: str = "", processes: int = 2) -> subprocess.CompletedProcess:
+    """Run the command line, or some code, under torchrun."""
+    what = ["--no-python", sys.executable, "-c", code] if code else ["-m", "ubt_utils", *words]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*torchrun, f"--nproc-per-node={processes}", *what]
+    env = {**os.environ, "UBT_RUNS": str(root), "UBT_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def copied(chain, root: Path, *names: str) -> None:
+    for name in names:
+        folder = chain[name].folder
+        shutil.copytree(folder, root / folder.relative_to(chain.root))
+
+
+def test_alone_nothing_is_shared_out():
+    assert (ranks.count(), ranks.rank(), ranks.first(), ranks.agreed(True)) == (1, 0, True, True)
+    assert ranks.share(7) == slice(0, 7)
+    assert ranks.together(lambda rows: torch.arange(9)[rows], 9).tolist() == list(range(9))
+    ranks.wait()
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 64, 1000])
+def test_shares_are_all_rows_once_and_nearly_equal(monkeypatch, n):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    found = []
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        found.append(ranks.share(n))
+    assert [i for part in found for i in range(n)[part]] == list(range(n))
+    lengths = [part.stop - part.start for part in found]
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_two_ranks_find_the_same_suspicious_set_with_the_same_loss(chain, tmp_path):
+    copied(chain, tmp_path, "pretrain", "attack")
+    done = launched(tmp_path, "select", "--profile", "tiny")
+    assert done.returncode == 0, done.stderr[-2000:]
+    (overfit,) = (p for p in (tmp_path / "tiny/badnets/0").glob("overfit-*") if p.is_dir())
+    (select,) = (p for p in (tmp_path / "tiny/badnets/0").glob("select-*") if p.is_dir())
+    assert (overfit.name, select.name) == (chain["overfit"].folder.name, chain["select"].folder.name)
+    ours, alone = (load_file(folder / "arrays.safetensors") for folder in (overfit, chain["overfit"].folder))
+    for name in ("s0", "sb", "pool", "half"):
+        torch.testing.assert_close(ours[name], alone[name], atol=1e-5, rtol=0)
+    inside = alone["pool"].bool()
+    torch.testing.assert_close(ours["s1"][inside], alone["s1"][inside], atol=1e-4, rtol=0)
+    ours, alone = (load_file(folder / "arrays.safetensors") for folder in (select, chain["select"].folder))
+    assert torch.equal(ours["chosen"], alone["chosen"])
+    assert torch.equal(ours["compromised"], alone["compromised"])
+    assert not list(tmp_path.rglob("rank-*"))
+    assert done.stdout.count(select.name) == 1  # one rank reports
+
+
+LOSS = """
+import sys, torch
+from ubt_utils import models, ranks, training
+from ubt_utils.training import Recipe
+draw = torch.Generator().manual_seed(0)
+images = torch.randint(0, 256, (40, 3, 32, 32), generator=draw, dtype=torch.uint8)
+tokens = models.tokenize("ubt-tiny", [f"picture {i} of a fox" for i in range(40)])
+model = models.create("ubt-tiny", 0)
+recipe = Recipe(steps=6, lr=1e-3, batch=16, one_cycle=False, freeze_norm=True)
+found = training.fit(model, images, tokens, recipe, 0)
+if ranks.first():
+    print("LOSS", *found.loss, found.pairs_seen, model.text_projection.double().sum().item())
+"""
+
+
+def test_the_loss_of_two_ranks_is_that_of_one(tmp_path):
+    told = []
+    for processes in (1, 2):
+        done = launched(tmp_path, code=LOSS, processes=processes)
+        assert done.returncode == 0, done.stderr[-2000:]
+        (line,) = [x for x in done.stdout.splitlines() if "LOSS" in x]
+        told.append(torch.tensor([float(x) for x in line.split("LOSS")[1].split()], dtype=torch.float64))
+    torch.testing.assert_close(told[1], told[0], atol=1e-4, rtol=1e-5)
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused(tiny, monkeypatch):
+    monkeypatch.setattr(ranks, "count", lambda: 3)
+    images, tokens = torch.zeros(8, 3, 32, 32, dtype=torch.uint8), models.tokenize("ubt-tiny", ["fox"] * 8)
+    with pytest.raises(ValueError, match="a batch of 64 cannot be shared by 3 ranks"):
+        training.fit(models.create("ubt-tiny", 0), images, tokens, tiny.finetune, 0)
+
+
+KILLED = """
+import os, sys
+from ubt_utils import ranks, training
+real = training.batch_indices
+def batches(n, batch, step, *key):
+    if step == 7 and ranks.rank() == 1:
+        os._exit(9)
+    return real(n, batch, step, *key)
+training.batch_indices = batches
+from ubt_utils.__main__ import main
+sys.exit(main(["attack", "--profile", "tiny"]))
+"""
+
+
+def test_a_killed_rank_ends_the_run_with_a_message_and_the_next_run_goes_on(
+    chain, tmp_path, monkeypatch, no_training
+):
+    copied(chain, tmp_path, "pretrain")
+    done = launched(tmp_path, code=KILLED)
+    assert done.returncode != 0 and "exitcode" in done.stderr.replace(" ", "")
+    (partial,) = (tmp_path / "tiny/badnets/0").glob("attack-*.partial")
+    assert (partial / "scratch" / "checkpoint.pt").exists()
+    done = launched(tmp_path, "attack", "--profile", "tiny")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "7/12" in done.stderr or "6/12" in done.stderr  # where the bar began again
+    (whole,) = (p for p in (tmp_path / "tiny/badnets/0").glob("attack-*") if p.is_dir())
+    assert whole.name == chain["attack"].folder.name and not list(tmp_path.rglob("*.partial"))
+    monkeypatch.setenv("UBT_RUNS", str(tmp_path))
+    assert stages.attack(chain.profile, "badnets", 0).folder == whole  # one process reads it, too

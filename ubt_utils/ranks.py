@@ -1,0 +1,100 @@
+"""Several processes that work as one, as torchrun or `accelerate launch` starts them; alone, nothing happens.
+
+All ranks run the same code on the same data. Scoring is shared out by contiguous rows and gathered; training
+shares out each batch, and gradients are averaged, whatever the loss calls of the model. Only the first rank
+writes what lasts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from torch import nn
+
+from ubt_utils import device
+
+LEAST = 64  # rows a rank, below which sharing out is not worth it
+
+
+def count() -> int:
+    """How many ranks there are."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def rank() -> int:
+    """Which one this is."""
+    return int(os.environ.get("RANK", 0))
+
+
+def first() -> bool:
+    """Whether this is the one that writes and reports."""
+    return rank() == 0
+
+
+def wait() -> None:
+    """Go on when all have come here."""
+    if count() > 1:
+        _joined()
+        dist.barrier()
+
+
+def _joined() -> torch.device:
+    """Join the group, once; the device that it exchanges tensors on."""
+    PartialState(cpu=device.pick().type == "cpu")
+    return device.pick()
+
+
+def share(n: int) -> slice:
+    """This rank's rows of n."""
+    return _share(n, rank())
+
+
+def _share(n: int, of: int) -> slice:
+    return slice(of * n // count(), (of + 1) * n // count())
+
+
+def together(work: Callable[[slice], torch.Tensor], n: int) -> torch.Tensor:
+    """work(rows) of all n rows (n, …) on the CPU: each rank does its share, and all get the whole."""
+    if count() == 1 or n < LEAST * count():
+        return work(slice(0, n))
+    part, where = work(share(n)), _joined()
+    padded = part.new_zeros(-(-n // count()), *part.shape[1:]).to(where)
+    padded[: len(part)] = part.to(where)
+    parts = [torch.empty_like(padded) for _ in range(count())]
+    dist.all_gather(parts, padded)
+    lengths = [_share(n, r).stop - _share(n, r).start for r in range(count())]
+    return torch.cat([p[:length] for p, length in zip(parts, lengths, strict=True)]).cpu()
+
+
+def agreed(value: bool) -> bool:
+    """What the first rank says."""
+    if count() == 1:
+        return value
+    told = torch.tensor([int(value)], device=_joined())
+    dist.broadcast(told, 0)
+    return bool(told.item())
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace each gradient by its mean over the ranks; a parameter without one counts as zero."""
+    if count() == 1:
+        return
+    _joined()
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= count()
+
+
+def same_buffers(model: nn.Module) -> None:
+    """Give all ranks the first one's buffers, such as the running statistics of batch norm."""
+    if count() == 1:
+        return
+    _joined()
+    for buffer in model.buffers():
+        dist.broadcast(buffer, 0)
