@@ -14,7 +14,7 @@ import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ubt_utils import carryover, profiles, report, suite, sweep
+from ubt_utils import carryover, matrix, profiles, report, standings, suite, sweep, tuning
 from ubt_utils.attacks import triggers
 from ubt_utils.attacks.base import Trigger
 from ubt_utils.attacks.triggers import TRIGGERS
@@ -79,10 +79,14 @@ def setting(record: dict) -> str:
     return others if attack == "none" else f"{attack} {own}"
 
 
-def as_of_today(config: dict) -> dict:
+def as_of_today(record: dict) -> dict:
     """A recorded config with the fields that came after it. None of them bears on the records that lack it:
-    a new field's default is what was done before, and what does not unlearn needs no words."""
+    a new field's default is what was done before, and what does not unlearn needs no words, nor the settings
+    of defenses."""
     own = ("triggers", "recipes")  # setting() took these away
+    config = dict(record["config"])
+    if record["defense"] == "none":
+        config.pop("defenses", None)
     today = profiles.get(config["name"])
     later = {name: value for name, value in today.as_config().items() if name not in own}
     words = {"words": today.unlearn.words}
@@ -97,7 +101,7 @@ def test_records_are_complete_and_come_from_one_setting():
     want |= {(a, d, s) for a in ("badnets", "blended", "sig") for d in ("ubt", "finetune") for s in seeds}
     assert keys == want
     assert len({setting(r) for r in records}) == len(TRIGGERS) + 1
-    told = [as_of_today(record["config"]) for record in records]
+    told = [as_of_today(record) for record in records]
     assert len({json.dumps(config, sort_keys=True) for config in told}) == 1  # setting() took the rest away
     for record in records:
         assert {"commit", "device", "versions", "date"} <= set(record["environment"])
@@ -124,6 +128,15 @@ def test_the_recorded_sweep_holds_every_point_once():
     assert not table.commit.str.endswith("+changes").any()
 
 
+def test_the_recorded_matrix_is_whole_and_comes_from_clean_commits():
+    table = matrix.read("mini")
+    found = standings.cells()
+    want = {(a, d, s) for a in carryover.DEFENDED for d in ("none", *tuning.tuned()) for s in (0, 1, 2)}
+    assert want <= set(zip(found.attack, found.defense, found.seed, strict=True))
+    assert not table.duplicated(list(report.KEYS)).any() and table.device.nunique() == 1
+    assert not table.commit.str.endswith("+changes").any()
+
+
 def test_readme_table_is_the_recorded_one():
     text = (ROOT / "README.md").read_text()
     tables = {
@@ -131,6 +144,7 @@ def test_readme_table_is_the_recorded_one():
         "attacks": suite.as_markdown("mini"),
         "speed": suite.speed(),
         "photos": carryover.as_markdown("photos"),
+        "matrix": standings.as_markdown(standings.cells()),
     }
     for name, table in tables.items():
         assert text.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0].strip() == table
@@ -143,7 +157,7 @@ def test_photo_records_are_whole_seeds_of_one_setting():
     attacks = ("badnets", "blended", "sig")
     want = {(a, d, s) for a in attacks for d in ("none", "ubt", "finetune") for s in seeds}
     assert keys == want | {("none", "none", s) for s in seeds}
-    assert len({json.dumps(as_of_today(r["config"]), sort_keys=True) for r in records}) == 1
+    assert len({json.dumps(as_of_today(r), sort_keys=True) for r in records}) == 1
     for record in records:
         assert not record["environment"]["commit"].endswith("+changes")
         if record["attack"] != "none" and record["defense"] == "none":

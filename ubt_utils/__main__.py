@@ -10,7 +10,19 @@ from pathlib import Path
 
 import tyro
 
-from ubt_utils import carryover, comparison, profiles, ranks, report, runs, stages, standings, suite, tuning
+from ubt_utils import (
+    carryover,
+    comparison,
+    planner,
+    profiles,
+    ranks,
+    report,
+    runs,
+    stages,
+    standings,
+    suite,
+    tuning,
+)
 from ubt_utils import matrix as grid
 from ubt_utils import sweep as sweeping
 from ubt_utils.attacks.gate import BackdoorDidNotTake
@@ -146,6 +158,18 @@ def tune(profile: str = "mini", defenses: tuple[str, ...] = tuning.tuned(), work
     print(json.dumps(tuning.choose(table), indent=1))
 
 
+def plan(profile: str = "mini", attack: str = "badnets") -> None:
+    """What a run will cost, stage by stage: here (measured for some seconds), on a GPU, on 16; and memory."""
+    setting = profiles.get(profile)
+    table = planner.plan(setting, attack)
+    table.loc["in all"] = table.sum()
+    print(table.to_string(float_format=lambda value: f"{value:,.3g}"))
+    pairs, _ = stages.wild(setting.sets, 0)
+    for name, size in planner.memory(setting, len(pairs)).items():
+        print(f"{name}: {size / 2**20:,.0f} MiB")
+    print(f"A100, H200: assumed to reach {planner.REACHED:.0%} of their peak; never measured here")
+
+
 def reproduce(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> None:
     """One attack from nothing to its evaluation, then all notebooks in order, with HTML.
 
@@ -201,6 +225,7 @@ COMMANDS = {
     "detectors": detectors,
     "tune": tune,
     "matrix": matrix,
+    "plan": plan,
     "reproduce": reproduce,
     "data": data,
     "fetch": fetch,

@@ -1,0 +1,75 @@
+"""What a run will cost: counted against what stages did, and timed against a real run."""
+
+import shutil
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ubt_utils import evaluation, models, planner, stages
+from ubt_utils.__main__ import main
+from ubt_utils.stages.defend import ubt_cost
+
+
+def works(profile):
+    pairs, _ = stages.wild(profile.sets, 0)
+    tested = len(evaluation.task_of(profile.sets).labels)
+    few = len(evaluation.some_of(profile, evaluation.FEW).labels)
+    return {w.stage: w for w in planner.works(profile, "badnets", len(pairs), tested, few)}
+
+
+def test_pairs_are_those_that_the_stages_count(chain):
+    planned = works(chain.profile)
+    for stage in ("pretrain", "attack", "overfit"):
+        assert planned[stage].trained == chain[stage].metrics["pairs_seen"]
+    overfit, recipe = chain["overfit"].metrics, chain.profile.unlearn.recipe
+    assert planned["overfit"].scored >= overfit["pairs_scored"]  # and what is read along the way
+    chosen = chain["select"].metrics["chosen"]
+    assert planned["unlearn"].trained >= recipe.steps * (recipe.batch + min(recipe.batch, chosen))
+    in_all = planned["overfit"].trained + planned["unlearn"].trained
+    assert 0.5 < in_all / ubt_cost(chain.profile, chain["overfit"], chain["select"]) < 2
+
+
+def test_flops_of_a_known_network():
+    layers = models.create("ubt-tiny", 0)
+    assert planner.flops("ubt-tiny") > 2 * sum(p.numel() for p in layers.transformer.parameters())
+    assert planner.flops("ViT-B-32") == pytest.approx(14.8e9, rel=0.02)  # 2 × 7.4 GMAC, open_clip's table
+
+
+def test_a_plan_holds_within_a_factor_of_two(chain, tmp_path, monkeypatch):
+    """Other work on the machine may disturb one of three tries, but not all."""
+    folder = chain["pretrain"].folder
+    shutil.copytree(folder, tmp_path / folder.relative_to(chain.root))
+    monkeypatch.setenv("UBT_RUNS", str(tmp_path))
+    ratios = []
+    for seed in range(3):
+        longer = replace(chain.profile, finetune=replace(chain.profile.finetune, steps=30))
+        planned = planner.plan(longer).loc["attack"]
+        start = time.perf_counter()
+        stages.attack(longer, "badnets", seed)
+        ratios.append(planned["s here"] / (time.perf_counter() - start))
+        if 0.5 < ratios[-1] < 2:
+            return
+    pytest.fail(f"planned / real: {ratios}")
+
+
+def test_the_plan_grows_with_its_parts(tiny):
+    table = planner.plan(tiny)
+    assert list(table.index) == ["pretrain", "attack", "overfit", "select", "unlearn", "evaluate"]
+    assert (table["s H200"] < table["s A100"]).all()
+    torch.testing.assert_close(
+        torch.tensor(table["s 16 H200"].to_numpy() * 16), torch.tensor(table["s H200"].to_numpy())
+    )
+    small, large = planner.memory(tiny, 100), planner.memory(tiny, 1000)
+    assert large["pictures of D"] == 10 * small["pictures of D"]
+    assert small["weights in training"] == large["weights in training"]
+
+
+def test_the_command_prints_a_line_a_stage(capsys):
+    assert main(["plan", "--profile", "tiny"]) == 0
+    told = capsys.readouterr().out
+    assert all(
+        word in told for word in ("pretrain", "unlearn", "in all", "pictures of D", "never measured here")
+    )
+    assert main(["plan", "--profile", "tiny", "--attack", "moon"]) == 2
