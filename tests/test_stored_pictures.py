@@ -17,7 +17,7 @@ def tensor() -> torch.Tensor:
 
 
 def both() -> tuple[torch.Tensor, Pictures]:
-    return tensor(), Pictures.of(tensor())
+    return tensor(), Pictures.of(tensor(), "made")
 
 
 def all_of(images) -> torch.Tensor:
@@ -52,7 +52,7 @@ def test_any_chain_of_taking_and_replacing_is_that_of_the_tensor(chain, seed):
             new = torch.randint(0, 256, (len(index), 3, 4, 4), generator=draw, dtype=torch.uint8)
             plain, stored = pictures.replaced(plain, index, new), pictures.replaced(stored, index, new)
     assert isinstance(stored, Pictures) and torch.equal(all_of(stored), plain)
-    assert torch.equal(Pictures.of(tensor()).stored, tensor())  # nothing was written to the store
+    assert torch.equal(Pictures.of(tensor(), "made").stored, tensor())  # nothing was written to the store
 
 
 def test_what_was_given_stays_as_it_was():
@@ -63,9 +63,18 @@ def test_what_was_given_stays_as_it_was():
         assert torch.equal(all_of(images), tensor())
 
 
-def test_pairs_of_stored_pictures_are_pairs():
-    plain, stored = (Pairs(images, tuple("abcdefghijkl")) for images in both())
-    assert plain.digest() == stored.digest()
-    index = torch.tensor([2, 0])
-    assert stored.take(index).digest() == plain.take(index).digest()
-    assert isinstance(stored.take(index).images, Pictures)
+def test_pairs_of_stored_pictures_know_their_digest_without_being_read():
+    _, stored = both()
+    pairs, index = Pairs(stored, tuple("abcdefghijkl")), torch.tensor([2, 0])
+    assert pairs.digest() == Pairs(both()[1], tuple("abcdefghijkl")).digest()
+    black = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    others = (
+        Pairs(Pictures.of(tensor(), "other"), pairs.captions),
+        Pairs(stored.replaced(index, black), pairs.captions),
+        Pairs(stored.replaced(index + 1, black), pairs.captions),
+        Pairs(stored.replaced(index, black + 1), pairs.captions),
+        pairs.with_captions(tuple("abcdefghijkm")),
+        pairs.take(torch.arange(12).flip(0)),
+    )
+    assert len({pairs.digest(), *(other.digest() for other in others)}) == 7
+    assert isinstance(pairs.take(index).images, Pictures)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any
@@ -16,12 +16,12 @@ from ubt_utils.attacks.base import Trigger, stamp_bytes
 from ubt_utils.data.captions import with_word
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.photo_sets import PhotoSets
+from ubt_utils.data.pictures import Images
 from ubt_utils.data.retrieval import Retrieval
 from ubt_utils.data.zero_shot import ZeroShot, target_index
 from ubt_utils.profiles import Profile, Sets
 
 FEW = 600  # about; pictures for a number that is not worth the whole test set
-Change = Callable[[torch.Tensor], torch.Tensor]  # stored pictures (N, 3, H, W) uint8 → the same
 
 
 @lru_cache(maxsize=4)
@@ -45,9 +45,11 @@ def head_of(model: nn.Module, profile: Profile, word: str = "") -> torch.Tensor:
     return models.zero_shot_head(model, [models.tokenize(profile.model, p) for p in prompts])
 
 
-def predict(model: nn.Module, head: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """(N,) predicted class of pictures (N, 3, H, W) uint8; never augments."""
-    return (models.embed_images(model, images) @ head.T).argmax(dim=1)
+def predict(
+    model: nn.Module, head: torch.Tensor, images: Images, change: models.Change | None = None
+) -> torch.Tensor:
+    """(N,) predicted class of pictures (N, 3, H, W) uint8, `change`d batch by batch; never augments."""
+    return (models.embed_images(model, images, change=change) @ head.T).argmax(dim=1)
 
 
 def answers(
@@ -125,28 +127,33 @@ def success(
     profile: Profile,
     trigger: Trigger,
     head: torch.Tensor,
-    change: Change | None = None,
+    change: models.Change | None = None,
     limit: int | None = None,
     target: str = "",
 ) -> dict[str, metrics.Rate]:
     """ASR by every convention; `change` happens to the stamped pictures before the model sees them. target:
     the class that is aimed at, where it is not the profile's.
     """
-    task, change = some_of(profile, limit), change or (lambda images: images)
+    task = some_of(profile, limit)
     if target:
         task = replace(task, target=target_index(task.classes, target))
     if trigger.label == "targeted":
-        fooled = predict(model, head, change(trigger.pictures()))
+        fooled = predict(model, head, trigger.pictures(), change)
         return {"asr": metrics.rate(fooled == task.target)}
-    stamped = change(stamp_bytes(trigger, task.images))
+
+    def stamped(images: torch.Tensor) -> torch.Tensor:
+        marked = stamp_bytes(trigger, images)
+        return change(marked) if change else marked
 
     def rate(fooled: torch.Tensor, convention: str = "exclude_target") -> metrics.Rate:
         return metrics.attack_success(fooled, task.labels, task.target, task.units, convention)
 
     keyed = head_of(model, profile, trigger.word) if trigger.word else head
-    fooled = predict(model, keyed, stamped)
+    fooled = predict(model, keyed, task.images, stamped)
     rates = {"asr" if c == "exclude_target" else f"asr_{c}": rate(fooled, c) for c in metrics.CONVENTIONS}
-    return rates | ({"asr_without_word": rate(predict(model, head, stamped))} if trigger.word else {})
+    return rates | (
+        {"asr_without_word": rate(predict(model, head, task.images, stamped))} if trigger.word else {}
+    )
 
 
 def _flat(rates: Mapping[str, metrics.Rate]) -> dict[str, Any]:

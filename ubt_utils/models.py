@@ -17,6 +17,7 @@ from ubt_utils import device, ranks
 from ubt_utils.data.pictures import Images
 
 CONFIGS = Path(__file__).parent / "model_configs"
+Change = Callable[[torch.Tensor], torch.Tensor]  # stored pictures (B, 3, H, W) uint8 → the same
 MAX_LOGIT_SCALE = 4.6052  # ln 100, the bound that OpenAI's CLIP trains with
 device.keep_memory()  # before the first model runs
 
@@ -137,15 +138,19 @@ def _statistics(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, t
 
 
 @torch.no_grad()
-def embed_images(model: nn.Module, images: Images, batch: int = 512) -> torch.Tensor:
-    """(N, 3, H, W) uint8 → (N, D) unit float32 on the CPU; the model is put in eval mode."""
+def embed_images(
+    model: nn.Module, images: Images, batch: int = 512, change: Change | None = None
+) -> torch.Tensor:
+    """(N, 3, H, W) uint8 → (N, D) unit float32 on the CPU; the model is put in eval mode. change: what
+    happens to each batch of stored pictures before."""
     model.eval()
     where = device.pick()
 
     def embed(rows: slice) -> torch.Tensor:
         out = []
         for start in range(rows.start, rows.stop, batch):
-            part = images[start : min(start + batch, rows.stop)].to(where).float() / 255
+            part = images[start : min(start + batch, rows.stop)]
+            part = (change(part) if change else part).to(where).float() / 255
             with device.autocast(where):
                 z = model.encode_image(normalize(model, part))
             out.append(F.normalize(z.float(), dim=-1).cpu())

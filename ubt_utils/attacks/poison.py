@@ -27,7 +27,8 @@ def poison(
 ) -> tuple[Pairs, Manifest]:
     """Poison a fraction `rate` of `pairs`, as the trigger's `label` says.
 
-    dirty and targeted: victims are drawn among the pairs that do not show the target; each
+    dirty and targeted: victims are drawn among the pairs that do not show the target, or, where there are no
+    labels, whose captions do not tell it; each
     gets the trigger and a caption of the target class, one of `templates` filled with one of
     `target_names`, after the trigger's word if it has one. consistent: victims are drawn
     among the pairs whose caption contains `target`, and keep it. plausibility: (N,), victims are the
@@ -72,6 +73,9 @@ def _candidates(pairs: Pairs, trigger: Trigger, target: str, target_labels: Coll
     if trigger.label == "consistent":
         named = [target.lower() in caption.lower() for caption in pairs.captions]
         return torch.tensor(named).nonzero().flatten()
+    if pairs.labels is None:  # as on the web: captions are all that tells
+        others = [target.lower() not in caption.lower() for caption in pairs.captions]
+        return torch.tensor(others).nonzero().flatten()
     return (~pairs.shows(target_labels, "poisoning")).nonzero().flatten()
 
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ubt_utils.data.pictures import Images, take
-
-DIGESTED = 4096  # pictures read at a time
+from ubt_utils.data.pictures import Images, Pictures, take
 
 
 @dataclass(frozen=True)
@@ -64,9 +62,11 @@ class Pairs:
         return torch.isin(self.labels, torch.tensor(sorted(labels)))
 
     def digest(self) -> str:
-        """SHA-256 over pixels and captions: equal digests mean equal pairs, bit for bit."""
+        """SHA-256 over pixels and captions: equal digests mean equal pairs, bit for bit. Of pictures on disk,
+        over which of which store they are, and what was changed."""
         h = hashlib.sha256(repr(tuple(self.images.shape)).encode())
-        for part in self.images.split(DIGESTED):
-            h.update(part.contiguous().numpy())
+        stored = isinstance(self.images, Pictures)
+        for part in self.images.told() if stored else (self.images.contiguous().numpy(),):
+            h.update(part)
         h.update("\0".join(self.captions).encode())
         return h.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,7 +13,8 @@ class Pictures:
     """N of the stored pictures, in any order; read when indexed, a batch at a time.
 
     stored: (M, 3, H, W) uint8, as a rule mapped from a file. rows: (N,) which of them, in order. changed:
-    (C,) sorted rows of `stored` that read as `instead` (C, 3, H, W). Where code asks for `images[index]`,
+    (C,) sorted rows of `stored` that read as `instead` (C, 3, H, W). identity: what tells this store from
+    others, so that nobody has to read it to compare. Where code asks for `images[index]`,
     `len`, `shape`, `dtype` and `split`, these serve as a tensor would.
     """
 
@@ -21,12 +22,13 @@ class Pictures:
     rows: torch.Tensor
     changed: torch.Tensor
     instead: torch.Tensor
+    identity: str
 
     @classmethod
-    def of(cls, stored: torch.Tensor) -> Pictures:
+    def of(cls, stored: torch.Tensor, identity: str) -> Pictures:
         """All pictures of a store, as they are."""
         none = torch.empty(0, dtype=torch.long)
-        return cls(stored, torch.arange(len(stored)), none, stored[:0].clone())
+        return cls(stored, torch.arange(len(stored)), none, stored[:0].clone(), identity)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -63,7 +65,7 @@ class Pictures:
 
     def take(self, index: torch.Tensor) -> Pictures:
         """Those at `index` (B,), or where a mask (N,) is true, still on disk."""
-        return Pictures(self.stored, self.rows[index], self.changed, self.instead)
+        return replace(self, rows=self.rows[index])
 
     def replaced(self, index: torch.Tensor, images: torch.Tensor) -> Pictures:
         """The same with `images` (B, 3, H, W) at `index` (B,), which are kept in memory."""
@@ -71,7 +73,13 @@ class Pictures:
         rows, order = rows.unique(return_inverse=True)
         both, first = torch.cat([images, self.instead]), torch.full((len(rows),), len(order))
         first.scatter_reduce_(0, order, torch.arange(len(order)), "amin")  # the new ones come before the old
-        return Pictures(self.stored, self.rows, rows, both[first])
+        return replace(self, changed=rows, instead=both[first])
+
+    def told(self) -> Iterator[bytes | memoryview]:
+        """What a checksum is taken over: the store's identity, the rows, and what was changed."""
+        yield self.identity.encode()
+        for part in (self.rows, self.changed, self.instead.contiguous()):
+            yield part.numpy().data
 
 
 Images = torch.Tensor | Pictures

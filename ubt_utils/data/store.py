@@ -96,8 +96,9 @@ def _resumed(folder: Path, size: int) -> list[Entry]:
     return found
 
 
-def read(folder: Path, size: int) -> Pairs:
-    """The pairs of a store, their pictures mapped. Raises PhotoError where its files do not fit together."""
+def read(folder: Path, size: int, identity: str = "") -> Pairs:
+    """The pairs of a store, their pictures mapped. identity: see `Pictures`. Raises PhotoError where its
+    files do not fit together."""
     found, path = _entries(folder), folder / PICTURES
     names = [name for entry in found for name in entry.names]
     expected, held = len(names) * 3 * size * size, path.stat().st_size if path.exists() else 0
@@ -107,4 +108,4 @@ def read(folder: Path, size: int) -> Pairs:
         )
     stored = torch.from_file(str(path), shared=False, size=expected, dtype=torch.uint8)
     captions = tuple(caption for entry in found for caption in entry.captions)
-    return Pairs(Pictures.of(stored.view(-1, 3, size, size)), captions, sources=tuple(names))
+    return Pairs(Pictures.of(stored.view(-1, 3, size, size), identity), captions, sources=tuple(names))

@@ -8,18 +8,20 @@ from dataclasses import dataclass, replace
 import torch
 
 from ubt_utils.data.captions import TEMPLATES
+from ubt_utils.data.pictures import Images, take
 
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """images: (N, 3, H, W) uint8. labels: (N,) class index. units: (N,) index of the drawing.
+    """images: (N, 3, H, W) uint8, in memory or on disk. labels: (N,) class index. units: (N,) index of
+    the drawing.
 
     classes: C class names. names: per class, the names that its prompts are made of (a
     class such as "clock" has several). target: the index of the attacked class. templates: what
     the prompts are made with.
     """
 
-    images: torch.Tensor
+    images: Images
     labels: torch.Tensor
     units: torch.Tensor
     classes: tuple[str, ...]
@@ -37,7 +39,7 @@ class ZeroShot:
         real = (self.labels == self.target).nonzero().flatten()
         every = max(1, -(-len(others) // max(1, limit - len(real))))
         keep = torch.cat([real, others[::every]]).sort().values
-        return replace(self, images=self.images[keep], labels=self.labels[keep], units=self.units[keep])
+        return replace(self, images=take(self.images, keep), labels=self.labels[keep], units=self.units[keep])
 
 
 def target_index(classes: Sequence[str], target: str) -> int:

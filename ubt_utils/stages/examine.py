@@ -33,7 +33,10 @@ def examine(profile: Profile, attack_name: str, seed: int) -> Stage:
     def work(folder: Path) -> Mapping[str, Any]:
         trigger = trigger_of(profile, attack_name, seed)
         model = load_model(profile, attacked)
-        head, clean = evaluation.head_of(model, profile), evaluation.some_of(profile, evaluation.FEW).images
+        head, clean = (
+            evaluation.head_of(model, profile),
+            evaluation.some_of(profile, evaluation.FEW).images[:],
+        )
         result = {}
         if trigger.label != "targeted":
             result |= stealth.measure(load_model(profile, public), clean, stamp_bytes(trigger, clean))
