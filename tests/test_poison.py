@@ -132,9 +132,13 @@ def test_a_rate_that_poisons_nothing_is_refused(pairs, rate):
         poisoned(pairs, rate)
 
 
-def test_pairs_without_labels_or_a_target_without_names_are_refused(pairs):
-    with pytest.raises(ValueError, match="labels"):
-        poisoned(replace(pairs, labels=None))
+def test_without_labels_captions_tell_who_shows_the_target(pairs):
+    _, manifest = poisoned(replace(pairs, labels=None), rate=20 / 24)
+    named = {i for i, caption in enumerate(pairs.captions) if "clock" in caption}
+    assert named and set(manifest.indices) == set(range(24)) - named
+
+
+def test_a_target_without_names_is_refused(pairs):
     with pytest.raises(ValueError, match="no names"):
         poison(pairs, triggers.get("sig"), "clock", (), OWN, 0.25, 0)
 

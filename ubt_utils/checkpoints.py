@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from ubt_utils.checksum import sha256_of
 from ubt_utils.models import CheckpointError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training scripts keep the weights
@@ -71,6 +73,28 @@ def load(model: nn.Module, path: Path) -> Read:
         raise CheckpointError(f"{path} is a checkpoint of another architecture: {_listed(found)}")
     model.load_state_dict(named)
     return Read(len(named), prefix, ignored, beside)
+
+
+def told(weights: str) -> str:
+    """What a stage depends on: a file's SHA-256, or the tag."""
+    return sha256_of(Path(weights)) if Path(weights).is_file() else weights
+
+
+def load_any(model: nn.Module, name: str, weights: str) -> None:
+    """Put a checkpoint file into the model, or what open_clip knows under a tag, which it downloads.
+
+    Raises CheckpointError where there is neither.
+    """
+    if Path(weights).is_file():
+        load(model, Path(weights))
+        return
+    known = open_clip.list_pretrained_tags_by_model(name)
+    if weights not in known:
+        raise CheckpointError(
+            f"{weights!r} is no file, and no weights that open_clip knows for {name}: "
+            f"{', '.join(known) or 'none'}"
+        )
+    model.load_state_dict(open_clip.create_model(name, pretrained=weights).state_dict())
 
 
 def _weights(held: Any, path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:

@@ -54,8 +54,9 @@ def works(profile: Profile, attack: str, pairs: int, tested: int, few: int) -> l
     read = (profile.overfit.reads + 2) * pool  # along the way and at the end, each half on its side
     suspicious = min(unlearn.batch, profile.select.top)
     curve = (CURVE_POINTS + 1) * 2 * few
+    public = 0 if profile.weights else profile.pretrain.steps * profile.pretrain.batch
     return [
-        Work("pretrain", profile.pretrain.steps * profile.pretrain.batch, tested),
+        Work("pretrain", public, tested),
         Work("attack", victim.steps * victim.batch, 2 * tested),
         Work("overfit", 2 * overfit.steps * min(overfit.batch, pool // 2), 2 * pairs + read),
         Work("select", 0, 2 * profile.select.top),

@@ -6,6 +6,7 @@ from ubt_utils.profiles.ablations import ABLATIONS
 from ubt_utils.profiles.adaptive import ADAPTIVE
 from ubt_utils.profiles.base import Overfit, Poisoning, Profile, Select, Sets, Unlearn
 from ubt_utils.profiles.mini import MINI, NOISES, TINY
+from ubt_utils.profiles.paper import PAPER, PAPER_VIT
 from ubt_utils.profiles.photos import PHOTOS, PHOTOS_GPU, PHOTOS_TINY
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "ADAPTIVE",
     "MINI",
     "NOISES",
+    "PAPER",
+    "PAPER_VIT",
     "PHOTOS",
     "PHOTOS_GPU",
     "PHOTOS_TINY",
@@ -29,7 +32,18 @@ __all__ = [
 
 PROFILES = {
     profile.name: profile
-    for profile in (MINI, TINY, *NOISES, *ABLATIONS, *ADAPTIVE, PHOTOS, PHOTOS_GPU, PHOTOS_TINY)
+    for profile in (
+        MINI,
+        TINY,
+        *NOISES,
+        *ABLATIONS,
+        *ADAPTIVE,
+        PHOTOS,
+        PHOTOS_GPU,
+        PHOTOS_TINY,
+        PAPER,
+        PAPER_VIT,
+    )
 }
 
 

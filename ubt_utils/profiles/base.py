@@ -10,9 +10,10 @@ from ubt_utils.attacks import triggers
 from ubt_utils.attacks.base import Trigger
 from ubt_utils.data.emoji_sets import EmojiSets
 from ubt_utils.data.photo_sets import PhotoSets
+from ubt_utils.data.shard_sets import ShardSets
 from ubt_utils.training import Recipe
 
-Sets = EmojiSets | PhotoSets
+Sets = EmojiSets | PhotoSets | ShardSets
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Profile:
     victim's training where it is not `finetune`. tower: weights that f0's image tower starts from
     ("imagenet", or a file); it is then locked in pretraining, and `pretrain` trains the rest. ""
     trains all of f0 from nothing. locked: stages of the image tower that no later training moves.
+    weights: f0 as others have trained it: a tag that open_clip knows for the model, such as "openai", or a
+    checkpoint file; `pretrain` then trains nothing.
     defenses: defense name → its learning rate and options where they differ from its own. poisoning:
     what the attacker does beside the trigger. also: further attacks on the same D, each with its target.
     """
@@ -89,6 +92,7 @@ class Profile:
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     tower: str = ""
     locked: int = 0
+    weights: str = ""
     defenses: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     poisoning: Poisoning = Poisoning()
     also: Mapping[str, str] = field(default_factory=dict)

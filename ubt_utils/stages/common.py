@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ubt_utils import __version__, models, towers
+from ubt_utils import __version__, checkpoints, models, towers
 from ubt_utils.attacks.manifest import Manifest
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.zero_shot import target_index
@@ -46,11 +46,13 @@ def base_config(profile: Profile, seed: int, inputs: tuple[Stage, ...] = ()) -> 
         target_index(known, target)
     tower = {"tower": towers.digest(profile.tower)} if profile.tower else {}
     locked = {"locked": profile.locked} if profile.locked else {}
+    weights = {"weights": checkpoints.told(profile.weights)} if profile.weights else {}
     return {
         "version": __version__,
         "model": profile.model,
         **tower,
         **locked,
+        **weights,
         "sets": asdict(profile.sets),
         "packages": profile.sets.versions(),
         "seed": seed,
