@@ -40,8 +40,8 @@ class ShardSets:
     templates: tuple[str, ...] = OPENAI_TEMPLATES
 
     def class_names(self) -> dict[str, tuple[str, ...]]:
-        """Class → its one name; ValueError where the target is not one of them. Two of ImageNet's names stand
-        for two classes each, which no prompt can tell apart: the second is "missile (2)", of the same name."""
+        """Class → its one name; ValueError where the target is not one of them. Two of ImageNet's names
+        stand for two classes each, which no prompt can tell apart: the second is "missile (2)"."""
         names, found = self.classes or tuple(open_clip.IMAGENET_CLASSNAMES), {}
         for name in names:
             found[f"{name} (2)" if name in found else name] = (name,)
