@@ -66,7 +66,7 @@ def test_the_photo_chain_runs_live_in_notebook_06(tmp_path, photo_world):
     out = tmp_path / path.name
     notebooks.run(path, out, "mini", LIVE="photos-tiny")
     assert "'unlearn': 'unlearn-ubt-" in text_of(out)
-    made = photo_world / "runs" / "photos-tiny" / "badnets" / "0"
+    made = photo_world / "runs" / "photos" / "badnets" / "0"  # the family's folder
     assert {p.name.rsplit("-", 1)[0] for p in made.glob("evaluate-*[!k]")} == {
         "evaluate-none", "evaluate-ubt", "evaluate-finetune"
     }  # fmt: skip

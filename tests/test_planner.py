@@ -7,16 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ubt_utils import evaluation, models, planner, stages
+from ubt_utils import models, planner, profiles, stages
 from ubt_utils.__main__ import main
 from ubt_utils.stages.defend import ubt_cost
 
 
 def works(profile):
-    pairs, _ = stages.wild(profile.sets, 0)
-    tested = len(evaluation.task_of(profile.sets).labels)
-    few = len(evaluation.some_of(profile, evaluation.FEW).labels)
-    return {w.stage: w for w in planner.works(profile, "badnets", len(pairs), tested, few)}
+    return {w.stage: w for w in planner.works(profile, "badnets", *planner.sizes(profile))}
 
 
 def test_pairs_are_those_that_the_stages_count(chain):
@@ -73,3 +70,9 @@ def test_the_command_prints_a_line_a_stage(capsys):
         word in told for word in ("pretrain", "unlearn", "in all", "pictures of D", "never measured here")
     )
     assert main(["plan", "--profile", "tiny", "--attack", "moon"]) == 2
+
+
+def test_the_published_setting_is_planned_without_its_data():
+    assert planner.sizes(profiles.PAPER) == (500_000, 50_000, 600)
+    work = {w.stage: w for w in planner.works(profiles.PAPER, "badnets", *planner.sizes(profiles.PAPER))}
+    assert work["pretrain"].trained == 0 and work["overfit"].scored > 10**6

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ubt_utils.data import rows, store
+from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.photos import PhotoError
 from ubt_utils.data.pictures import Pictures
 
@@ -198,3 +199,13 @@ def test_the_fingerprint_is_of_bytes_and_order(folder):
     assert rows.fingerprint([other, one]) != before
     shard(other, samples(range(6, 9)))
     assert rows.fingerprint([one, other]) != before
+
+
+def test_pairs_survive_the_way_through_shards(pairs, built, tmp_path):
+    files = rows.to_shards(pairs.take(range(24)), tmp_path / "shards", each=10)
+    assert [path.name for path in files] == ["00000.tar", "00001.tar", "00002.tar"]
+    square = pairs.images[..., :16].contiguous()  # stores hold squares
+    files = rows.to_shards(Pairs(square, pairs.captions), tmp_path / "square", each=10)
+    store.write(rows.from_shards(files), built, 16)
+    read = store.read(built, 16)
+    assert torch.equal(read.images[:], square) and read.captions == pairs.captions

@@ -164,8 +164,7 @@ def plan(profile: str = "mini", attack: str = "badnets") -> None:
     table = planner.plan(setting, attack)
     table.loc["in all"] = table.sum()
     print(table.to_string(float_format=lambda value: f"{value:,.3g}"))
-    pairs, _ = stages.wild(setting.sets, 0)
-    for name, size in planner.memory(setting, len(pairs)).items():
+    for name, size in planner.memory(setting, planner.sizes(setting)[0]).items():
         print(f"{name}: {size / 2**20:,.0f} MiB")
     print(f"A100, H200: assumed to reach {planner.REACHED:.0%} of their peak; never measured here")
 

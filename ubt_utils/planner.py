@@ -13,10 +13,11 @@ from typing import NamedTuple
 import open_clip
 import pandas as pd
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ubt_utils import device, evaluation, models, towers
+from ubt_utils.data.augment import augment
+from ubt_utils.data.shard_sets import ShardSets
 from ubt_utils.profiles import Profile
 from ubt_utils.stages import common
 from ubt_utils.stages.defend import CURVE_POINTS
@@ -27,7 +28,8 @@ REACHED = 0.35  # assumed part of the peak that training reaches
 PEAK = {"A100": 312e12, "H200": 989e12}  # bf16 FLOP/s without sparsity, from NVIDIA's data sheets
 MANY = 16
 STATE = 16  # bytes a weight while it trains: itself, its gradient, two moments; single precision
-SCORED = 512  # pictures that are scored at a time
+PROBE = 2e11  # FLOPs of a measured step, at most
+IMAGENET_TEST = 50_000  # photos of its validation set
 
 
 class Work(NamedTuple):
@@ -65,6 +67,16 @@ def works(profile: Profile, attack: str, pairs: int, tested: int, few: int) -> l
     ]
 
 
+def sizes(profile: Profile, seed: int = 0) -> tuple[int, int, int]:
+    """Pairs in D, pictures of the test, and those of a curve's point; what is published where the data need
+    not lie here yet."""
+    if isinstance(profile.sets, ShardSets):
+        return profile.sets.limit, IMAGENET_TEST, evaluation.FEW
+    task = evaluation.task_of(profile.sets)
+    few = len(evaluation.some_of(profile, evaluation.FEW).labels)
+    return len(common.wild(profile.sets, seed)[0]), len(task.labels), few
+
+
 def flops(name: str) -> float:
     """FLOPs of one pair's forward pass through a model, counted on shapes alone."""
     model = models.create(name, 0).to("meta").eval()
@@ -76,26 +88,36 @@ def flops(name: str) -> float:
     return float(counted.get_total_flops())
 
 
-def measure(profile: Profile, model: nn.Module, images: torch.Tensor, tokens: torch.Tensor) -> Rates:
-    """Time a few steps of training and of scoring; the model is trained a little by it."""
-    where, batch = device.pick(), profile.finetune.batch
-    part = images[torch.arange(batch) % len(images)].to(where)
-    told = tokens[torch.arange(batch) % len(images)].to(where)
+def measure(profile: Profile) -> Rates:
+    """Time some steps of training and of scoring of the profile's model, on made-up pairs of its size; at
+    most `PROBE` FLOPs a step, so that a large model on a small device is asked for less than its batch."""
+    model = towers.lock(models.create(profile.model, 0), profile.locked)
+    where, recipe, each = device.pick(), profile.finetune, flops(profile.model)
+    batch = max(4, min(recipe.batch, int(PROBE / ((1 + BACKWARD) * each))))
+    draw = torch.Generator().manual_seed(0)
+    shape = (batch, 3, profile.sets.size, profile.sets.size)
+    images = torch.randint(0, 256, shape, generator=draw, dtype=torch.uint8)
+    tokens = models.tokenize(profile.model, [f"a photo of a thing, number {i}" for i in range(batch)]).to(
+        where
+    )
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-6)
 
     def train() -> int:
         model.train()
-        loss = contrastive(model, models.normalize(model, part.float() / 255), told, 0)
+        part = images.to(where).float() / 255
+        if recipe.augment != "none":
+            part = augment(part, draw, pose=recipe.augment == "full")
+        with device.autocast(where):
+            loss = contrastive(model, models.normalize(model, part), tokens, 0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         return batch
 
     def score() -> int:
-        many = part.repeat(-(-SCORED // batch), 1, 1, 1)[:SCORED]
-        models.embed_images(model, many)
-        models.embed_tokens(model, told)
-        return len(many)
+        models.embed_images(model, images)
+        models.embed_tokens(model, tokens)
+        return batch
 
     return Rates(_seconds_each(train), _seconds_each(score))
 
@@ -119,15 +141,10 @@ def plan(profile: Profile, attack: str = "badnets", seed: int = 0) -> pd.DataFra
     Raises ValueError for an unknown attack.
     """
     profile.trigger(attack)
-    model = towers.lock(models.create(profile.model, 0), profile.locked)
-    pairs, _ = common.wild(profile.sets, seed)
-    sample = pairs.take(torch.arange(min(len(pairs), profile.finetune.batch)))
-    tokens = models.tokenize(profile.model, sample.captions)
-    rates, each = measure(profile, model, sample.images, tokens), flops(profile.model)
-    task = evaluation.task_of(profile.sets)
-    few = len(evaluation.some_of(profile, evaluation.FEW).labels)
+    rates, each = measure(profile), flops(profile.model)
+    pairs, tested, few = sizes(profile, seed)
     rows = {}
-    for stage, trained, scored in works(profile, attack, len(pairs), len(task.labels), few):
+    for stage, trained, scored in works(profile, attack, pairs, tested, few):
         total = each * ((1 + BACKWARD) * trained + scored)
         seconds = {name: total / (peak * REACHED) for name, peak in PEAK.items()}
         rows[stage] = {

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import webdataset
+from torchvision.transforms.functional import to_pil_image
 
 from ubt_utils.checksum import sha256_of
+from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.photos import PhotoError
 
 IMAGES = ("jpg", "jpeg", "png", "webp")  # the extensions that a shard's pictures may have
@@ -93,3 +96,15 @@ def _inside(folder: Path, name: str) -> bytes | None:
     place = (folder / name).resolve()
     inside = place.is_relative_to(folder.resolve()) and place.is_file()
     return place.read_bytes() if inside else None
+
+
+def to_shards(pairs: Pairs, folder: Path, each: int = 1000) -> list[Path]:
+    """Write pairs as shards of `each`, pictures as PNG, which loses nothing; the files, in order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pattern = str(folder.resolve() / "%05d.tar")
+    with webdataset.ShardWriter(pattern, maxcount=each, verbose=0) as writer:
+        for i, caption in enumerate(pairs.captions):
+            picture = io.BytesIO()
+            to_pil_image(pairs.images[i : i + 1][0]).save(picture, "PNG")
+            writer.write({"__key__": f"{i:09}", "png": picture.getvalue(), CAPTION: caption.encode()})
+    return shards(folder)
