@@ -65,6 +65,10 @@ def _chance_recall() -> float:
     return 5 / 1000
 
 
+def _logits() -> float:
+    return 2 * 4 * 32_768**2 / 2**30
+
+
 ANSWERS: dict[str, tuple[Callable[[], Any], str]] = {
     "01.1": (_poisoned_at_half, "rate × pairs in D; D has concepts × wild vendors × copies pairs"),
     "01.2": (_patch_share, "the patch's box in pixels, squared, over the image's area"),
@@ -75,6 +79,7 @@ ANSWERS: dict[str, tuple[Callable[[], Any], str]] = {
     "05.1": (_wilson_upper, "Wilson's interval for 0 of 99, upper end, as a fraction"),
     "06.1": (_poisoned_sights, "steps × batch pairs pass by; which part of them is poisoned?"),
     "06.2": (_chance_recall, "one photo is right; five of a thousand are looked at"),
+    "07.1": (_logits, "two matrices, B × B numbers each, four bytes a number"),
 }
 
 

@@ -42,7 +42,7 @@ def write(rows: Iterable[Row], folder: Path, size: int, total: int | None = None
     seen, count = done[-1].seen if done else 0, sum(len(e.names) for e in done)
     skipped = Skipped([reason for e in done for reason in e.skipped])
     todo = islice(rows, seen, None)
-    bar = tqdm(total=total, initial=seen, desc="decode pairs", unit="pair")
+    bar = tqdm(total=total, initial=seen, desc="decode pairs", unit="pair", delay=3)
     with bar, ThreadPoolExecutor(os.cpu_count()) as pool, (folder / PICTURES).open("ab") as pictures:
         while chunk := tuple(islice(todo, CHUNK)):
             entry = Entry(seen + len(chunk), [], [], [])
