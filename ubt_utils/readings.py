@@ -38,7 +38,8 @@ def headline(table: pd.DataFrame) -> Markdown:
         f"**Read it:** undefended, the attacks succeed {asr.none.min():.0%} to {asr.none.max():.0%} of the time, at clean "
         f"accuracies of {ca.none.min():.1%} to {ca.none.max():.1%}. After UBT, ASR is at most {asr.ubt.max():.1%}, with "
         f"{ca.ubt.min():.1%} to {ca.ubt.max():.1%} clean accuracy. Plain fine-tuning at the same cost leaves "
-        f"{asr.finetune.min():.0%} to {asr.finetune.max():.0%} ASR."
+        f"{asr.finetune.min():.1%} to {asr.finetune.max():.1%} ASR, and {ca.finetune.min():.1%} to {ca.finetune.max():.1%} "
+        "clean accuracy."
     )
 
 

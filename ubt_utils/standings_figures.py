@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -10,19 +10,23 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from ubt_utils import matrix, standings
-from ubt_utils.figures import ATTACK_NAMES, LINES
+from ubt_utils.figures import ATTACK_NAMES, LINES, TITLES
 from ubt_utils.stages import NONE
 
-MARKS = "os^Dv<>pPX*h"
+MARKS = "os^Dv<>pPXdh"
+OTHERS = (  # no green and no violet: those are UBT's and fine-tuning's
+    *("#1f77b4", "#ff7f0e", "#d62728", "#8c564b", "#e377c2", "#555555"),
+    *("#bcbd22", "#17becf", "#aec7e8", "#ffbb78", "#ff9896", "#c49c94"),
+)
 METRICS = {"asr": ("ASR (%)", "Reds"), "clean_accuracy": ("clean accuracy (%)", "Blues")}
 
 
 def _styles(names: list[str]) -> dict[str, dict[str, object]]:
     """Color and marker per defense; UBT's green and fine-tuning's violet as in all other figures."""
-    others: Iterator[object] = iter(sns.color_palette("tab20", len(names)))
+    others = cycle(OTHERS)
     return {
-        name: {"color": LINES.get(name, color), "marker": MARKS[i % len(MARKS)]}
-        for i, (name, color) in enumerate(zip(names, others, strict=True))
+        name: {"color": LINES.get(name) or next(others), "marker": MARKS[i % len(MARKS)]}
+        for i, name in enumerate(sorted(names))
     }
 
 
@@ -30,7 +34,7 @@ def heat(found: pd.DataFrame) -> Figure:
     """ASR and CA of every defense against every attack, mean over seeds; found: `standings.cells`."""
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 0.34 * found.defense.nunique() + 1.1), sharey=True)
     for axis, (metric, (title, palette)) in zip(axes, METRICS.items(), strict=True):
-        shown = 100 * standings.grid(found, metric).rename(columns=ATTACK_NAMES)
+        shown = 100 * standings.grid(found, metric).rename(TITLES).rename(columns=ATTACK_NAMES)
         top = 100 if metric == "asr" else None
         sns.heatmap(
             shown, ax=axis, annot=True, fmt=".1f", cmap=palette, vmin=0 if top else None, vmax=top,
@@ -56,7 +60,7 @@ def paths(found: pd.DataFrame) -> Figure:
             way = 100 * runs.groupby(runs.groupby("seed").cumcount())[["asr", "clean_accuracy"]].mean()
             strong = name == "ubt"
             axis.plot(way.asr, way.clean_accuracy, color=styles[name]["color"], lw=2.4 if strong else 1.0)
-            axis.plot(*way.iloc[-1], ls="", ms=8 if strong else 6, mec="white", **styles[name], label=name)
+            axis.plot(*way.iloc[-1], ls="", ms=8 if strong else 6, mec="none", **styles[name], label=name)
         axis.set(title=ATTACK_NAMES[attack], xlabel="ASR (%)", xlim=(-4, 104))
     axes[0][0].set_ylabel("clean accuracy (%)")
     handles, labels = axes[0][0].get_legend_handles_labels()

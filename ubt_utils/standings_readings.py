@@ -41,9 +41,13 @@ def standing(table: pd.DataFrame, bound: float) -> Markdown:
 def claims(table: pd.DataFrame) -> Markdown:
     """Claimed and measured differences; table: `standings.claims`."""
     told = "; ".join(
-        f"minus `{other}`: {NAMES[metric]} {100 * row.difference:+.1f} points (95 % interval {100 * row.low:+.1f} to "
-        f"{100 * row.high:+.1f}; claimed {100 * row.claimed:+.2f})"
-        for (other, metric), row in table.iterrows()
+        f"minus `{other}`: "
+        + ", ".join(
+            f"{NAMES[metric]} {100 * row.difference:+.1f} points (95 % interval {100 * row.low:+.1f} to {100 * row.high:+.1f}; "
+            f"claimed {100 * row.claimed:+.2f})"
+            for metric, row in rows.droplevel("against").iterrows()
+        )
+        for other, rows in table.groupby(level="against")
     )
     return Markdown(f"**Read it:** UBT {told}.")
 
