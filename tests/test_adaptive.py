@@ -72,3 +72,5 @@ def test_of_several_targets_the_mean_is_told_and_the_worst(cells):
     assert row["ASR ubt"] == pytest.approx(0.01 + 0.3) and row["worst ASR ubt"] == pytest.approx(0.62)
     assert row["ASR ubt-rounds"] == pytest.approx((0 + 0.31 + 0.61) / 3)
     assert adaptive.table().loc["mini"].isna()["ASR ubt-rounds"]
+    told = readings.adaptive(adaptive.table(), 0.05).data
+    assert "several votes (`ubt-rounds`): `mini-targets` 62.0%. Attacks" in told

@@ -184,10 +184,13 @@ def adaptive(table: pd.DataFrame, bound: float) -> Markdown:
     planted = table[table["ASR undefended"] >= 0.5]
     broken = planted[planted["worst ASR ubt"] > bound]
     told = "; ".join(f"`{name}` (ASR up to {row['worst ASR ubt']:.1%})" for name, row in broken.iterrows())
+    voted = broken.reindex(columns=["worst ASR ubt-rounds"]).iloc[:, 0].dropna()
+    mended = ", ".join(f"`{name}` {v:.1%}" for name, v in voted.items())
     failed = ", ".join(f"`{name}` {v:.1%}" for name, v in table["ASR undefended"].drop(planted.index).items())
     return Markdown(
-        f"**Read it:** UBT is broken, on at least one seed, by: {told or 'none of these'}. Attacks that do not take by themselves "
-        f"(undefended ASR below 50 %): {failed or 'none'}."
+        f"**Read it:** UBT is broken, on at least one seed, by: {told or 'none of these'}. "
+        + (f"Worst ASR there with several votes (`ubt-rounds`): {mended}. " if mended else "")
+        + f"Attacks that do not take by themselves (undefended ASR below 50 %): {failed or 'none'}."
     )
 
 
