@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch.autograd.function import once_differentiable
 
-ROWS = 512
+ROWS = 256
 
 
 def blockwise_clip_loss(
@@ -56,7 +56,7 @@ class _Blockwise(torch.autograd.Function):
         by_column = top + total.log()
         context.save_for_backward(images, texts, scale, by_row, by_column)
         context.rows = rows
-        own = scale * (images * texts).sum(1)
+        own = scale * torch.linalg.vecdot(images, texts)
         return ((by_row + by_column) / 2 - own).mean()
 
     @staticmethod
@@ -70,7 +70,10 @@ class _Blockwise(torch.autograd.Function):
             slope += logits.sub_(by_column).exp_()
             torch.mm(slope, texts, out=for_images[part])
             for_texts.addmm_(slope.T, images[part])
+        for_images.div_(2).sub_(texts)  # in place: at this size each copy counts
+        for_texts.div_(2).sub_(images)
         share = share / len(images)
-        for_images, for_texts = for_images / 2 - texts, for_texts / 2 - images
-        for_scale = (images * for_images).sum().reshape(scale.shape)  # what logits say, times their slope
-        return share * scale * for_images, share * scale * for_texts, share * for_scale, None
+        for_scale = torch.linalg.vecdot(images, for_images).sum()  # what logits say, times their slope
+        for_images *= share * scale
+        for_texts *= share * scale
+        return for_images, for_texts, (share * for_scale).reshape(scale.shape), None
