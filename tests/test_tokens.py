@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ubt_utils import models
 from ubt_utils import tokens as tk
-from ubt_utils.kernels.occlusion import occlusion, without_each
+from ubt_utils.kernels.occlusion import inner, occlusion, without_each
+from ubt_utils.kernels.prefixes import tree
 
 LENGTH = 8
 inner_words = st.lists(st.integers(300, 306), max_size=LENGTH - 2)
@@ -37,6 +38,12 @@ def fake_encoder(tokens: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize((TABLE[tokens] * weight[:, None]).sum(1), dim=-1)
 
 
+def each_left_out(tokens: torch.Tensor) -> torch.Tensor:
+    """What occlusion asks for, under the fake encoder: the whole captions and all their shortened ones."""
+    short = without_each(tokens)[0].view(len(tokens), int(inner(tokens[0][None]).sum()), LENGTH)
+    return torch.stack([fake_encoder(part) for part in torch.cat([tokens[:, None], short], 1)])
+
+
 def looped(encode, captions: list[list[int]], images: torch.Tensor) -> torch.Tensor:
     """Occlusion the slow way: write each shortened caption anew and embed it alone."""
     drops = torch.zeros(len(captions), LENGTH, dtype=images.dtype)
@@ -54,7 +61,7 @@ def looped(encode, captions: list[list[int]], images: torch.Tensor) -> torch.Ten
 def test_occlusion_is_what_a_loop_over_captions_finds(captions):
     images = torch.randn(len(captions), 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     images = torch.nn.functional.normalize(images, dim=-1)
-    found = occlusion(fake_encoder, write(*captions), images)
+    found = occlusion(each_left_out, write(*captions), images)
     torch.testing.assert_close(found, looped(fake_encoder, captions, images), rtol=0, atol=1e-12)
 
 
@@ -79,11 +86,42 @@ def test_each_distinct_caption_is_embedded_once():
     calls = []
 
     def encode(tokens):
-        calls.append(len(tokens))
-        return fake_encoder(tokens)
+        calls.append([read(row) for row in tokens])
+        return each_left_out(tokens)
 
-    occlusion(encode, write([301, 302], [301, 302], [302]), torch.eye(6, dtype=torch.float64)[:3])
-    assert calls == [3, 3]  # whole captions; then [302], [301] and the empty one
+    occlusion(encode, write([301, 302], [301, 302], [302], [301, 303]), torch.eye(6, dtype=torch.float64)[:4])
+    assert calls == [[[302]], [[301, 302], [301, 303]]]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("words", [[[]], [[7]], [[7, 8, 7, 7, 9], [1, 2, 3, 4, 5], [5, 5, 5, 5, 5]]])
+def test_shared_prefixes_give_what_each_shortened_caption_gives(causal, words, monkeypatch):
+    monkeypatch.setattr(models, "is_causal", lambda model: causal)
+    model = models.create("ubt-mini", 3)  # of several layers: a node must not see what its past has not seen
+    rows = torch.zeros(len(words), model.context_length, dtype=torch.long)
+    for row, told in zip(rows, words, strict=True):
+        row[: len(told) + 2] = torch.tensor([tk.END - 1, *told, tk.END])
+    found = models.embed_without_each(model, rows, nodes=30)  # two captions of five words at a time
+    short, row, _ = without_each(rows)
+    for i in range(len(words)):
+        expected = models.embed_tokens(model, torch.cat([rows[i : i + 1], short[row == i]]))
+        torch.testing.assert_close(found[i], expected, rtol=0, atol=1e-6)
+
+
+def test_captions_of_two_lengths_do_not_fit_one_tree():
+    with pytest.raises(ValueError, match=r"captions of one length are needed, got some of \[1, 2\]"):
+        models.embed_without_each(models.create("ubt-tiny", 0), write([301], [301, 302]))
+
+
+def test_a_tree_holds_every_shortened_caption_once():
+    found = tree(3)
+    captions = [[i for i in range(5) if i != gap] for gap in (None, 1, 2, 3)]
+    for end, places in zip(found.ends.tolist(), captions, strict=True):
+        seen = (found.mask[end] == 0).nonzero().flatten()
+        assert found.source[seen].tolist() == places
+        assert found.place[seen].tolist() == list(range(len(places)))
+    assert len(found.source) == 5 + 3 + 2 + 1
+    assert (found.mask == 0).sum(1).tolist() == (found.place + 1).tolist()  # each its own past, no more
 
 
 @given(caption_sets)

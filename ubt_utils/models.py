@@ -15,6 +15,8 @@ from torch import nn
 
 from ubt_utils import device, ranks
 from ubt_utils.data.pictures import Images
+from ubt_utils.kernels.occlusion import inner, without_each
+from ubt_utils.kernels.prefixes import tree
 
 CONFIGS = Path(__file__).parent / "model_configs"
 Change = Callable[[torch.Tensor], torch.Tensor]  # stored pictures (B, 3, H, W) uint8 → the same
@@ -159,26 +161,56 @@ def embed_images(
     return ranks.together(embed, len(images))
 
 
+def is_causal(model: nn.Module) -> bool:
+    """Whether the text tower reads from left to right, so that what follows a token cannot matter to it."""
+    return getattr(model, "text_pool_type", "") == "argmax" and getattr(model, "attn_mask", None) is not None
+
+
 def encode_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     """(N, L) int64 → (N, D), as the model's own `encode_text`, but no further than the longest caption goes.
 
-    Where the text tower is causal, what follows the end mark cannot matter; most captions are a tenth of
-    the context. Another kind of tower reads all of it.
+    What follows the end mark cannot matter to a causal tower; most captions are a tenth of the context.
+    Another kind of tower reads all of it.
     """
-    if getattr(model, "text_pool_type", "") != "argmax" or getattr(model, "attn_mask", None) is None:
+    if not is_causal(model):
         return model.encode_text(tokens)
-    end = tokens.argmax(1)
-    length = int(end.max()) + 1
-    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
-    x = model.transformer(
-        x.to(model.transformer.get_cast_dtype()), attn_mask=model.attn_mask[:length, :length]
-    )
-    x = model.ln_final(x)[torch.arange(len(x), device=x.device), end]
-    return (
-        model.text_projection(x)
-        if isinstance(model.text_projection, nn.Linear)
-        else x @ model.text_projection
-    )
+    ends = tokens.argmax(1, keepdim=True)
+    length = int(ends.max()) + 1
+    places = torch.arange(length, device=tokens.device)
+    return _read(model, tokens[:, :length], places, model.attn_mask[:length, :length], ends)[:, 0]
+
+
+def _read(
+    model: nn.Module, tokens: torch.Tensor, places: torch.Tensor, mask: torch.Tensor, ends: torch.Tensor
+) -> torch.Tensor:
+    """(N, E, D): a causal tower over tokens (N, L) that stand at `places` (L,), read at `ends` (N, E)."""
+    x = model.token_embedding(tokens) + model.positional_embedding[places]
+    x = model.transformer(x.to(model.transformer.get_cast_dtype()), attn_mask=mask)
+    x = model.ln_final(x)[torch.arange(len(x), device=x.device)[:, None], ends]
+    project = model.text_projection
+    return project(x) if isinstance(project, nn.Linear) else x @ project
+
+
+@torch.no_grad()
+def embed_without_each(model: nn.Module, tokens: torch.Tensor, nodes: int = 16_384) -> torch.Tensor:
+    """(N, L) captions of n inner tokens each → (N, n + 1, D) unit float32 on the CPU: the caption, then the
+    caption without its first, second, … inner token. A causal tower reads shared prefixes once, at most
+    `nodes` places at a time; another kind reads each shortened caption."""
+    model.eval()
+    counts = inner(tokens).sum(1).unique().tolist()
+    if len(counts) != 1:
+        raise ValueError(f"captions of one length are needed, got some of {counts} inner tokens")
+    if not is_causal(model):
+        short = without_each(tokens)[0].view(len(tokens), counts[0], tokens.shape[1])
+        every = torch.cat([tokens[:, None], short], 1)
+        return embed_tokens(model, every.flatten(0, 1)).unflatten(0, every.shape[:2])
+    where, out = device.pick(), []
+    source, places, mask, ends = (part.to(where) for part in tree(counts[0]))
+    for part in tokens.to(where).split(max(1, nodes // len(source))):
+        with device.autocast(where):
+            z = _read(model, part[:, source], places, mask, ends.expand(len(part), -1))
+        out.append(F.normalize(z.float(), dim=-1).cpu())
+    return torch.cat(out)
 
 
 @torch.no_grad()

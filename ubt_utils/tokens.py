@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -95,4 +96,4 @@ def swapped(tokens: torch.Tensor, dropped: torch.Tensor, word: torch.Tensor) -> 
 
 def occlude(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """(N, L) occlusion of captions (N, L) of pictures (N, 3, H, W) uint8 under the model."""
-    return occlusion(lambda t: models.embed_tokens(model, t), tokens, models.embed_images(model, images))
+    return occlusion(partial(models.embed_without_each, model), tokens, models.embed_images(model, images))

@@ -35,13 +35,17 @@ def without_each(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torc
 def occlusion(encode: Encode, tokens: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     """(N, L) drop of cos(image, caption) when a token is left out; zero at marks and padding.
 
-    encode: (M, L) tokens → (M, D) unit embeddings; called once on the whole captions and
-    once on the distinct shortened ones. images: (N, D) unit embeddings of the pictures.
+    encode: (G, L) captions of n inner tokens each → (G, n + 1, D) unit embeddings, of the whole and without
+    each inner token; called once per length, on distinct captions. images: (N, D) unit embeddings of the
+    pictures.
     """
-    short, row, position = without_each(tokens)
-    whole = (images * encode(tokens)).sum(-1)
-    unique, back = short.unique(dim=0, return_inverse=True)
-    cut = (images[row] * encode(unique)[back]).sum(-1)
     drop = torch.zeros(tokens.shape, dtype=images.dtype, device=images.device)
-    drop[row, position] = whole[row] - cut
+    unique, back = tokens.unique(dim=0, return_inverse=True)
+    counts = inner(unique).sum(1)
+    for n in counts.unique().tolist():
+        alike = (counts == n).nonzero().flatten()
+        rows = torch.isin(back, alike).nonzero().flatten()
+        z = encode(unique[alike])[torch.searchsorted(alike, back[rows])]
+        cosine = torch.einsum("nd,ned->ne", images[rows], z)
+        drop[rows, 1 : n + 1] = cosine[:, :1] - cosine[:, 1:]
     return drop
