@@ -54,6 +54,15 @@ def test_half_precision_is_summed_in_single():
     torch.testing.assert_close(value, open_clip.ClipLoss()(images.float(), texts.float(), scale.float()))
 
 
+def test_under_autocast_it_stays_in_single():
+    pairs = drawn(33, dtype=torch.float32)
+    expected = with_gradients(lambda *x: blockwise_clip_loss(*x, rows=8), *pairs)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = with_gradients(lambda *x: blockwise_clip_loss(*x, rows=8), *pairs)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 def test_what_needs_no_gradient_gets_none():
     images, texts, scale = drawn(5)
     images.requires_grad_()

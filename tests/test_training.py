@@ -59,6 +59,18 @@ def test_the_loss_is_the_mean_cross_entropy_of_rows_and_columns(data):
     assert ours == pytest.approx((np.mean(rows) + np.mean(columns)) / 2, rel=1e-5)
 
 
+def test_a_large_batch_has_the_same_loss_and_gradient_by_blocks(data, monkeypatch):
+    model, tokens = models.create(NAME, 0).eval(), data[1][:12]
+    images, found = models.normalize(model, data[0][:12] / 255), []
+    for large in (12, 11):
+        monkeypatch.setattr(training, "LARGE", large)
+        loss = contrastive(model, images, tokens, 0)
+        found.append((loss, *torch.autograd.grad(loss, list(model.parameters()))))
+    assert "Blockwise" in type(found[1][0].grad_fn).__name__  # so that two ways are compared
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
 # Batches
 
 

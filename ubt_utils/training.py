@@ -13,6 +13,7 @@ from typing import Any
 import open_clip
 import torch
 from accelerate import Accelerator
+from open_clip.loss import gather_features
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
@@ -20,10 +21,12 @@ from tqdm.auto import tqdm
 from ubt_utils import device, models, ranks
 from ubt_utils.data.augment import augment
 from ubt_utils.data.pictures import Images
+from ubt_utils.kernels.contrastive import blockwise_clip_loss
 from ubt_utils.seeding import generator
 
 Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor, int], torch.Tensor]
 SAVES_PER_RUN = 10
+LARGE = 1024  # pairs of a batch from which the loss goes by blocks: results/benchmarks/contrastive.json
 AUGMENTATIONS = ("none", "color", "full")
 
 
@@ -82,10 +85,16 @@ class History:
 
 
 def contrastive(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
-    """open_clip's ClipLoss of a batch: normalized images (B, 3, H, W), tokens (B, L). Of several ranks each
-    has its share of the batch, and the loss is that of the whole."""
-    loss = open_clip.ClipLoss(gather_with_grad=True, rank=ranks.rank(), world_size=ranks.count())
-    return loss(*model(images, tokens))
+    """CLIP's loss of a batch: normalized images (B, 3, H, W), tokens (B, L). open_clip's ClipLoss, or in
+    blocks where a matrix of the whole batch would be large. Of several ranks each has its share of the
+    batch, and the loss is that of the whole."""
+    images, texts, scale = model(images, tokens)[:3]
+    if len(images) * ranks.count() <= LARGE:
+        loss = open_clip.ClipLoss(gather_with_grad=True, rank=ranks.rank(), world_size=ranks.count())
+        return loss(images, texts, scale)
+    if ranks.count() > 1:
+        images, texts = gather_features(images, texts, gather_with_grad=True)
+    return blockwise_clip_loss(images, texts, scale)
 
 
 def batch_indices(n: int, batch: int, step: int, *key: object) -> torch.Tensor:

@@ -26,7 +26,8 @@ def blockwise_clip_loss(
     if images.shape != texts.shape or images.dim() != 2 or len(images) == 0:
         raise ValueError(f"pairs of embeddings (B, D) are needed, got {images.shape} and {texts.shape}")
     wide = torch.promote_types(images.dtype, torch.float32)  # sums of half precision would be no sums
-    return _Blockwise.apply(images.to(wide), texts.to(wide), scale.to(wide), rows)
+    with torch.autocast(images.device.type, enabled=False):
+        return _Blockwise.apply(images.to(wide), texts.to(wide), scale.to(wide), rows)
 
 
 def _blocks(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, rows: int) -> Iterator:
@@ -73,7 +74,8 @@ class _Blockwise(torch.autograd.Function):
         for_images.div_(2).sub_(texts)  # in place: at this size each copy counts
         for_texts.div_(2).sub_(images)
         share = share / len(images)
-        for_scale = torch.linalg.vecdot(images, for_images).sum()  # what logits say, times their slope
+        with torch.autocast(images.device.type, enabled=False):
+            for_scale = torch.linalg.vecdot(images, for_images).sum()  # what logits say, times their slope
         for_images *= share * scale
         for_texts *= share * scale
         return for_images, for_texts, (share * for_scale).reshape(scale.shape), None
