@@ -13,9 +13,10 @@ from ubt_utils.data.pairs import Pairs
 from ubt_utils.detectors.base import Scores
 from ubt_utils.detectors.density import in_batches
 from ubt_utils.detectors.losses import pair_loss
-from ubt_utils.detectors.overfit import halves_of, overfit_half, pool_of, similarity
+from ubt_utils.detectors.overfit import halves_of, overfit_half, pool_of
 from ubt_utils.detectors.similarities import random
 from ubt_utils.kernels import neighbors
+from ubt_utils.scoring import similarity
 from ubt_utils.training import Recipe
 
 NAME = "ubt-tiny"

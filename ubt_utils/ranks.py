@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,7 @@ from torch import nn
 
 from ubt_utils import device
 
+_sharing: ContextVar[bool] = ContextVar("sharing", default=False)
 LEAST = 64  # rows a rank, below which sharing out is not worth it
 
 
@@ -58,10 +60,15 @@ def _share(n: int, of: int) -> slice:
 
 
 def together(work: Callable[[slice], torch.Tensor], n: int) -> torch.Tensor:
-    """work(rows) of all n rows (n, …) on the CPU: each rank does its share, and all get the whole."""
-    if count() == 1 or n < LEAST * count():
+    """work(rows) of all n rows (n, …) on the CPU: each rank does its share, and all get the whole. Within its
+    share a rank works alone: what calls this again there is not shared out once more."""
+    if count() == 1 or n < LEAST * count() or _sharing.get():
         return work(slice(0, n))
-    part, where = work(share(n)), _joined()
+    where, inside = _joined(), _sharing.set(True)
+    try:
+        part = work(share(n))
+    finally:
+        _sharing.reset(inside)
     padded = part.new_zeros(-(-n // count()), *part.shape[1:]).to(where)
     padded[: len(part)] = part.to(where)
     parts = [torch.empty_like(padded) for _ in range(count())]

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 
 from ubt_utils import tokens as tk
+from ubt_utils.kernels import ranking
 
 VOTERS = (0.5, 1.0)  # parts of the pool, best by overfit similarity first: the louder one has its say
 ROUNDS = 4  # votes at most, where D_u may hold several words
@@ -103,7 +104,7 @@ def select(
     anchor = ids[surprise.argmax()]
     carriers = pool & tk.carries(tokens, anchor)
     score = torch.where(pool, overfit + 2.0 * carriers, -torch.inf)  # cosines span 2
-    chosen = score.sort(descending=True, stable=True).indices[: min(top, int(carriers.sum()))]
+    chosen = ranking.top([score], min(top, int(carriers.sum())))[1]
     return Selection(chosen, score, int(anchor), tokens_of(tokens, chosen, outlier))
 
 

@@ -63,8 +63,8 @@ class Pictures:
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
-    def take(self, index: torch.Tensor) -> Pictures:
-        """Those at `index` (B,), or where a mask (N,) is true, still on disk."""
+    def take(self, index: torch.Tensor | slice) -> Pictures:
+        """Those at `index` (B,), in a slice, or where a mask (N,) is true, still on disk."""
         return replace(self, rows=self.rows[index])
 
     def replaced(self, index: torch.Tensor, images: torch.Tensor) -> Pictures:
@@ -85,8 +85,8 @@ class Pictures:
 Images = torch.Tensor | Pictures
 
 
-def take(images: Images, index: torch.Tensor) -> Images:
-    """The images at `index` (B,), or where a mask (N,) is true; on disk, if they were."""
+def take(images: Images, index: torch.Tensor | slice) -> Images:
+    """The images at `index` (B,), in a slice, or where a mask (N,) is true; on disk, if they were."""
     return images.take(index) if isinstance(images, Pictures) else images[index]
 
 

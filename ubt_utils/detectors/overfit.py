@@ -13,16 +13,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ubt_utils import models
 from ubt_utils.data.pairs import Pairs
-from ubt_utils.data.pictures import Images, take
+from ubt_utils.data.pictures import take
+from ubt_utils.scoring import similarity
 from ubt_utils.seeding import generator
 from ubt_utils.training import History, Recipe, fit
-
-
-def similarity(model: nn.Module, images: Images, tokens: torch.Tensor) -> torch.Tensor:
-    """(N,) cos of picture (N, 3, H, W) uint8 and caption (N, L) under the model."""
-    return (models.embed_images(model, images) * models.embed_tokens(model, tokens)).sum(-1)
 
 
 def pool_of(similarity: torch.Tensor, fraction: float) -> torch.Tensor:

@@ -15,9 +15,10 @@ from ubt_utils import detectors, metrics, models, runs
 from ubt_utils import tokens as tk
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.pictures import take
-from ubt_utils.detectors.overfit import halves_of, overfit_half, pool_of, similarity
+from ubt_utils.detectors.overfit import halves_of, overfit_half, pool_of
 from ubt_utils.profiles import Profile
 from ubt_utils.runs import Stage
+from ubt_utils.scoring import similarity
 from ubt_utils.selection import ALIKE, Selection, alike, carriers_outside
 from ubt_utils.selection import select as choose
 from ubt_utils.stages.attack import attack

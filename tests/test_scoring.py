@@ -1,0 +1,48 @@
+"""Similarities of pairs in blocks against all at once."""
+
+import pytest
+import torch
+
+from ubt_utils import models
+from ubt_utils.data.pictures import Pictures
+from ubt_utils.scoring import similarity
+
+NAME = "ubt-tiny"
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (11, 3, 32, 32), generator=draw, dtype=torch.uint8)
+    return images, models.tokenize(
+        NAME, [f"a drawing of {'banana fox clock'.split()[i % 3]}" for i in range(11)]
+    )
+
+
+@pytest.mark.parametrize("block", [1, 4, 11, 100])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_blocks_give_what_the_whole_gives(pairs, block, mapped):
+    model, (images, tokens) = models.create(NAME, 0).eval(), pairs
+    with torch.no_grad():
+        z = model.encode_image(models.normalize(model, images / 255), normalize=True)
+        expected = (z * model.encode_text(tokens, normalize=True)).sum(1)
+    given = Pictures.of(images, "here") if mapped else images
+    torch.testing.assert_close(similarity(model, given, tokens, block), expected, rtol=0, atol=1e-6)
+
+
+def test_never_more_than_a_block_is_embedded_at_a_time(pairs, monkeypatch):
+    lengths, real = [], models.embed_images
+    monkeypatch.setattr(models, "embed_images", lambda m, x: lengths.append(len(x)) or real(m, x))
+    similarity(models.create(NAME, 0), *pairs, block=4)
+    assert lengths == [4, 4, 3]
+
+
+def test_no_pairs_have_no_similarities(pairs):
+    images, tokens = pairs
+    assert similarity(models.create(NAME, 0), images[:0], tokens[:0]).shape == (0,)
+
+
+def test_pictures_without_captions_are_refused(pairs):
+    images, tokens = pairs
+    with pytest.raises(ValueError, match="11 pictures and 10 captions"):
+        similarity(models.create(NAME, 0), images, tokens[:10])
