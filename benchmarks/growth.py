@@ -1,0 +1,99 @@
+"""What every stage costs as D grows, on one rank and on two, a CPU thread each.
+
+    python benchmarks/growth.py                  # prints the exponents and records all seconds
+    python benchmarks/growth.py --sizes 1 2 --processes 1
+
+Profile mini with 1, 4 and 16 paintings of each drawing in D; the victim trains for two passes, everything
+else stays. Each size and number of ranks is a launch of torchrun of its own with runs of its own, so that no
+stage is reused. f0 is trained for some steps only, and not counted: it does not see D. "score D" is one
+similarity per pair, as UBT asks for it twice. Wall-clock seconds, of all that a stage does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import tyro
+
+from ubt_utils import growth, models, profiles, ranks, report, scoring, stages
+
+ATTACK, SEED, PASSES = "badnets", 0, 2
+DRAWINGS = 2948  # of the two vendors of D
+
+
+def profile_of(copies: int) -> profiles.Profile:
+    """mini with so many paintings a drawing, and as many passes over them."""
+    mini = profiles.get("mini")
+    return replace(
+        mini,
+        gate=0.0,
+        sets=replace(mini.sets, wild_copies=copies),
+        pretrain=replace(mini.pretrain, steps=40),
+        finetune=replace(mini.finetune, steps=round(PASSES * copies * DRAWINGS / mini.finetune.batch)),
+    )
+
+
+def measure(copies: int, out: Path) -> None:
+    """Run all stages of one size on the ranks of this launch; the first one writes the seconds."""
+    profile = profile_of(copies)
+    public = stages.pretrain(profile)
+    seconds: dict[str, float] = {}
+
+    def timed(name: str, work: Callable[[], object]) -> object:
+        ranks.wait()
+        start = time.perf_counter()
+        found = work()
+        ranks.wait()
+        seconds[name] = time.perf_counter() - start
+        return found
+
+    pairs, _ = timed("make D", lambda: stages.wild(profile.sets, SEED))
+    tokens, model = models.tokenize(profile.model, pairs.captions), stages.load_model(profile, public)
+    timed("score D", lambda: scoring.similarity(model, pairs.images, tokens))
+    for stage in (stages.attack, stages.overfit, stages.select, stages.unlearn):
+        timed(stage.__name__, lambda stage=stage: stage(profile, ATTACK, SEED))
+    timed("evaluate", lambda: stages.evaluate(profile, ATTACK, SEED, "ubt"))
+    if ranks.first():
+        out.write_text(json.dumps({"pairs": len(pairs), "seconds": seconds}))
+
+
+def launch(copies: int, count: int) -> list[dict[str, object]]:
+    """Rows {stage, ranks, pairs, seconds} of one size on `count` ranks, in processes of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        torchrun = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={count}",
+        ]
+        command = [*torchrun, __file__, "--measure", str(copies), f"{folder}/found.json"]
+        own = {"UBT_RUNS": f"{folder}/runs", "UBT_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, env={**os.environ, **own}, check=True)
+        found = json.loads(Path(folder, "found.json").read_text())
+    return [
+        {"stage": name, "ranks": count, "pairs": found["pairs"], "seconds": s}
+        for name, s in found["seconds"].items()
+    ]
+
+
+def main(sizes: tuple[int, ...] = (1, 4, 16), processes: tuple[int, ...] = (1, 2)) -> None:
+    rows = [row for count in processes for copies in sizes for row in launch(copies, count)]
+    report.write_benchmark(growth.NAME, {"attack": ATTACK, "passes": PASSES, "measured": rows})
+    print(growth.summary(pd.DataFrame(rows)).round(2).to_string())
+
+
+if __name__ == "__main__":
+    if "--measure" in sys.argv:  # a process that `launch` has started
+        measure(int(sys.argv[2]), Path(sys.argv[3]))
+    else:
+        tyro.cli(main)

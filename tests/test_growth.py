@@ -1,0 +1,46 @@
+"""Exponents of growth: of made-up costs, and of the recorded ones."""
+
+import pandas as pd
+import pytest
+
+from ubt_utils import growth
+
+SIZES = (1_000, 4_000, 16_000)
+
+
+def costs(**of) -> pd.DataFrame:
+    rows = [
+        {"stage": stage, "ranks": ranks, "pairs": n, "seconds": cost(n) / ranks}
+        for stage, cost in of.items()
+        for ranks in (1, 2)
+        for n in SIZES
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_exponent_is_that_of_the_cost():
+    found = growth.exponents(
+        costs(score=lambda n: 0.01 * n, fixed=lambda n: 7.0, square=lambda n: 1e-6 * n**2)
+    )
+    for stage, expected in {"score": 1, "fixed": 0, "square": 2}.items():
+        assert found.loc[stage].tolist() == pytest.approx([expected, expected], abs=1e-9)
+    assert list(found.index) == ["score", "fixed", "square"]  # the order of the stages
+
+
+def test_one_size_tells_no_growth():
+    table = costs(score=lambda n: n)
+    with pytest.raises(ValueError, match="score on 1 ranks needs at least two sizes"):
+        growth.exponents(table[table.pairs == SIZES[0]])
+
+
+def test_the_summary_takes_the_largest_size():
+    found = growth.summary(costs(score=lambda n: 0.01 * n))
+    assert found.loc["score", "s at 16,000 pairs"] == pytest.approx(160)
+    assert found.loc["score", "× faster on 2"] == pytest.approx(2)
+    assert {"exponent, 1 rank", "exponent, 2 ranks"} <= set(found.columns)
+
+
+def test_the_picture_has_a_line_per_stage_and_number_of_ranks():
+    axes = growth.figure(costs(score=lambda n: 0.01 * n, fixed=lambda n: 7.0)).axes[0]
+    drawn = [line for line in axes.lines if len(line.get_xdata()) == len(SIZES)]
+    assert len(drawn) == 4 and axes.get_xscale() == axes.get_yscale() == "log"
