@@ -110,8 +110,32 @@ def test_where_ubt_loses_is_told_largest_first():
 
 def test_the_price_is_what_is_lost_on_the_clean_twin():
     table = standings.price()
-    assert list(table.index) == ["par", "ubt"] and table.loc["par", "clean_accuracy"] == pytest.approx(-0.02)
-    assert table.loc["ubt", "target_recall"] == pytest.approx(0)
+    assert list(table.index) == ["par", "ubt"] and table.loc["par", "CA change"] == pytest.approx(-0.02)
+    assert table.loc["ubt", "recall change"] == pytest.approx(0) and set(table.runs) == {3}
+
+
+def test_the_suite_holds_every_attack_that_ubt_met_worst_first():
+    table = standings.suite()
+    assert (
+        list(table.index) == ["sig", "badnets"] and set(table.label) == {"dirty"} and set(table.runs) == {3}
+    )
+    sig = table.loc["sig"]
+    assert sig["ASR undefended"] == pytest.approx(0.95) and sig["worst ASR"] == pytest.approx(0.06)
+    assert sig["CA change"] == pytest.approx(0.03)
+    told = readings.suite(table, 0.05).data
+    assert "2 dirty-label attacks in 6 runs UBT leaves a mean ASR of 3.0% (undefended 93%)" in told
+    assert "in some run, of all 2: `sig` (worst run 6.0%)" in told
+
+
+def test_defenses_are_held_against_ubt_on_the_seeds_that_both_have():
+    found = standings.cells()
+    fewer = found[
+        (found.defense != "finetune") | (found.seed == 2)
+    ]  # its CA is the lower there, and so is UBT's
+    told = standings.losses(fewer).query("metric == 'clean_accuracy'").iloc[0]
+    assert told["behind by"] == pytest.approx(0.01) and told.ubt == pytest.approx(0.53)
+    assert standings.table(fewer).loc["finetune", "CA change"] == pytest.approx(0.04)
+    assert standings.table(fewer).loc["finetune", "runs"] == 2
 
 
 def test_ablations_are_paired_with_ubt_as_it_is():
@@ -159,8 +183,8 @@ def test_published_numbers_stand_beside_ours():
 
 def test_the_readme_table_has_a_line_per_defense():
     lines = standings.as_markdown(standings.cells()).splitlines()
-    assert len(lines) == 2 + 6 and lines[2].startswith("| undefended |  | 93.0 (")
-    assert lines[3].startswith("| `ubt` | D, f0, overfit, detection | 3.0 (0.") and lines[3].endswith(
+    assert len(lines) == 2 + 6 and lines[2].startswith("| undefended |  | 6 | 93.0 (")
+    assert lines[3].startswith("| `ubt` | D, f0, overfit, detection | 6 | 3.0 (0.") and lines[3].endswith(
         "| 6.0 | 54.0 (53.1–54.9) | +0.0 | 10 |"
     )
 
@@ -175,7 +199,8 @@ def test_readings_take_their_numbers_from_the_tables():
     assert "`retrain` 5%, `abl` 8%, `par` 23%, `finetune` 43%" in told
     claims = readings.claims(standings.claims(found)).data
     assert "minus `par`: ASR -20.0 points" in claims and "claimed -19.00" in claims
-    assert "by +3.0 points" in readings.price(standings.price()).data
+    price = readings.price(standings.price()).data
+    assert "by +3.0 points" in price and "The dearest is `par`, CA -2.0 points." in price
     assert "that of `gain`: 63.0%" in readings.carried(standings.carried_on()).data
     choices = readings.ablations(standings.ablations(), 0.2).data
     assert "on at least one run: an unlearning set D_u of at most 16 pairs (worst run 36%)." in choices

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from ubt_utils import comparison, defenses, matrix, profiles, report, statistics
+from ubt_utils.attacks.triggers import TRIGGERS
 from ubt_utils.carryover import DEFENDED
 from ubt_utils.stages import NONE
 
@@ -31,14 +32,26 @@ def cells(profile: str = ORDINARY, attacks: tuple[str, ...] = DEFENDED) -> pd.Da
     return found[(found.profile == profile) & found.attack.isin(attacks) & plain]
 
 
+def changed(found: pd.DataFrame) -> pd.DataFrame:
+    """The cells with `CA change` and `recall change`: against undefended on the same attack and seed."""
+    keys = ["profile", "attack", "seed"]
+    undefended = found[found.defense == NONE].set_index(keys)
+    before = undefended.reindex(pd.MultiIndex.from_frame(found[keys]))
+    return found.assign(
+        **{
+            "CA change": found.clean_accuracy - before.clean_accuracy.to_numpy(),
+            "recall change": found.target_recall - before.target_recall.to_numpy(),
+        }
+    )
+
+
 def table(found: pd.DataFrame) -> pd.DataFrame:
     """Per defense, over attacks and seeds: mean ASR with its 95 % interval and the worst, mean CA with its
-    interval, change of target recall against undefended, seconds, and what the defense sees. Fractions 0–1;
-    sorted by ASR, undefended first.
+    interval, changes of CA and target recall against undefended on the same runs, seconds, how many runs, and
+    what the defense sees. Fractions 0–1; sorted by ASR, undefended first.
     """
     asr, ca = (statistics.means(found, metric, ["defense"]) for metric in ("asr", "clean_accuracy"))
-    groups = found.groupby("defense")
-    recall = groups.target_recall.mean()
+    groups = changed(found).groupby("defense")
     rows = pd.DataFrame(
         {
             "ASR": asr["mean"],
@@ -48,7 +61,8 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
             "CA": ca["mean"],
             "CA low": ca["low"],
             "CA high": ca["high"],
-            "recall change": recall - recall[NONE],
+            "CA change": groups["CA change"].mean(),
+            "recall change": groups["recall change"].mean(),
             "seconds": groups.seconds.mean(),
             "runs": asr["runs"],
             "sees": {n: ", ".join(defenses.get(n).sees) if n != NONE else "" for n in groups.groups},
@@ -68,20 +82,26 @@ def rival(found: pd.DataFrame, anew: bool = True) -> str:
     `anew`, among those alone that mend the backdoored model."""
     standing = table(found)
     others = [n for n in standing.index if n not in (NONE, "ubt") and (anew or not defenses.get(n).anew)]
-    least = standing.CA[NONE] - KEEPS
-    keeps = standing.loc[others][lambda t: least <= t.CA]
+    keeps = standing.loc[others][lambda t: t["CA change"] >= -KEEPS]
     if keeps.empty:
         raise ValueError("no baseline keeps its clean accuracy within 5 points of the undefended model")
     return str(keeps.ASR.idxmin())
 
 
 def losses(found: pd.DataFrame) -> pd.DataFrame:
-    """Where another defense does better than UBT, mean over seeds, largest first: attack, metric, defense,
-    both values and by how much."""
-    mean = found.groupby(["attack", "defense"])[list(POINTS)].mean()
+    """Where another defense does better than UBT, mean over the seeds that both have, largest first: attack,
+    metric, defense, both values and by how much."""
+    keys = ["profile", "attack", "seed"]
+    ubt_of = found[found.defense == "ubt"].set_index(keys)[list(POINTS)]
+    others = (
+        found[~found.defense.isin((NONE, "ubt"))]
+        .join(ubt_of, on=keys, rsuffix=" ubt")
+        .dropna(subset="asr ubt")
+    )
     rows = []
-    for (attack, defense), other in mean.drop(NONE, level="defense").iterrows():
-        ubt = mean.loc[attack, "ubt"]
+    for (attack, defense), some in others.groupby(["attack", "defense"]):
+        mean = some.mean(numeric_only=True)
+        other, ubt = mean[list(POINTS)], mean[[f"{m} ubt" for m in POINTS]].set_axis(POINTS)
         for metric in POINTS:
             behind = (ubt[metric] - other[metric]) * (1 if metric == "asr" else -1)
             if behind > 0:
@@ -125,11 +145,12 @@ def as_markdown(found: pd.DataFrame) -> str:
         low, high = max(0.0, row[f"{name} low"]), min(1.0, row[f"{name} high"])
         return f"{100 * row[name]:.1f} ({100 * low:.1f}–{100 * high:.1f})"
 
-    head = ["defense", "sees", "ASR %", "worst ASR %", "CA %", "target recall, points", "seconds"]
+    head = ["defense", "sees", "runs", "ASR %", "worst ASR %", "CA %", "target recall, points", "seconds"]
     rows = [
         [
             f"`{name}`" if name != NONE else "undefended",
             row.sees,
+            f"{row.runs}",
             percent(row, "ASR"),
             f"{100 * row['worst ASR']:.1f}",
             percent(row, "CA"),
@@ -141,11 +162,32 @@ def as_markdown(found: pd.DataFrame) -> str:
     return report.markdown_table(head, rows)
 
 
+def suite(profile: str = ORDINARY) -> pd.DataFrame:
+    """UBT against every attack that it was recorded with: kind of label, mean ASR undefended and after UBT,
+    the worst run, mean changes of CA and target recall, runs. Fractions 0–1; worst first."""
+    every = changed(cells(profile, tuple(TRIGGERS)))
+    asr = every[every.defense == NONE].groupby("attack").asr.mean()
+    runs = every[every.defense == "ubt"].groupby("attack")
+    found = pd.DataFrame(
+        {
+            "label": {name: TRIGGERS[name].label for name in runs.groups},
+            "ASR undefended": asr.reindex(list(runs.groups)),
+            "ASR": runs.asr.mean(),
+            "worst ASR": runs.asr.max(),
+            "CA change": runs["CA change"].mean(),
+            "recall change": runs["recall change"].mean(),
+            "runs": runs.size(),
+        }
+    )
+    return found.rename_axis("attack").sort_values("worst ASR", ascending=False, kind="stable")
+
+
 def price(profile: str = ORDINARY) -> pd.DataFrame:
     """What a defense costs where there is no backdoor: its change of CA and of target recall on the clean
-    twin, mean over seeds."""
-    twin = cells(profile, (NONE,)).groupby("defense")[["clean_accuracy", "target_recall"]].mean()
-    return (twin - twin.loc[NONE]).drop(NONE).sort_values("clean_accuracy")
+    twin, mean over seeds, and how many."""
+    twin = changed(cells(profile, (NONE,))).groupby("defense")
+    found = twin[["CA change", "recall change"]].mean().assign(runs=twin.size())
+    return found.drop(NONE).sort_values("CA change")
 
 
 def ablations() -> pd.DataFrame:

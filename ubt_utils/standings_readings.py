@@ -7,6 +7,7 @@ from IPython.display import Markdown
 
 from ubt_utils.stages import NONE
 
+DEAR = 0.02  # what a defense may cost a clean model in CA
 NAMES = {"asr": "ASR", "clean_accuracy": "CA", "target_recall": "target recall"}
 
 
@@ -52,12 +53,25 @@ def claims(table: pd.DataFrame) -> Markdown:
     return Markdown(f"**Read it:** UBT {told}.")
 
 
+def suite(table: pd.DataFrame, bound: float) -> Markdown:
+    """What UBT leaves of every attack; table: `standings.suite`, bound: the ASR that it should stay under."""
+    dirty = table[table.label == "dirty"]
+    over = table[table["worst ASR"] > bound]
+    told = ", ".join(f"`{n}` (worst run {row['worst ASR']:.1%})" for n, row in over.iterrows()) or "none"
+    return Markdown(
+        f"**Read it:** against {len(dirty)} dirty-label attacks in {dirty.runs.sum()} runs UBT leaves a mean ASR of {dirty.ASR.mean():.1%} "
+        f"(undefended {dirty['ASR undefended'].mean():.0%}), each attack counted once. Above {bound:.0%} in some run, of all {len(table)}: {told}."
+    )
+
+
 def price(table: pd.DataFrame) -> Markdown:
     """What defenses cost a clean model; table: `standings.price`."""
-    first, ubt = table.clean_accuracy.idxmin(), table.loc["ubt"]
+    first, ubt = table["CA change"].idxmin(), table.loc["ubt"]
+    dear = ", ".join(f"`{n}`" for n, row in table.iterrows() if row["CA change"] < -DEAR) or "none"
     return Markdown(
-        f"**Read it:** where there is no backdoor, UBT changes CA by {100 * ubt.clean_accuracy:+.1f} points and target recall "
-        f"by {100 * ubt.target_recall:+.1f}. The dearest is `{first}`, CA {100 * table.clean_accuracy.min():+.1f} points."
+        f"**Read it:** where there is no backdoor, UBT changes CA by {100 * ubt['CA change']:+.1f} points and target recall "
+        f"by {100 * ubt['recall change']:+.1f}. The dearest is `{first}`, CA {100 * table['CA change'].min():+.1f} points. "
+        f"More than {100 * DEAR:.0f} points of CA are lost to: {dear}."
     )
 
 
