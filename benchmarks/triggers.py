@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ubt_utils import report, suite
+from ubt_utils import report, speed
 from ubt_utils.attacks import triggers
 from ubt_utils.attacks.base import Trigger, stamp_bytes
 
@@ -106,7 +106,7 @@ def main() -> None:
     sides = {"badnets": patch_loop(), "blended": blend_loop(), "sig": sig_loop(), "wanet": wanet_loop()}
     table = {name: ratio(triggers.get(name), stamp) for name, stamp in sides.items()}
     report.write_benchmark("triggers", {"batch": BATCH, "side": SIDE, "turns": TURNS, "table": table})
-    report.update_readme("speed", suite.speed())
+    report.update_readme("speed", speed.triggers())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ubt_utils import carryover, matrix, profiles, report, standings, suite, sweep, tuning
+from ubt_utils import carryover, matrix, profiles, report, speed, standings, suite, sweep, tuning
 from ubt_utils.attacks import triggers
 from ubt_utils.attacks.base import Trigger
 from ubt_utils.attacks.triggers import TRIGGERS
@@ -142,7 +142,8 @@ def test_readme_table_is_the_recorded_one():
     tables = {
         "headline": report.as_markdown("mini"),
         "attacks": suite.as_markdown("mini"),
-        "speed": suite.speed(),
+        "speed": speed.triggers(),
+        "kernels": speed.as_markdown(),
         "photos": carryover.as_markdown("photos"),
         "matrix": standings.as_markdown(standings.cells()),
     }

@@ -73,14 +73,3 @@ def as_markdown(profile: str) -> str:
         for name, row in table.iterrows()
     ]
     return report.markdown_table(head, rows)
-
-
-def speed() -> str:
-    """The recorded benchmark of batched triggers in one sentence, for the README."""
-    entry = report.read_benchmark("triggers")
-    ratios = ", ".join(f"`{name}` {row['ratio']:.1f}×" for name, row in entry["table"].items())
-    return (
-        f"Triggers stamp batches: {entry['batch']} stored pictures of {entry['side']} px on one core, "
-        f"against a PIL/NumPy loop over the same pictures in one run: {ratios} as fast "
-        "(`python benchmarks/triggers.py`)."
-    )
