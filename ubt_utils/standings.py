@@ -47,8 +47,8 @@ def changed(found: pd.DataFrame) -> pd.DataFrame:
 
 def table(found: pd.DataFrame) -> pd.DataFrame:
     """Per defense, over attacks and seeds: mean ASR with its 95 % interval and the worst, mean CA with its
-    interval, changes of CA and target recall against undefended on the same runs, seconds, how many runs, and
-    what the defense sees. Fractions 0–1; sorted by ASR, undefended first.
+    interval, changes of CA and target recall against undefended on the same runs, median seconds, how many
+    runs, and what the defense sees. Fractions 0–1; sorted by ASR, undefended first.
     """
     asr, ca = (statistics.means(found, metric, ["defense"]) for metric in ("asr", "clean_accuracy"))
     groups = changed(found).groupby("defense")
@@ -63,7 +63,7 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
             "CA high": ca["high"],
             "CA change": groups["CA change"].mean(),
             "recall change": groups["recall change"].mean(),
-            "seconds": groups.seconds.mean(),
+            "seconds": groups.seconds.median(),
             "runs": asr["runs"],
             "sees": {n: ", ".join(defenses.get(n).sees) if n != NONE else "" for n in groups.groups},
         }

@@ -70,7 +70,7 @@ def paths(found: pd.DataFrame) -> Figure:
 
 def cost(found: pd.DataFrame) -> Figure:
     """Cost against effect: ASR and CA over the seconds since the backdoored model, detection included; a line
-    a defense, mean over attacks and seeds at each point of its way."""
+    a defense, over attacks and seeds at each point of its way: median seconds, mean rates."""
     spent = _spent(found)
     names = [n for n in standings.table(found).index if n != NONE]
     styles = _styles(names)
@@ -87,13 +87,13 @@ def cost(found: pd.DataFrame) -> Figure:
 
 
 def _spent(found: pd.DataFrame) -> pd.DataFrame:
-    """Index (defense, point of its way): mean seconds spent until there, ASR and CA."""
+    """Index (defense, point of its way): median seconds spent until there, mean ASR and CA."""
     keys = ["profile", "attack", "defense", "seed"]
     curves = matrix.curves(found).merge(found[[*keys, "seconds", "detection_seconds"]], on=keys)
     last = curves.groupby(keys).step.transform("max")
     training = (curves.seconds - curves.detection_seconds) * curves.step / last
     told = curves.assign(seconds=curves.detection_seconds + training, point=curves.groupby(keys).cumcount())
-    return told.groupby(["defense", "point"])[["seconds", *METRICS]].mean()
+    return told.groupby(["defense", "point"]).agg({"seconds": "median", **dict.fromkeys(METRICS, "mean")})
 
 
 def choices(table: pd.DataFrame) -> Figure:
