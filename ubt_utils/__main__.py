@@ -196,13 +196,15 @@ def data(record: bool = False) -> None:
         )
 
 
-def fetch(mirror: Path | None = None, dry_run: bool = False) -> None:
-    """Get the photo sets from the public hub, or from a mirror folder with the same files."""
+def fetch(
+    profile: str = "photos", subset: int | None = None, mirror: Path | None = None, dry_run: bool = False
+) -> None:
+    """Get the data of photos, or so many pairs of paper, from the hub or a mirror folder with its files."""
     if dry_run:
-        print(fetching.as_text(fetching.plan(mirror)))
+        print(fetching.told(profile, subset, mirror))
         return
-    got = fetching.fetch(mirror)
-    print(f"{len(got)} files fetched, all checked: {photos.root()}")
+    got = fetching.fetch(fetching.plan(profile, subset, mirror))
+    print(f"{len(got)} files fetched, all checked: {photos.root()}", *fetching.to_do(profile), sep="\n")
 
 
 def show(profile: str = "mini", json: bool = False) -> None:
