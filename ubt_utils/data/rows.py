@@ -50,7 +50,8 @@ def shards(folder: Path) -> list[Path]:
     found = sorted(folder.glob("*.tar"))
     if not found:
         raise PhotoError(
-            f"no shards (*.tar) under {folder}: write them with img2dataset --output_format webdataset"
+            f"no shards (*.tar) under {folder}: fetch some with ./data_download.sh paper, or write them with "
+            "img2dataset --output_format webdataset"
         )
     for path in found:
         if not _ends(path):
