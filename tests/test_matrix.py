@@ -81,10 +81,10 @@ def results(tmp_path, monkeypatch):
     return tmp_path / "results"
 
 
-def test_cells_of_one_attack_and_seed_stand_together():
-    found = matrix.cells("tiny", ("badnets", "sig"), ("ubt",), (0, 1))
-    assert [(c.seed, c.attack, c.defense) for c in found] == [
-        (s, a, d) for s in (0, 1) for a in ("badnets", "sig") for d in ("none", "ubt")
+def test_cells_that_share_a_victim_do_not_stand_together():
+    found = matrix.cells("tiny", iter(("badnets", "sig")), ("ubt",), (0, 1))
+    assert [(c.seed, c.defense, c.attack) for c in found] == [
+        (s, d, a) for s in (0, 1) for d in ("none", "ubt") for a in ("badnets", "sig")
     ]
 
 

@@ -36,8 +36,10 @@ class Cell:
 
 
 def cells(profile: str, attacks: Iterable[str], defenses: Sequence[str], seeds: Iterable[int]) -> list[Cell]:
-    """All cells, those of one attack and seed together, since they share their stages."""
-    return [Cell(profile, a, d, s) for s in seeds for a in attacks for d in ("none", *defenses)]
+    """All cells, undefended first; neighbors are of different attacks, so that workers do not wait for one
+    another's stages."""
+    attacks = tuple(attacks)
+    return [Cell(profile, a, d, s) for s in seeds for d in ("none", *defenses) for a in attacks]
 
 
 def run_cell(cell: Cell) -> str:
