@@ -11,11 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from statsmodels.stats.multitest import multipletests
 
 from ubt_utils import metrics, models, profiles
 from ubt_utils import tokens as tk
 from ubt_utils.attacks import triggers
 from ubt_utils.attacks.patch import Patch
+from ubt_utils.kernels.prefixes import tree
 
 
 def _poisoned_at_half() -> int:
@@ -69,6 +71,15 @@ def _logits() -> float:
     return 2 * 4 * 32_768**2 / 2**30
 
 
+def _places() -> int:
+    return len(tree(8).source)
+
+
+def _corrected() -> float:
+    others = len(profiles.get("mini").defenses) - 1
+    return float(multipletests([0.01] + [0.5] * (others - 1), method="holm")[1][0])
+
+
 ANSWERS: dict[str, tuple[Callable[[], Any], str]] = {
     "01.1": (_poisoned_at_half, "rate × pairs in D; D has concepts × wild vendors × copies pairs"),
     "01.2": (_patch_share, "the patch's box in pixels, squared, over the image's area"),
@@ -77,9 +88,11 @@ ANSWERS: dict[str, tuple[Callable[[], Any], str]] = {
     "03.1": (_surprise, "G = k · ln((k/m)/p)"),
     "04.1": (_cut_caption, "leave the token out, keep the order of the rest"),
     "05.1": (_wilson_upper, "Wilson's interval for 0 of 99, upper end, as a fraction"),
+    "05.2": (_corrected, "Holm multiplies the smallest p by the number of comparisons"),
     "06.1": (_poisoned_sights, "steps × batch pairs pass by; which part of them is poisoned?"),
     "06.2": (_chance_recall, "one photo is right; five of a thousand are looked at"),
     "07.1": (_logits, "two matrices, B × B numbers each, four bytes a number"),
+    "07.2": (_places, "the caption has n + 2 places; without token i, n + 1 − i new ones come after the gap"),
 }
 
 
