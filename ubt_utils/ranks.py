@@ -91,11 +91,13 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if count() == 1:
         return
     _joined()
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        dist.all_reduce(parameter.grad)
-        parameter.grad /= count()
+    parameters = list(parameters)
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    together = torch.cat([g.flatten() for g in gradients])  # one exchange: each has its own delay
+    dist.all_reduce(together)
+    together /= count()
+    for parameter, mean in zip(parameters, together.split([g.numel() for g in gradients]), strict=True):
+        parameter.grad = mean.view_as(parameter)
 
 
 def same_buffers(model: nn.Module) -> None:
