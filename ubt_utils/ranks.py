@@ -92,12 +92,13 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         return
     _joined()
     parameters = list(parameters)
-    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-    together = torch.cat([g.flatten() for g in gradients])  # one exchange: each has its own delay
-    dist.all_reduce(together)
-    together /= count()
-    for parameter, mean in zip(parameters, together.split([g.numel() for g in gradients]), strict=True):
-        parameter.grad = mean.view_as(parameter)
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    every = torch.cat([p.grad.flatten() for p in parameters])  # one exchange: each has its own delay
+    dist.all_reduce(every)
+    every /= count()
+    for parameter, mean in zip(parameters, every.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad.copy_(mean.view_as(parameter))  # in its own layout, which fused optimizers rely on
 
 
 def same_buffers(model: nn.Module) -> None:
