@@ -50,7 +50,7 @@ def records(tmp_path, monkeypatch):
                     record |= {"chosen": 64, "chosen_poisoned": 60}
                     record |= {"outside_poisoned": 9, "left_out": 8, "left_out_poisoned": 7}
                     record["detectors"] = {name: {"precision_at_64": v} for name, v in scores.items()}
-                report.write(profile, record)
+                report.write(record)
     return tmp_path
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ubt_utils import defenses, matrix, profiles, report, stages, tuning
-from ubt_utils.__main__ import SEEDS
 from ubt_utils.carryover import DEFENDED
+from ubt_utils.recording import SEEDS
 from ubt_utils.stages.defend import plan_of
 
 ELSEWHERE = ("retrain", "shrink_perturb")  # all others start from fb
@@ -235,7 +235,7 @@ def test_the_cells_of_a_profile_join_its_records(results):
         {**keys, "defense": d, "metric": "asr", "value": asr} for d, asr in (("none", 0.9), ("par", 0.5))
     ]
     record = {"profile": "mini", "attack": "sig", "defense": "par", "seed": 0, "stages": {}}
-    report.write("mini", record | {"metrics": {"asr": 0.2, "seconds": 3.0, "psnr": 40.0}})
+    report.write(record | {"metrics": {"asr": 0.2, "seconds": 3.0, "psnr": 40.0}})
     told = matrix.rows("mini").set_index(["defense", "metric"]).value.to_dict()
     assert told == {
         ("none", "asr"): 0.1,
@@ -244,6 +244,19 @@ def test_the_cells_of_a_profile_join_its_records(results):
     }  # a record comes first
     with pytest.raises(FileNotFoundError, match="no records under results/tiny"):
         matrix.rows("tiny")
+
+
+def test_a_collected_cell_renews_its_own_record(results, tmp_path, monkeypatch):
+    monkeypatch.setenv("UBT_RUNS", str(tmp_path / "cells"))
+    keys = {"profile": "mini", "attack": "sig", "defense": "none", "seed": 0}
+    told = {**keys, "stages": {"attack": "a"}, "environment": dict.fromkeys(("date", "commit", "device"), "")}
+    wanted = [matrix.Cell("mini", "sig", "none", seed) for seed in (0, 1)]
+    for cell, asr in zip(wanted, (0.7, 0.8), strict=True):
+        report.write_record(cell.path(), told | {"seed": cell.seed, "metrics": {"asr": asr}, "rates": {}})
+    report.write(told | {"metrics": {"asr": 0.9}})  # the same stages, computed on another machine
+    matrix.collect("mini", wanted)
+    assert report.rows("mini").value.tolist() == [0.7]  # seed 1 has no record of its own, and gets none
+    assert matrix.read("mini").asr.tolist() == [0.7, 0.8]
 
 
 def test_the_recorded_matrix_and_the_records_say_the_same():

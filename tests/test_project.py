@@ -72,11 +72,10 @@ def test_data_download_refuses_an_unknown_profile():
 
 
 def setting(record: dict) -> str:
-    """All of a record's config that bears on its attack, as text."""
+    """What of a record's config is its attack's own, as text; taken away from it."""
     config, attack = record["config"], record["attack"]
     own = {key: config.pop(key, {}).get(attack) for key in ("triggers", "recipes", "gates")}
-    others = json.dumps(config, sort_keys=True)
-    return others if attack == "none" else f"{attack} {own}"
+    return f"{attack} {own}"
 
 
 def as_of_today(record: dict) -> dict:

@@ -29,7 +29,7 @@ def records(tmp_path, monkeypatch):
         }
         for attack, metrics in told.items():
             record = {"profile": "toy", "attack": attack, "defense": "none", "seed": seed, "metrics": metrics}
-            report.write("toy", record | {"stages": {"evaluate": f"{attack}{seed}"}, "train_seconds": {}})
+            report.write(record | {"stages": {"evaluate": f"{attack}{seed}"}, "train_seconds": {}})
 
 
 def test_the_table_of_attacks_sets_each_seed_against_its_own_twin(records):

@@ -10,29 +10,13 @@ from pathlib import Path
 
 import tyro
 
-from ubt_utils import (
-    carryover,
-    comparison,
-    planner,
-    profiles,
-    ranks,
-    report,
-    runs,
-    stages,
-    standings,
-    suite,
-    tuning,
-)
 from ubt_utils import matrix as grid
-from ubt_utils import sweep as sweeping
+from ubt_utils import planner, profiles, ranks, recording, report, runs, stages
 from ubt_utils.attacks.gate import BackdoorDidNotTake
-from ubt_utils.attacks.triggers import TRIGGERS
 from ubt_utils.data import emoji, photos
 from ubt_utils.data import fetch as fetching
-from ubt_utils.defenses import COMPARED, DEFENSES
+from ubt_utils.defenses import COMPARED
 from ubt_utils.training import TrainingDiverged
-
-SEEDS = (0, 1, 2)
 
 
 def _print(stage: runs.Stage) -> None:
@@ -95,69 +79,6 @@ def examine(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> No
     _print(stages.examine(profiles.get(profile), attack, seed))
 
 
-def results(
-    profile: str = "mini",
-    attacks: tuple[str, ...] | None = None,
-    seeds: tuple[int, ...] = SEEDS,
-    defended: tuple[str, ...] = carryover.DEFENDED,
-) -> None:
-    """Run attacks × seeds, and the defenses against `defended`; write records and README tables.
-
-    Attacks, unless named: the whole suite on mini, the defended ones elsewhere.
-    """
-    setting = profiles.get(profile)
-    attacks = attacks or (tuple(TRIGGERS) if profile == "mini" else defended)
-    for seed in seeds:
-        for name in (stages.NONE, *attacks):
-            for defense in ("none", *COMPARED) if name in defended else ("none",):
-                print(report.write(profile, stages.record(setting, name, seed, defense)), flush=True)
-    if profile == "mini":
-        report.update_readme("headline", report.as_markdown(profile))
-        report.update_readme("attacks", suite.as_markdown(profile))
-    if profile == "photos":
-        report.update_readme("photos", carryover.as_markdown(profile))
-    print(report.as_text(profile))
-
-
-def sweep(profile: str = "mini", attacks: tuple[str, ...] = tuple(TRIGGERS)) -> None:
-    """Attacks over poison rate × learning rate × strength, to results/<profile>/attack_sweep.parquet."""
-    setting = profiles.get(profile)
-    table = sweeping.run(setting, list(sweeping.points(setting, attacks)))
-    print(sweeping.write(table, profile))
-
-
-def matrix(
-    profile: str = "mini",
-    attacks: tuple[str, ...] = carryover.DEFENDED,
-    defenses: tuple[str, ...] = tuple(DEFENSES),
-    seeds: tuple[int, ...] = SEEDS,
-    workers: int = 1,
-) -> None:
-    """Attacks × defenses × seeds, a record a cell, to results/<profile>/matrix.parquet; resumes."""
-    wanted = grid.cells(profile, attacks, defenses, seeds)
-    failed = grid.run(wanted, workers)
-    print(grid.collect(profile, wanted))
-    if profile == standings.ORDINARY:
-        report.update_readme("matrix", standings.as_markdown(standings.cells()))
-    if failed:
-        raise runs.StageError(f"{len(failed)} of {len(wanted)} cells failed:\n" + "\n".join(failed))
-
-
-def detectors(
-    attacks: tuple[str, ...] = carryover.DEFENDED, seeds: tuple[int, ...] = SEEDS, workers: int = 1
-) -> None:
-    """Every detector at 0, 10 and 30 % caption noise, to results/mini/detectors.parquet."""
-    table = comparison.record("mini", comparison.sets(comparison.NOISES, attacks, seeds), workers)
-    print(comparison.by_noise(table).round(3).to_string())
-
-
-def tune(profile: str = "mini", defenses: tuple[str, ...] = tuning.tuned(), workers: int = 1) -> None:
-    """Try four settings of every defense on an attack and seeds kept for that; print the best."""
-    table = tuning.run_all(profile, defenses, workers)
-    print(tuning.write(profile, table))
-    print(json.dumps(tuning.choose(table), indent=1))
-
-
 def plan(profile: str = "mini", attack: str = "badnets") -> None:
     """What a run will cost, stage by stage: here (measured for some seconds), on a GPU, on 16; and memory."""
     setting = profiles.get(profile)
@@ -212,7 +133,7 @@ def show(profile: str = "mini", json: bool = False) -> None:
     print(grid.rows(profile).to_json(orient="records", indent=1) if json else report.as_text(profile))
 
 
-COMMANDS = {
+STAGES = {
     "pretrain": pretrain,
     "craft": craft,
     "attack": attack,
@@ -221,11 +142,13 @@ COMMANDS = {
     "unlearn": unlearn,
     "evaluate": evaluate,
     "examine": examine,
-    "results": results,
-    "sweep": sweep,
-    "detectors": detectors,
-    "tune": tune,
-    "matrix": matrix,
+}
+ALONE = {  # not under torchrun: several ranks would do the same work, and write the same files
+    "results": recording.results,
+    "sweep": recording.sweep,
+    "detectors": recording.detectors,
+    "tune": recording.tune,
+    "matrix": recording.matrix,
     "plan": plan,
     "reproduce": reproduce,
     "data": data,
@@ -236,8 +159,13 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input ends with one clear line and exit status 2."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, prog="python -m ubt_utils")
+        if ranks.count() > 1 and words and words[0] in ALONE:
+            raise ValueError(
+                f"`{words[0]}` is not for torchrun, start it alone; stages are: {', '.join(STAGES)}"
+            )
+        tyro.extras.subcommand_cli_from_dict(STAGES | ALONE, args=words, prog="python -m ubt_utils")
     except (ValueError, FileNotFoundError, runs.StageError, BackdoorDidNotTake, TrainingDiverged) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -86,11 +86,15 @@ def path_of(profile: str) -> Path:
 def collect(profile: str, wanted: Sequence[Cell]) -> Path:
     """Write the finished ones of these cells to results/<family>/matrix.parquet, in their order.
 
-    Cells of the table that are not among those wanted stay; those wanted that failed go.
+    Cells of the table that are not among those wanted stay; those wanted that failed go. Where a cell has a
+    record under results/<profile>, too, that one is renewed, so that both tell of the same run.
     """
-    rows = [row(json.loads(c.path().read_text(encoding="utf-8"))) for c in wanted if c.path().exists()]
+    found = [json.loads(c.path().read_text(encoding="utf-8")) for c in wanted if c.path().exists()]
+    for record in found:
+        if report.path_of(record).exists():
+            report.write(record)
     asked = [(c.profile, c.attack, c.defense, c.seed) for c in wanted]
-    return tables.merge(path_of(profile), pd.DataFrame(rows), list(report.KEYS), asked)
+    return tables.merge(path_of(profile), pd.DataFrame(map(row, found)), list(report.KEYS), asked)
 
 
 def read(profile: str) -> pd.DataFrame:

@@ -52,19 +52,23 @@ def record_name(attack: str, defense: str, seed: int) -> str:
     return f"{attack}-{defense}-{seed}.json"
 
 
-def write(profile: str, record: Mapping[str, Any]) -> Path:
-    """Write one record under results/<profile>/, whole or not at all.
+def path_of(record: Mapping[str, Any]) -> Path:
+    """Where a record is kept."""
+    return RESULTS / record["profile"] / record_name(*(record[key] for key in KEYS[1:]))
 
-    A record made by the same stages is left as it is, with the commit it was made at.
+
+def write(record: Mapping[str, Any]) -> Path:
+    """Write one record under results/, in the folder of its profile, whole or not at all.
+
+    A record that says the same of the same stages is left as it is, with the commit it was made at.
     """
-    path = RESULTS / profile / record_name(record["attack"], record["defense"], record["seed"])
-    return write_record(path, record)
+    return write_record(path_of(record), record)
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> Path:
     """The same at a path of one's own."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and _load(path)["stages"] == record["stages"]:
+    if path.exists() and all(_load(path).get(key) == record.get(key) for key in ("stages", "metrics")):
         return path
     part = path.with_suffix(".part")
     part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
