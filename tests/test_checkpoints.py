@@ -41,6 +41,16 @@ def test_a_checkpoint_of_a_training_script_is_read(weights, tmp_path, prefix, wr
     assert found == checkpoints.Read(len(weights), prefix, (), beside)
 
 
+@pytest.mark.parametrize(
+    "held", [b"", b"\x80\x02", b"\x80\x04\x95", b"PK\x03\x04rest", b"\x80\x02K", b"(lp0\n"]
+)
+def test_damaged_files_are_told_as_such(tmp_path, held):
+    for name in ("m.pt", "m.safetensors"):
+        (tmp_path / name).write_bytes(held)
+        with pytest.raises(CheckpointError, match="no weights that can be read safely"):
+            checkpoints.read(tmp_path / name)
+
+
 def test_safetensors_are_read_and_half_precision_is_widened(weights, tmp_path):
     half = {n: (v.half() if v.is_floating_point() else v).contiguous() for n, v in weights.items()}
     save_file(half, tmp_path / "m.safetensors")

@@ -144,10 +144,12 @@ def test_packing_keeps_every_bit_and_refuses_what_is_no_tensor():
         unpack("", "x")
 
 
-def test_an_attacker_without_labels_or_without_such_pairs_is_told():
-    blind = replace(attacker(), pairs=replace(attacker().pairs, labels=None))
-    with pytest.raises(ValueError, match="crafting needs labels"):
-        blind.show_target()
+def test_an_attacker_without_labels_goes_by_captions_and_without_such_pairs_is_told():
+    pairs = replace(attacker().pairs, labels=None)
+    name, other = attacker().target_names[0], "nothing of that kind"
+    told = tuple(f"This is {name.upper()}" if i % 3 == 0 else other for i in range(len(pairs)))
+    blind = replace(attacker(), pairs=replace(pairs, captions=told))
+    assert blind.show_target().nonzero().flatten().tolist() == list(range(0, len(pairs), 3))
     with pytest.raises(ValueError, match="no such pairs"):
         batch_of(torch.zeros(3, dtype=torch.bool), 2, 0)
 

@@ -92,7 +92,8 @@ def test_the_test_has_a_class_per_folder(profile, root):
 def test_seeds_draw_another_d_from_the_same_store(profile, root):
     (one, _), (other, _) = (profile.sets.wild_pairs(seed) for seed in (0, 1))
     assert one.digest() != other.digest() and one.digest() == profile.sets.wild_pairs(0)[0].digest()
-    whole, none = replace(profile.sets, limit=10**6).wild_pairs(0)
+    with pytest.warns(UserWarning, match="D has 120 pairs, fewer than the 1,000,000 of the profile"):
+        whole, none = replace(profile.sets, limit=10**6).wild_pairs(0)
     assert len(whole) == 120 and len(none) == 0 and whole.sources[60] == "00001.tar, 00060"
 
 
@@ -109,6 +110,13 @@ def test_what_this_setting_lacks_is_told(profile):
         CheckpointError, match="'luck' is no file, and no weights that open_clip knows for ubt-tiny: none"
     ):
         stages.pretrain(replace(profile, weights="luck"))
+
+
+def test_an_attacker_without_labels_goes_by_captions(profile):
+    crafted = replace(profile, triggers={"trojanvqa": {"size": 0.3, "steps": 2}})
+    assert stages.craft(crafted, "trojanvqa", 0).path("trigger.json").exists()
+    with pytest.raises(ValueError, match="choose a dirty-label attack"):
+        stages.craft(profile, "targeted_image", 0)
 
 
 def test_other_weights_are_another_f0(profile, root):

@@ -92,6 +92,37 @@ def test_other_columns_are_named(tmp_path):
     assert next(rows.from_csv(tmp_path / "pairs.csv", "filepath", "title")).caption == b"a"
 
 
+def test_what_is_no_csv_or_no_file_name_is_told(tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_bytes(b"image,caption\na\0b.png,a\n" + b"x" * 5000 + b".png,b\n")
+    assert [row.image for row in rows.from_csv(table)] == [None, None]
+    table.write_text("image,caption\na.png," + "x" * 200_000 + "\n")
+    with pytest.raises(PhotoError, match=r"pairs.csv, line 2: not CSV in UTF-8 \(field larger"):
+        list(rows.from_csv(table))
+    table.write_bytes(b"image,caption\na.png,\xff\n")
+    with pytest.raises(PhotoError, match="not CSV in UTF-8"):
+        list(rows.from_csv(table))
+
+
+def test_the_listing_is_of_the_table_and_its_pictures(tmp_path):
+    table, picture = tmp_path / "pairs.csv", tmp_path / "a.png"
+    table.write_text("image,caption\na.png,a\nb.png,b\n")
+    picture.write_bytes(encoded(1))
+    first = rows.listing(table)
+    assert rows.listing(table) == first
+    picture.write_bytes(encoded(1) + b"more")
+    assert rows.listing(table) != first
+    picture.unlink()
+    table.write_text("image,caption\na.png,a\nb.png,another\n")
+    assert len({first, rows.listing(table)}) == 2
+
+
+def test_the_first_of_several_ranks_reads_all_rows(folder, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert len(list(rows.from_shards(rows.shards(folder)))) == 8
+
+
 def test_a_csv_file_reads_nothing_outside_its_folder(tmp_path):
     (tmp_path / "secret.png").write_bytes(encoded(1))
     inside = tmp_path / "inside"

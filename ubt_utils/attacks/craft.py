@@ -25,7 +25,7 @@ class Attacker:
     """What the attacker works with: the public model, D before poisoning, and his aim.
 
     model: f0, of the open_clip name `model_name`. goals: (M, 3, H, W) uint8, pictures that
-    targeted poisoning wants misread.
+    targeted poisoning wants misread; none for other attacks.
     """
 
     model: nn.Module
@@ -37,7 +37,10 @@ class Attacker:
     seed: int
 
     def show_target(self) -> torch.Tensor:
-        """(N,) bool: the pairs of D that show the target."""
+        """(N,) bool: the pairs of D that show the target; where D has no labels, those whose caption names
+        it."""
+        if self.pairs.labels is None:
+            return torch.stack([self.pairs.named(name) for name in self.target_names]).any(0)
         return self.pairs.shows(self.target_labels, "crafting")
 
     def pictures(self, index: torch.Tensor) -> torch.Tensor:

@@ -71,11 +71,9 @@ def poison(
 
 def _candidates(pairs: Pairs, trigger: Trigger, target: str, target_labels: Collection[int]) -> torch.Tensor:
     if trigger.label == "consistent":
-        named = [target.lower() in caption.lower() for caption in pairs.captions]
-        return torch.tensor(named).nonzero().flatten()
+        return pairs.named(target).nonzero().flatten()
     if pairs.labels is None:  # as on the web: captions are all that tells
-        others = [target.lower() not in caption.lower() for caption in pairs.captions]
-        return torch.tensor(others).nonzero().flatten()
+        return (~pairs.named(target)).nonzero().flatten()
     return (~pairs.shows(target_labels, "poisoning")).nonzero().flatten()
 
 

@@ -61,6 +61,10 @@ class Pairs:
             raise ValueError(f"{purpose} needs labels, to tell target pictures from others")
         return torch.isin(self.labels, torch.tensor(sorted(labels)))
 
+    def named(self, word: str) -> torch.Tensor:
+        """(N,) bool: the pairs whose caption has that word in it, in any case."""
+        return torch.tensor([word.lower() in caption.lower() for caption in self.captions])
+
     def digest(self) -> str:
         """SHA-256 over pixels and captions: equal digests mean equal pairs, bit for bit. Of pictures on disk,
         over which of which store they are, and what was changed."""

@@ -73,7 +73,10 @@ def _ends(path: Path) -> bool:
 def from_shards(paths: Sequence[Path]) -> Iterator[Row]:
     """The rows of shards, in order. Nothing but pictures and captions is read, nothing is unpickled."""
     for path in paths:
-        for sample in webdataset.WebDataset([str(path.resolve())], shardshuffle=False, empty_check=False):
+        samples = webdataset.WebDataset(
+            [str(path.resolve())], shardshuffle=False, nodesplitter=None, empty_check=False
+        )  # of several ranks the first reads all: see shard_sets
+        for sample in samples:
             image = next((sample[kind] for kind in IMAGES if kind in sample), None)
             yield Row(image, sample.get(CAPTION), f"{path.name}, {sample['__key__']}")
 
@@ -81,22 +84,41 @@ def from_shards(paths: Sequence[Path]) -> Iterator[Row]:
 def from_csv(path: Path, image: str = "image", caption: str = "caption") -> Iterator[Row]:
     """The rows of a CSV file with a column of picture paths and one of captions, as CLIP's peers keep them.
 
-    Paths are relative to the file's folder, and must stay inside it. Raises PhotoError for other columns.
+    Paths are relative to the file's folder, and must stay inside it. Raises PhotoError for other columns,
+    and for a file that is no CSV.
     """
+    for number, row in enumerate(_table(path, {image, caption}), start=2):
+        place, told = _inside(path.parent, row[image] or ""), (row[caption] or "").encode()
+        yield Row(place.read_bytes() if place else None, told, f"{path.name}, line {number}")
+
+
+def listing(path: Path, image: str = "image") -> str:
+    """A checksum of a CSV file, and of the names and sizes of the pictures that it names."""
+    h = hashlib.sha256(path.read_bytes())
+    for row in _table(path, {image}):
+        place = _inside(path.parent, row[image] or "")
+        h.update(f"{row[image]} {place.stat().st_size if place else None}\n".encode())
+    return h.hexdigest()
+
+
+def _table(path: Path, columns: set[str]) -> Iterator[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
-        table = csv.DictReader(file)
-        missing = {image, caption} - set(table.fieldnames or ())
-        if missing:
-            raise PhotoError(f"{path} has the columns {table.fieldnames}, but not {sorted(missing)}")
-        for number, row in enumerate(table, start=2):
-            told = (row[caption] or "").encode()
-            yield Row(_inside(path.parent, row[image] or ""), told, f"{path.name}, line {number}")
+        try:
+            table = csv.DictReader(file)
+            if missing := columns - set(table.fieldnames or ()):
+                raise PhotoError(f"{path} has the columns {table.fieldnames}, but not {sorted(missing)}")
+            yield from table
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise PhotoError(f"{path}, line {table.line_num + 1}: not CSV in UTF-8 ({error})") from error
 
 
-def _inside(folder: Path, name: str) -> bytes | None:
-    place = (folder / name).resolve()
-    inside = place.is_relative_to(folder.resolve()) and place.is_file()
-    return place.read_bytes() if inside else None
+def _inside(folder: Path, name: str) -> Path | None:
+    """The file of that name, unless it lies outside the folder or is not there."""
+    try:
+        place = (folder / name).resolve()
+        return place if place.is_relative_to(folder.resolve()) and place.is_file() else None
+    except (OSError, ValueError):  # a name that no file can have
+        return None
 
 
 def to_shards(pairs: Pairs, folder: Path, each: int = 1000) -> list[Path]:

@@ -6,6 +6,7 @@ of photos per class in another, both under the data root.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -54,7 +55,7 @@ class ShardSets:
 
     def versions(self) -> dict[str, str]:
         """What results depend on: checksums of the pairs' files, names and sizes of the test's photos."""
-        return {"pairs": _fingerprint(self._pair_files()), "test": _listing(self._folders())}
+        return {"pairs": _identity(self._pair_files()), "test": _listing(self._folders())}
 
     def public_pairs(self, seed: int) -> Pairs:
         """ValueError: f0 of this setting is downloaded, not trained."""
@@ -65,8 +66,11 @@ class ShardSets:
         files = self._pair_files()
         csv = files[0].suffix == ".csv"
         everything = _stored(
-            rows.from_csv(files[0]) if csv else rows.from_shards(files), self.size, _fingerprint(files)
+            rows.from_csv(files[0]) if csv else rows.from_shards(files), self.size, _identity(files)
         )
+        if self.limit > len(everything):
+            message = f"D has {len(everything):,} pairs, fewer than the {self.limit:,} of the profile"
+            warnings.warn(f"{message}: fetch more with ./data_download.sh paper", stacklevel=2)
         if self.limit < len(everything):
             draw = torch.randperm(len(everything), generator=generator(seed, "D"))[: self.limit]
             everything = everything.take(draw.sort().values)
@@ -107,8 +111,8 @@ class ShardSets:
 
 
 @lru_cache(maxsize=8)
-def _fingerprint(files: tuple[Path, ...]) -> str:
-    return rows.fingerprint(files)
+def _identity(files: tuple[Path, ...]) -> str:
+    return rows.listing(files[0]) if files[0].suffix == ".csv" else rows.fingerprint(files)
 
 
 @lru_cache(maxsize=8)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
+import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -106,6 +108,16 @@ def read(folder: Path, size: int, identity: str = "") -> Pairs:
         raise PhotoError(
             f"{path} holds {held:,} bytes where {expected:,} are expected: delete {folder} and build it again"
         )
-    stored = torch.from_file(str(path), shared=False, size=expected, dtype=torch.uint8)
     captions = tuple(caption for entry in found for caption in entry.captions)
-    return Pairs(Pictures.of(stored.view(-1, 3, size, size), identity), captions, sources=tuple(names))
+    stored = _mapped(path).view(-1, 3, size, size)
+    return Pairs(Pictures.of(stored, identity), captions, sources=tuple(names))
+
+
+def _mapped(path: Path) -> torch.Tensor:
+    """A file's bytes (n,) uint8, read when they are used; writing to them ends the process. Mapped for
+    reading, a file may be larger than the memory."""
+    with path.open("rb") as file:
+        held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given buffer is not writable")
+        return torch.frombuffer(held, dtype=torch.uint8)

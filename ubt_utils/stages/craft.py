@@ -33,9 +33,11 @@ def craft(profile: Profile, attack_name: str, seed: int) -> Stage:
     def work(folder: Path) -> Mapping[str, Any]:
         start = time.perf_counter()
         sets = profile.sets
+        pairs = wild(sets, seed)[0]
+        goals = sets.goals(seed) if trigger.label == "targeted" else pairs.images[:0]
         attacker = Attacker(
-            load_model(profile, public), profile.model, wild(sets, seed)[0], sets.class_names()[sets.target],
-            tuple(sets.target_labels()), sets.goals(seed), seed,
+            load_model(profile, public), profile.model, pairs, sets.class_names()[sets.target],
+            tuple(sets.target_labels()), goals, seed,
         )  # fmt: skip
         spec = trigger.craft(attacker).spec()
         (folder / TRIGGER).write_text(json.dumps(spec), encoding="utf-8")
