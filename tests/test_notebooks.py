@@ -1,12 +1,16 @@
 """Every notebook runs in the shrunken profile, and the committed ones are clean."""
 
 import ast
+import base64
+import io
 import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import photo_files
 import pytest
+from PIL import Image
 
 from ubt_utils import notebooks, report
 
@@ -133,3 +137,17 @@ def test_a_failing_notebook_leaves_the_old_one_in_place(tmp_path):
     with pytest.raises(Exception, match="no"):
         notebooks.run(bad, bad, "mini")
     assert bad.read_bytes() == before
+
+
+def test_drawings_get_a_palette_and_photos_stay():
+    def png(pixels):
+        held = io.BytesIO()
+        Image.fromarray(pixels).save(held, "PNG")
+        return base64.b64encode(held.getvalue()).decode()
+
+    drawn = np.full((60, 80, 3), 255, np.uint8)
+    drawn[20:24, 10:70] = (30, 119, 180)
+    made = Image.open(io.BytesIO(base64.b64decode(notebooks.lighter(png(drawn)))))
+    assert made.mode == "P" and np.array_equal(np.asarray(made.convert("RGB")), drawn)
+    photo = png(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    assert notebooks.lighter(photo) == photo
