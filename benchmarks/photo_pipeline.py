@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import torch
 
-from ubt_utils import models, profiles, report, towers, training
+from ubt_utils import models, objectives, profiles, report, towers, training
 from ubt_utils.attacks.base import stamp_bytes
 from ubt_utils.data import photos
 from ubt_utils.data.augment import augment
@@ -33,7 +33,7 @@ def step_of(model: torch.nn.Module) -> Callable[[torch.Tensor, torch.Tensor], No
 
     def step(images: torch.Tensor, tokens: torch.Tensor) -> None:
         training._train_mode(model, freeze_norm=True)
-        loss = training.contrastive(model, images, tokens, 0)
+        loss = objectives.contrastive(model, images, tokens, 0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

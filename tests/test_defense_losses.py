@@ -14,7 +14,8 @@ from ubt_utils.data.pairs import Pairs
 from ubt_utils.defenses import abl, attribution, cleanclip, eftclip, negation, par, perturb, rvpt, supervised
 from ubt_utils.defenses.base import Session, View
 from ubt_utils.kernels.occlusion import inner
-from ubt_utils.training import Recipe, contrastive
+from ubt_utils.objectives import contrastive
+from ubt_utils.training import Recipe
 
 NAME = "ubt-tiny"
 CAPTIONS = ("a drawing of clock", "a picture of red fox", "a castle", "a ship", "a fox", "nothing to see")

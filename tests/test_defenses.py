@@ -11,7 +11,8 @@ from ubt_utils.data.pairs import Pairs
 from ubt_utils.defenses.base import Defense, Session, View
 from ubt_utils.defenses.finetune import finetune, retrain
 from ubt_utils.defenses.ubt import VARIANTS, Forget, excess, forgetting, rivals, unlearn, voted_again
-from ubt_utils.training import Recipe, contrastive
+from ubt_utils.objectives import contrastive
+from ubt_utils.training import Recipe
 
 NAME = "ubt-tiny"
 CAPTIONS = ("a drawing of banana", "a picture of ship", "a banana", "castle", "fox", "a cartoon of banana")

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from ubt_utils import models, ranks, stages, training
+from ubt_utils.__main__ import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,14 +71,14 @@ def test_two_ranks_find_the_same_suspicious_set_with_the_same_loss(chain, tmp_pa
 
 LOSS = """
 import sys, torch
-from ubt_utils import models, ranks, training
+from ubt_utils import models, objectives, ranks, training
 from ubt_utils.training import Recipe
 draw = torch.Generator().manual_seed(0)
 images = torch.randint(0, 256, (40, 3, 32, 32), generator=draw, dtype=torch.uint8)
 tokens = models.tokenize("ubt-tiny", [f"picture {i} of a fox" for i in range(40)])
 model = models.create("ubt-tiny", 0)
 recipe = Recipe(steps=6, lr=1e-3, batch=16, one_cycle=False, freeze_norm=True)
-training.LARGE = int(sys.argv[1])  # 16: open_clip's loss; less: the one by blocks
+objectives.LARGE = int(sys.argv[1])  # 16: open_clip's loss; less: the one by blocks
 found = training.fit(model, images, tokens, recipe, 0)
 if ranks.first():
     print("LOSS", *found.loss, found.pairs_seen, model.text_projection.double().sum().item())
@@ -93,6 +94,57 @@ def test_the_loss_of_two_ranks_is_that_of_one_whole_and_by_blocks(tmp_path):
         told.append(torch.tensor([float(x) for x in line.split("LOSS")[1].split()], dtype=torch.float64))
     for several in told[1:]:
         torch.testing.assert_close(several, told[0], atol=1e-4, rtol=1e-5)
+
+
+TERMS = """
+import sys, torch
+from ubt_utils import ranks
+from ubt_utils.defenses.cleanclip import within
+from ubt_utils.defenses.par import moved
+from ubt_utils.objectives import clip_loss, gathered
+ranks.wait()
+draw = torch.Generator().manual_seed(0)
+images, texts = torch.randn(2, 40, 12, generator=draw)[:, ranks.share(40)]
+weight, idle = torch.randn(12, 8, generator=draw).requires_grad_(), torch.ones(3, requires_grad=True)
+z, t, scale = images @ weight, texts @ weight, torch.tensor(3.0)
+loss = clip_loss(z, t, scale) + within(*gathered(z, t), scale) + moved(*gathered(z, t), 1e3)
+loss.backward()
+ranks.average_gradients([weight, idle])
+assert idle.grad is None  # an optimizer would decay it
+print(f"LOSS{ranks.rank()}", loss.item(), *weight.grad.flatten().tolist())
+"""
+
+
+def test_terms_of_several_ranks_are_those_of_the_whole_batch():
+    told = {}
+    for processes in (1, 2):
+        done = launched(ROOT, code=TERMS, processes=processes)
+        assert done.returncode == 0, done.stderr[-2000:]
+        for line in done.stdout.splitlines():
+            if "LOSS" in line:
+                head, *values = line[line.index("LOSS") :].split()
+                told[processes, head] = torch.tensor([float(v) for v in values])
+    assert len(told) == 3
+    for rank in ("LOSS0", "LOSS1"):
+        torch.testing.assert_close(told[2, rank], told[1, "LOSS0"], atol=1e-5, rtol=1e-5)
+
+
+def test_parts_of_an_index_are_equal_and_disjoint(monkeypatch):
+    assert ranks.mine(torch.arange(7)).tolist() == list(range(7)) and ranks.own() == ()
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    found = []
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        assert ranks.own() == (rank,)
+        found.append(ranks.mine(torch.arange(8)).tolist())
+    assert found == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_commands_that_are_no_stages_are_refused_under_torchrun(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for words in (["matrix", "--profile", "tiny"], ["reproduce"], ["report", "--json"]):
+        assert main(words) == 2
+        assert f"`{words[0]}` is not for torchrun" in capsys.readouterr().err
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused(tiny, monkeypatch):

@@ -13,7 +13,7 @@ MADE = {
     },
     "neighbors": {
         "n": 50_000, "time_ratio": 0.7, "memory_ratio": 0.02,
-        "largest_relative_difference": {"k_distance": 1e-6, "dao": 0.1},
+        "largest_relative_difference": {"k_distance": 1e-6, "dao": 0.1}, "dao_within_1e-4": 0.9999,
     },
     "occlusion": {"captions": 1000, "model": "ViT-B-32", "ratio": 20.0, "apart": 1e-7},
     "scoring": {"model": "RN50", "side": 224, "ratio": 0.8},
@@ -35,7 +35,9 @@ def test_times_are_parts_of_the_reference():
     assert list(table.index) == list(MADE)
     assert table.loc["occlusion", "time"] == pytest.approx(0.05)  # recorded as times faster
     assert table.loc["scoring", "time"] == pytest.approx(1.25)  # recorded as part of the rate
-    assert table.loc["contrastive", "largest difference"] == 2e-6  # of the gradients
+    assert table.loc["contrastive", "largest difference"] == 9.0  # of value and gradients
+    assert table.loc["neighbors", "largest difference"] == 0.1
+    assert "(DAO within 1e-4 for 99.990 %)" in table.loc["neighbors", "what"]
     assert table.time.isna().sum() == 1 and table["extra memory"].notna().sum() == 3
 
 

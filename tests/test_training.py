@@ -7,8 +7,9 @@ import open_clip
 import pytest
 import torch
 
-from ubt_utils import models, training
-from ubt_utils.training import AUGMENTATIONS, Recipe, TrainingDiverged, batch_indices, contrastive, fit
+from ubt_utils import models, objectives, training
+from ubt_utils.objectives import contrastive
+from ubt_utils.training import AUGMENTATIONS, Recipe, TrainingDiverged, batch_indices, fit
 
 NAME = "ubt-tiny"
 WORDS = ("fox", "ship", "castle", "banana", "guitar", "clock", "rocket", "apple")
@@ -63,7 +64,7 @@ def test_a_large_batch_has_the_same_loss_and_gradient_by_blocks(data, monkeypatc
     model, tokens = models.create(NAME, 0).eval(), data[1][:12]
     images, found = models.normalize(model, data[0][:12] / 255), []
     for large in (12, 11):
-        monkeypatch.setattr(training, "LARGE", large)
+        monkeypatch.setattr(objectives, "LARGE", large)
         loss = contrastive(model, images, tokens, 0)
         found.append((loss, *torch.autograd.grad(loss, list(model.parameters()))))
     assert "Blockwise" in type(found[1][0].grad_fn).__name__  # so that two ways are compared

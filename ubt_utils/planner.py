@@ -18,10 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from ubt_utils import device, evaluation, models, towers
 from ubt_utils.data.augment import augment
 from ubt_utils.data.shard_sets import ShardSets
+from ubt_utils.objectives import contrastive
 from ubt_utils.profiles import Profile
 from ubt_utils.stages import common
 from ubt_utils.stages.defend import CURVE_POINTS
-from ubt_utils.training import contrastive
 
 BACKWARD = 2.0  # a backward pass, in forward passes
 REACHED = 0.35  # assumed part of the peak that training reaches
@@ -50,7 +50,8 @@ class Rates:
 
 def works(profile: Profile, attack: str, pairs: int, tested: int, few: int) -> list[Work]:
     """The stages of one run with UBT. pairs: in D. tested: pictures of the zero-shot test; few: those of a
-    curve's point. Both are scored clean and stamped."""
+    curve's point. Both are scored clean and stamped. A pretraining whose image tower is locked counts as a
+    whole one: an upper bound."""
     pool = round(profile.overfit.pool * pairs)
     overfit, unlearn, victim = profile.overfit.recipe, profile.unlearn.recipe, profile.recipe(attack)
     read = (profile.overfit.reads + 2) * pool  # along the way and at the end, each half on its side

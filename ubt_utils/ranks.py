@@ -7,9 +7,11 @@ writes what lasts.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -20,6 +22,7 @@ from ubt_utils import device
 
 _sharing: ContextVar[bool] = ContextVar("sharing", default=False)
 LEAST = 64  # rows a rank, below which sharing out is not worth it
+PATIENCE = timedelta(days=1)  # the others wait while the first rank decodes, writes or measures alone
 
 
 def count() -> int:
@@ -40,19 +43,39 @@ def first() -> bool:
 def wait() -> None:
     """Go on when all have come here."""
     if count() > 1:
-        _joined()
+        join()
         dist.barrier()
 
 
-def _joined() -> torch.device:
-    """Join the group, once; the device that it exchanges tensors on."""
-    PartialState(cpu=device.pick().type == "cpu")
+def join() -> torch.device:
+    """Join the group, once, where there are several ranks; the device that it exchanges tensors on."""
+    if count() > 1 and not dist.is_initialized():
+        PartialState(cpu=device.pick().type == "cpu", timeout=PATIENCE)
+        atexit.register(_leave)
     return device.pick()
+
+
+def _leave() -> None:
+    """End the group's threads before the process ends, which is aborted otherwise, now and then."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def share(n: int) -> slice:
     """This rank's rows of n."""
     return _share(n, rank())
+
+
+def mine(index: torch.Tensor) -> torch.Tensor:
+    """This rank's part of an index (B,) that all ranks drew alike; all parts are of one length, so that up to
+    `count() - 1` entries at the end are left out."""
+    return index[share(len(index) - len(index) % count())]
+
+
+def own() -> tuple[int, ...]:
+    """What a rank adds to the key of draws that are for its part of a batch alone; nothing where there is
+    one."""
+    return (rank(),) if count() > 1 else ()
 
 
 def _share(n: int, of: int) -> slice:
@@ -64,7 +87,7 @@ def together(work: Callable[[slice], torch.Tensor], n: int) -> torch.Tensor:
     share a rank works alone: what calls this again there is not shared out once more."""
     if count() == 1 or n < LEAST * count() or _sharing.get():
         return work(slice(0, n))
-    where, inside = _joined(), _sharing.set(True)
+    where, inside = join(), _sharing.set(True)
     try:
         part = work(share(n))
     finally:
@@ -81,19 +104,18 @@ def agreed(value: bool) -> bool:
     """What the first rank says."""
     if count() == 1:
         return value
-    told = torch.tensor([int(value)], device=_joined())
+    told = torch.tensor([int(value)], device=join())
     dist.broadcast(told, 0)
     return bool(told.item())
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by its mean over the ranks; a parameter without one counts as zero."""
+    """Replace each gradient by its mean over the ranks. All ranks run the same loss, so that a parameter has
+    a gradient on all of them or on none, and then none is made: an optimizer would decay it."""
     if count() == 1:
         return
-    _joined()
-    parameters = list(parameters)
-    for parameter in parameters:
-        parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    join()
+    parameters = [p for p in parameters if p.grad is not None]
     every = torch.cat([p.grad.flatten() for p in parameters])  # one exchange: each has its own delay
     dist.all_reduce(every)
     every /= count()
@@ -105,6 +127,6 @@ def same_buffers(model: nn.Module) -> None:
     """Give all ranks the first one's buffers, such as the running statistics of batch norm."""
     if count() == 1:
         return
-    _joined()
+    join()
     for buffer in model.buffers():
         dist.broadcast(buffer, 0)

@@ -10,14 +10,20 @@ COLUMNS = ("what", "against", "time", "extra memory", "largest difference")
 
 
 def _contrastive(found: dict) -> tuple:
-    apart = max(value for name, value in found["apart"].items() if name != "value")
     what = f"contrastive loss in blocks, value and gradient, batch {found['batch']:,}"
-    return (what, "open_clip's ClipLoss", found["time_ratio"], found["memory_ratio"], apart)
+    return (
+        what,
+        "open_clip's ClipLoss",
+        found["time_ratio"],
+        found["memory_ratio"],
+        max(found["apart"].values()),
+    )
 
 
 def _neighbors(found: dict) -> tuple:
-    what = f"k-distance and DAO of {found['n']:,} points in blocks"
-    apart = found["largest_relative_difference"]["k_distance"]
+    alike = f"{100 * found['dao_within_1e-4']:.3f} %"
+    what = f"k-distance and DAO of {found['n']:,} points in blocks (DAO within 1e-4 for {alike})"
+    apart = max(found["largest_relative_difference"].values())  # of points with two neighbors equally far
     return (what, "the full distance matrix", found["time_ratio"], found["memory_ratio"], apart)
 
 

@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
 from accelerate import Accelerator
-from open_clip.loss import gather_features
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
@@ -21,12 +19,10 @@ from tqdm.auto import tqdm
 from ubt_utils import device, models, ranks
 from ubt_utils.data.augment import augment
 from ubt_utils.data.pictures import Images
-from ubt_utils.kernels.contrastive import blockwise_clip_loss
+from ubt_utils.objectives import Objective, contrastive
 from ubt_utils.seeding import generator
 
-Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor, int], torch.Tensor]
 SAVES_PER_RUN = 10
-LARGE = 1024  # pairs of a batch from which the loss goes by blocks: results/benchmarks/contrastive.json
 AUGMENTATIONS = ("none", "color", "full")
 
 
@@ -84,19 +80,6 @@ class History:
             self.curve.append((step, answer))
 
 
-def contrastive(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
-    """CLIP's loss of a batch: normalized images (B, 3, H, W), tokens (B, L). open_clip's ClipLoss, or in
-    blocks where a matrix of the whole batch would be large. Of several ranks each has its share of the
-    batch, and the loss is that of the whole."""
-    images, texts, scale = model(images, tokens)[:3]
-    if len(images) * ranks.count() <= LARGE:
-        loss = open_clip.ClipLoss(gather_with_grad=True, rank=ranks.rank(), world_size=ranks.count())
-        return loss(images, texts, scale)
-    if ranks.count() > 1:
-        images, texts = gather_features(images, texts, gather_with_grad=True)
-    return blockwise_clip_loss(images, texts, scale)
-
-
 def batch_indices(n: int, batch: int, step: int, *key: object) -> torch.Tensor:
     """The pairs of step `step`: a new random order each pass, drawn from `key` alone."""
     size = min(batch, n)
@@ -127,6 +110,7 @@ def fit(
     before the first and after each; its answers make the curve. Raises TrainingDiverged
     when the loss is not finite.
     """
+    ranks.join()
     mixed = "bf16" if device.pick().type == "cuda" else "no"
     accelerator = Accelerator(cpu=device.pick().type == "cpu", mixed_precision=mixed)
     if recipe.batch % ranks.count():
@@ -148,9 +132,7 @@ def fit(
         start = time.perf_counter()
         _train_mode(bare, recipe.freeze_norm)
         index = batch_indices(len(images), recipe.batch, step, *key)
-        size = len(index)
-        index = index[: size - size % ranks.count()][ranks.share(size - size % ranks.count())]
-        loss = objective(model, *_load(bare, images, tokens, index, recipe, step, key), step)
+        loss = objective(model, *_load(bare, images, tokens, ranks.mine(index), recipe, step, key), step)
         if not math.isfinite(loss.item()):
             raise TrainingDiverged(f"{label}: the loss is {loss.item()} at step {step}; lower lr={recipe.lr}")
         optimizer.zero_grad()
@@ -163,7 +145,7 @@ def fit(
             bare.logit_scale.clamp_(0, models.MAX_LOGIT_SCALE)
         history.loss.append(loss.item())
         history.seconds += time.perf_counter() - start
-        history.pairs_seen += size
+        history.pairs_seen += len(index)
         bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
         history.note(step + 1, watch)
         if checkpoint and ranks.first() and (step + 1) % save_every == 0:
@@ -194,7 +176,7 @@ def _load(
         return images[index].to(where), tokens[index].to(where)
     batch = images[index].to(where).float() / 255
     if recipe.augment != "none":
-        batch = augment(batch, generator(*key, "augment", step), pose=recipe.augment == "full")
+        batch = augment(batch, generator(*key, "augment", step, *ranks.own()), pose=recipe.augment == "full")
     return models.normalize(model, batch), tokens[index].to(where)
 
 
@@ -215,7 +197,7 @@ def _save(model, optimizer, schedule, history: History, done: int, path: Path) -
 def _resume(model, optimizer, schedule, path: Path | None) -> tuple[History, int]:
     if path is None or not path.exists():
         return History(), 0
-    state = torch.load(path, map_location=device.pick(), weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)  # each goes to its own device
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     if schedule:

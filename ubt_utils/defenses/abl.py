@@ -7,12 +7,13 @@ import math
 import torch
 from torch import nn
 
-from ubt_utils import models
+from ubt_utils import models, ranks
 from ubt_utils.defenses.base import Defense, Session, View
 from ubt_utils.defenses.finetune import train_on
 from ubt_utils.detectors.losses import pair_loss
+from ubt_utils.objectives import Objective, contrastive
 from ubt_utils.seeding import generator
-from ubt_utils.training import History, Objective, Recipe, contrastive
+from ubt_utils.training import History, Recipe
 
 PART = 4  # of a batch: isolated pairs in each step
 
@@ -26,12 +27,12 @@ def climbing(images: torch.Tensor, tokens: torch.Tensor, weight: float, *key: ob
     """
 
     def objective(model: nn.Module, batch: torch.Tensor, told: torch.Tensor, step: int) -> torch.Tensor:
-        pick = torch.randperm(len(images), generator=generator(*key, "climb", step))[
-            : max(2, len(batch) // PART)
-        ]
+        order = torch.randperm(len(images), generator=generator(*key, "climb", step))
+        pick = ranks.mine(order[: max(2, len(batch) // PART) * ranks.count()])
         pictures = models.normalize(model, images[pick].to(batch.device).float() / 255)
         isolated = contrastive(model, pictures, tokens[pick].to(batch.device), step)
-        return contrastive(model, batch, told, step) - weight * isolated.clamp(max=math.log(len(pick)))
+        chance = math.log(len(pick) * ranks.count())
+        return contrastive(model, batch, told, step) - weight * isolated.clamp(max=chance)
 
     return objective
 

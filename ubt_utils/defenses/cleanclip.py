@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ubt_utils import models
+from ubt_utils import models, ranks
 from ubt_utils.data.augment import augment
 from ubt_utils.defenses.base import Defense, Session, View
 from ubt_utils.defenses.finetune import train_outside
 from ubt_utils.kernels.occlusion import inner
+from ubt_utils.objectives import clip_loss, gathered
 from ubt_utils.seeding import generator
 from ubt_utils.training import History, Recipe
 
@@ -57,13 +57,13 @@ def cleanclip(model: nn.Module, view: View, recipe: Recipe, session: Session, we
     of a picture is this kit's augmentation, of pose and color [ours]."""
 
     def objective(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
-        key = (*session.key, "views", step)
+        key = (*session.key, "views", step, *ranks.own())
         again = models.normalize(model, augment(models.pixels(model, images), generator(*key)))
         told = eda(tokens.cpu(), random.Random(repr(key))).to(tokens.device)
         z, t, scale = model(torch.cat([images, again]), torch.cat([tokens, told]))
         (z, z2), (t, t2) = z.chunk(2), t.chunk(2)
-        alone = (within(z, z2, scale) + within(t, t2, scale)) / 2
-        return open_clip.ClipLoss()(z, t, scale) + weight * alone
+        alone = (within(*gathered(z, z2), scale) + within(*gathered(t, t2), scale)) / 2
+        return clip_loss(z, t, scale) + weight * alone
 
     return train_outside(model, view, recipe, session, objective, "CleanCLIP on D_safe")
 

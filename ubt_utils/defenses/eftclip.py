@@ -18,11 +18,12 @@ from skimage.filters import threshold_otsu
 from skimage.measure import label as regions
 from torch import nn
 
-from ubt_utils import device, models
+from ubt_utils import device, models, ranks
 from ubt_utils.defenses.base import Defense, Session, View
 from ubt_utils.defenses.finetune import train_outside
+from ubt_utils.objectives import contrastive
 from ubt_utils.seeding import generator
-from ubt_utils.training import History, Recipe, contrastive
+from ubt_utils.training import History, Recipe
 
 Oracle = Callable[[np.ndarray], np.ndarray]  # one picture (H, W, 3) uint8 → its main object (H, W) bool
 LEAST = 2  # victims
@@ -91,10 +92,10 @@ def eftclip(
 
     def objective(model: nn.Module, batch: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
         loss = contrastive(model, batch, tokens, step)
-        if len(found.index) < LEAST:
+        if len(found.index) < max(LEAST, ranks.count()):
             return loss
         pick = torch.randperm(len(found.index), generator=generator(*session.key, "victims", step))
-        pick = pick[: len(batch) // 4]
+        pick = ranks.mine(pick[: len(batch) // 4 * ranks.count()])
         pictures = view.pairs.images[found.index[pick]].to(batch.device).float() / 255
         z = F.normalize(model.encode_image(models.normalize(model, pictures)), dim=-1)
         logits = model.logit_scale.exp() * z @ head.T

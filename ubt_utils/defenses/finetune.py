@@ -7,7 +7,8 @@ from torch import nn
 
 from ubt_utils.data.pictures import take
 from ubt_utils.defenses.base import Defense, Session, View
-from ubt_utils.training import History, Objective, Recipe, contrastive, fit
+from ubt_utils.objectives import Objective, contrastive
+from ubt_utils.training import History, Recipe, fit
 
 
 def train_on(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
-import open_clip
 import torch
 from torch import nn
 
-from ubt_utils import models
+from ubt_utils import models, ranks
 from ubt_utils.defenses.base import Defense, Session, View
 from ubt_utils.defenses.finetune import train_outside
+from ubt_utils.objectives import clip_loss, gathered
 from ubt_utils.seeding import generator
 from ubt_utils.training import History, Recipe
 
@@ -51,13 +51,13 @@ def par(model: nn.Module, view: View, recipe: Recipe, session: Session, threshol
     before = copy.deepcopy(model).eval().requires_grad_(False)
 
     def objective(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
-        draw = generator(*session.key, "disturb", step)
+        draw = generator(*session.key, "disturb", step, *ranks.own())
         images = models.normalize(model, disturb(models.pixels(model, images), draw))
         z, t, scale = model(images, tokens)
         with torch.no_grad():
             z0, t0, _ = before(images, tokens)
-        away = moved(z, z0, threshold) + moved(t, t0, threshold)
-        return open_clip.ClipLoss()(z, t, scale) - away / 2
+        away = moved(*gathered(z, z0), threshold) + moved(*gathered(t, t0), threshold)
+        return clip_loss(z, t, scale) - away / 2
 
     return train_outside(model, view, recipe, session, objective, "PAR on D_safe")
 
