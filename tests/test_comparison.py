@@ -23,6 +23,11 @@ def test_sets_cover_every_noise_attack_and_seed():
 def test_detectors_stand_best_first_with_a_column_per_noise():
     rows = [("a", 0.1, 0.2), ("a", 0.1, 0.4), ("b", 0.1, 0.9), ("a", 0.0, 0.5), ("b", 0.0, 0.7)]
     table = pd.DataFrame(rows, columns=["detector", "noise", "average_precision"])
+    table = table.assign(attack="sig", seed=0)
+    other = pd.DataFrame(
+        [{"detector": "a", "noise": 0.1, "average_precision": 0.0, "attack": "sig", "seed": 3}]
+    )
+    table = pd.concat([table, other], ignore_index=True)  # a run that only one rate of noise has
     table["fpr_at_95_tpr"] = table.average_precision
     found = comparison.by_noise(table)
     assert list(found.index) == ["b", "a"] and found.loc["a", 0.1] == pytest.approx(0.3)

@@ -61,6 +61,10 @@ def read(profile: str) -> pd.DataFrame:
 
 
 def by_noise(table: pd.DataFrame, measure: str = "average_precision") -> pd.DataFrame:
-    """Mean of one measure over attacks and seeds: a row per detector, best first; a column per noise rate."""
-    found = table.pivot_table(index="detector", columns="noise", values=measure)
+    """Mean of one measure over the attacks and seeds that all noise rates have: a row per detector, best
+    first; a column per noise rate."""
+    rates = table.groupby(["attack", "seed"]).noise.transform("nunique")
+    found = table[rates == table.noise.nunique()].pivot_table(
+        index="detector", columns="noise", values=measure
+    )
     return found.loc[found.mean(axis=1).sort_values(ascending=measure == "fpr_at_95_tpr").index]

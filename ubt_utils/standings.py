@@ -216,13 +216,15 @@ def ablations() -> pd.DataFrame:
 
 
 def carried_on() -> pd.DataFrame:
-    """Per detector: its mean precision@64, and the mean ASR and CA of the model that was unlearned with what
-    it found; UBT's own list among them."""
-    found = matrix.read(ORDINARY)
+    """Per detector: its mean precision@64, and mean and worst ASR and mean CA of the model that was unlearned
+    with what it found; UBT's own list among them, all on the runs that every detector has."""
+    keys, found, seen = ["attack", "seed", "detector"], matrix.read(ORDINARY), comparison.read(ORDINARY)
     fed = found[(found.profile == ORDINARY) & found.attack.isin(DEFENDED)]
     fed = fed[fed.defense.str.startswith(FED) | (fed.defense == "ubt")]
-    mean = fed.groupby(fed.defense.str.removeprefix(FED))[["asr", "clean_accuracy"]].mean()
-    seen = comparison.read(ORDINARY)
-    precision = seen[seen.profile == ORDINARY].groupby("detector").precision_at_64.mean()
-    told = mean.assign(precision_at_64=precision).rename_axis("detector")
+    fed = fed.assign(detector=fed.defense.str.removeprefix(FED))
+    both = fed.merge(seen.loc[seen.profile == ORDINARY, [*keys, "precision_at_64"]], on=keys)
+    both = both[both.groupby(keys[:2]).detector.transform("nunique") == both.detector.nunique()]
+    groups = both.groupby("detector")
+    mean = groups[["precision_at_64", "asr", "clean_accuracy"]].mean()
+    told = mean.assign(**{"worst ASR": groups.asr.max(), "runs": groups.size()})
     return told.sort_values("precision_at_64", ascending=False)
