@@ -18,6 +18,13 @@ MADE = {
     "occlusion": {"captions": 1000, "model": "ViT-B-32", "ratio": 20.0, "apart": 1e-7},
     "scoring": {"model": "RN50", "side": 224, "ratio": 0.8},
     "streaming": {"k": 256, "pairs": {"100000": {}, "1000000": {}}, "memory_ratio": 1.01},
+    "encoders": {
+        "side": 224,
+        "table": {
+            "RN50": {"plain": {"ratio": 1.0, "apart": 0.0}, "channels_last": {"ratio": 1.25, "apart": 1e-7}},
+            "ViT": {"plain": {"ratio": 1.0, "apart": 0.0}, "channels_last": {"ratio": 1.0, "apart": 0.0}},
+        },
+    },
     "cleanclip": {"cleanclip": {"epochs": 10}, "time_ratio": 0.25},
 }  # fmt: skip
 
@@ -38,6 +45,8 @@ def test_times_are_parts_of_the_reference():
     assert table.loc["contrastive", "largest difference"] == 9.0  # of value and gradients
     assert table.loc["neighbors", "largest difference"] == 0.1
     assert "(DAO within 1e-4 for 99.990 %)" in table.loc["neighbors", "what"]
+    assert table.loc["encoders", "time"] == pytest.approx(0.8)
+    assert speed.forms().loc["RN50"].to_dict() == {"plain": 1.0, "channels_last": 1.25}
     assert table.time.isna().sum() == 1 and table["extra memory"].notna().sum() == 3
 
 

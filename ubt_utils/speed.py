@@ -48,6 +48,13 @@ def _streaming(found: dict) -> tuple:
     )
 
 
+def _encoders(found: dict) -> tuple:
+    name, forms = next(iter(found["table"].items()))
+    what = f"image tower of {name}, {found['side']} px, laid out by pixel"
+    own = forms["channels_last"]
+    return (what, "as open_clip makes it", 1 / own["ratio"], None, own["apart"])
+
+
 def _cleanclip(found: dict) -> tuple:
     what = "UBT with its detection, profile `mini`"
     against = f"CleanCLIP's {found['cleanclip']['epochs']:g} epochs"
@@ -60,6 +67,7 @@ ROWS = {
     "occlusion": _occlusion,
     "scoring": _scoring,
     "streaming": _streaming,
+    "encoders": _encoders,
     "cleanclip": _cleanclip,
 }
 
@@ -69,6 +77,12 @@ def table() -> pd.DataFrame:
     largest difference of the results, None where it was not measured."""
     rows = {name: of(report.read_benchmark(name)) for name, of in ROWS.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS)).rename_axis("benchmark")
+
+
+def forms() -> pd.DataFrame:
+    """The recorded forms of the image towers: how many times as fast as the plain one. A row per model."""
+    table = report.read_benchmark("encoders")["table"]
+    return pd.DataFrame({m: {f: of["ratio"] for f, of in forms.items()} for m, forms in table.items()}).T
 
 
 def as_markdown() -> str:
