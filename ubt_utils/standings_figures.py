@@ -18,6 +18,7 @@ OTHERS = (  # no green and no violet: those are UBT's and fine-tuning's
     *("#1f77b4", "#ff7f0e", "#d62728", "#8c564b", "#e377c2", "#555555"),
     *("#bcbd22", "#17becf", "#aec7e8", "#ffbb78", "#ff9896", "#c49c94"),
 )
+FAR = 0.1  # change of CA that is told as a number, so that the others can be seen
 METRICS = {"asr": ("ASR (%)", "Reds"), "clean_accuracy": ("clean accuracy (%)", "Blues")}
 
 
@@ -98,18 +99,25 @@ def _spent(found: pd.DataFrame) -> pd.DataFrame:
 
 def choices(table: pd.DataFrame) -> Figure:
     """What each choice is worth; table: `standings.ablations`. Left ASR (mean, and the worst as a ring),
-    right the change of CA against UBT as it is, with its 95 % interval."""
-    shown = table.iloc[::-1]
-    labels = [f"{row.choice}  ({name})" for name, row in shown.iterrows()]
+    right the change of CA against UBT as it is, with its 95 % interval; what is far off is told as a number.
+    """
+    shown = table.sort_values(["worst ASR", "CA change"], ascending=[True, False], kind="stable")
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 0.3 * len(shown) + 1.0), sharey=True)
-    places = range(len(shown))
+    places = pd.Series(range(len(shown)), index=shown.index)
     left.plot(100 * shown.ASR, places, "o", color=LINES["ubt"], label="mean")
     left.plot(100 * shown["worst ASR"], places, "o", mfc="none", color="#C1272D", label="worst run")
-    left.set(xlabel="ASR (%)", xlim=(-3, 103), yticks=places, yticklabels=labels)
+    left.set(xlabel="ASR (%)", xlim=(-3, 103), yticks=places, yticklabels=shown.choice)
     left.legend(fontsize=8, loc="lower right")
-    change = 100 * shown["CA change"]
-    reach = [change - 100 * shown.low, 100 * shown.high - change]
-    right.errorbar(change, places, xerr=reach, fmt="o", color="#3B6FA0", capsize=2)
+    near = shown[shown["CA change"].abs() <= FAR]
+    change = 100 * near["CA change"]
+    reach = [change - 100 * near.low, 100 * near.high - change]
+    right.errorbar(change, places[near.index], xerr=reach, fmt="o", color="#3B6FA0", capsize=2)
     right.axvline(0, color="#999999", lw=0.8, ls=":")
+    for name, row in shown.drop(near.index).iterrows():
+        told = (
+            f"◂ {100 * row['CA change']:+.0f}" if row["CA change"] < 0 else f"{100 * row['CA change']:+.0f} ▸"
+        )
+        edge = {"x": 0.02, "ha": "left"} if row["CA change"] < 0 else {"x": 0.98, "ha": "right"}
+        right.text(y=places[name], s=told, va="center", transform=right.get_yaxis_transform(), **edge)
     right.set(xlabel="CA against UBT as it is (points)")
     return figure
