@@ -34,6 +34,7 @@ def row(profile: str, attack: str, defense: str, seed: int, asr: float, ca: floa
         "asr": asr + 0.01 * seed + SHIFT[attack] if attack in SHIFT else None,
         "clean_accuracy": ca - 0.01 * seed, "seconds": None if defense == "none" else 10.0,
         "detection_seconds": None if defense == "none" else 4.0 * (defense == "ubt"),
+        "precision_at_64": 1.0 if defense == "ubt" else None,
         "curve": "[]" if defense == "none" else json.dumps(path),
     }  # fmt: skip
 

@@ -221,7 +221,7 @@ def carried_on() -> pd.DataFrame:
     keys, found, seen = ["attack", "seed", "detector"], matrix.read(ORDINARY), comparison.read(ORDINARY)
     fed = found[(found.profile == ORDINARY) & found.attack.isin(DEFENDED)]
     fed = fed[fed.defense.str.startswith(FED) | (fed.defense == "ubt")]
-    fed = fed.assign(detector=fed.defense.str.removeprefix(FED))
+    fed = fed.assign(detector=fed.defense.str.removeprefix(FED))[[*keys, "asr", "clean_accuracy"]]
     both = fed.merge(seen.loc[seen.profile == ORDINARY, [*keys, "precision_at_64"]], on=keys)
     both = both[both.groupby(keys[:2]).detector.transform("nunique") == both.detector.nunique()]
     groups = both.groupby("detector")
