@@ -6,7 +6,7 @@ import matplotlib
 import pandas as pd
 import pytest
 
-from ubt_utils import comparison, matrix, report, standings, standings_figures
+from ubt_utils import comparison, matrix, recording, report, standings, standings_figures
 from ubt_utils import standings_readings as readings
 
 matplotlib.use("Agg")
@@ -41,7 +41,7 @@ def row(profile: str, attack: str, defense: str, seed: int, asr: float, ca: floa
 
 @pytest.fixture(autouse=True)
 def cells(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
     rows = [row("mini", a, d, s, *v) for a in SHIFT for d, v in MADE.items() for s in range(3)]
     rows += [row("mini", "none", d, s, *MADE[d]) for d in ("none", "ubt", "par") for s in range(3)]
     rows += [row("mini-top16", a, "ubt", s, 0.3, 0.55, 0.8) for a in SHIFT for s in range(3)]
@@ -57,7 +57,7 @@ def cells(tmp_path, monkeypatch) -> None:
         ],
         columns=["profile", "attack", "seed", "detector", "precision_at_64"],
     )  # fmt: skip
-    found.to_parquet(tmp_path / "mini" / comparison.NAME)
+    found.to_parquet(path.parent / comparison.NAME)
 
 
 def test_the_standing_is_over_attacks_and_seeds_without_variants_and_other_profiles():
@@ -177,8 +177,24 @@ def test_pictures_show_every_defense():
         "ubt-cut",
         "ubt-from-gain",
     }
+    asr, ca = standings_figures.summary(found).axes
+    marks, worst = asr.collections[1], asr.collections[2]
+    told = standings.table(found).iloc[::-1]
+    assert marks.get_offsets()[:, 0].tolist() == pytest.approx((100 * told.ASR).tolist())
+    assert worst.get_offsets()[:, 0].tolist() == pytest.approx((100 * told["worst ASR"]).tolist())
+    assert ca.lines[0].get_xdata()[0] == pytest.approx(100 * told.CA["none"])
     choices = standings_figures.choices(standings.ablations())
     assert len(choices.axes[0].get_yticks()) == 2
+
+
+def test_the_readme_gets_table_and_picture(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before <!-- matrix -->old<!-- /matrix --> after", encoding="utf-8")
+    recording.standing("mini")
+    told = readme.read_text(encoding="utf-8")
+    assert "| `par` | D_safe | 6 | 23.0" in told and "old" not in told
+    assert told.startswith("before") and told.endswith("after")
+    assert (report.RESULTS / "mini" / recording.PICTURE).read_bytes().startswith(b"\x89PNG")
 
 
 def test_published_numbers_stand_beside_ours():

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 
-from ubt_utils import carryover, comparison, profiles, report, runs, stages, standings, suite, tuning
+from ubt_utils import (
+    carryover,
+    comparison,
+    profiles,
+    report,
+    runs,
+    stages,
+    standings,
+    standings_figures,
+    suite,
+    tuning,
+)
 from ubt_utils import matrix as grid
 from ubt_utils import sweep as sweeping
 from ubt_utils.attacks.triggers import TRIGGERS
 from ubt_utils.defenses import COMPARED, DEFENSES
 
 SEEDS = (0, 1, 2)
+PICTURE = "standing.png"
 
 
 def results(
@@ -42,6 +54,13 @@ def _tell(profile: str) -> None:
         report.update_readme("photos", carryover.as_markdown(profile))
 
 
+def standing(profile: str) -> None:
+    """The matrix's table in the README, and its picture under results/<profile>."""
+    found = standings.cells(profile)
+    report.update_readme("matrix", standings.as_markdown(found))
+    standings_figures.summary(found).savefig(report.RESULTS / profile / PICTURE)
+
+
 def sweep(profile: str = "mini", attacks: tuple[str, ...] = tuple(TRIGGERS)) -> None:
     """Attacks over poison rate × learning rate × strength, to results/<profile>/attack_sweep.parquet."""
     setting = profiles.get(profile)
@@ -62,7 +81,7 @@ def matrix(
     print(grid.collect(profile, wanted))
     _tell(profile)
     if profile == standings.ORDINARY:
-        report.update_readme("matrix", standings.as_markdown(standings.cells()))
+        standing(profile)
     if failed:
         raise runs.StageError(f"{len(failed)} of {len(wanted)} cells failed:\n" + "\n".join(failed))
 

@@ -31,6 +31,26 @@ def _styles(names: list[str]) -> dict[str, dict[str, object]]:
     }
 
 
+def summary(found: pd.DataFrame) -> Figure:
+    """ASR and CA of every defense over attacks and seeds, with 95 % intervals; rings: the worst run's ASR,
+    dotted: undefended CA. found: `standings.cells`."""
+    table = standings.table(found).iloc[::-1].rename(TITLES)
+    colors = [LINES["ubt"] if name == "ubt" else LINES["undefended"] for name in table.index]
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 0.27 * len(table) + 0.9), sharey=True)
+    for axis, short in zip(axes, ("ASR", "CA"), strict=True):
+        low, high = table[f"{short} low"].clip(0), table[f"{short} high"].clip(upper=1)
+        axis.hlines(table.index, 100 * low, 100 * high, colors=colors, lw=1.4)
+        axis.scatter(100 * table[short], table.index, color=colors, s=38, zorder=3)
+    axes[0].scatter(
+        100 * table["worst ASR"], table.index, color="none", ec="#C1272D", s=38, label="worst run"
+    )
+    axes[0].set(xlabel="ASR (%), less is better", xlim=(-3, 103))
+    axes[0].legend(fontsize=8, loc="upper center")
+    axes[1].axvline(100 * table.CA[TITLES[NONE]], color="#999999", lw=1.0, ls=":")
+    axes[1].set(xlabel="clean accuracy (%), more is better", xlim=(0, None))
+    return figure
+
+
 def heat(found: pd.DataFrame) -> Figure:
     """ASR and CA of every defense against every attack, mean over seeds; found: `standings.cells`."""
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 0.34 * found.defense.nunique() + 1.1), sharey=True)

@@ -10,8 +10,9 @@ from ubt_utils import device, models
 from ubt_utils import tokens as tk
 from ubt_utils.defenses.base import OVERFIT, View
 from ubt_utils.kernels.occlusion import inner
+from ubt_utils.profiles.base import Select
 
-SHARE = 0.5  # of the largest total, from which a token counts as compromised; as in `profiles.Select`
+SHARE = Select.outlier  # of the largest total, from which a token counts as compromised
 
 
 def saliency(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

@@ -15,12 +15,13 @@ from ubt_utils.defenses.attribution import compromised
 from ubt_utils.defenses.base import Defense, Session, View
 from ubt_utils.defenses.finetune import train_on
 from ubt_utils.objectives import Objective, contrastive
+from ubt_utils.profiles.base import Select
 from ubt_utils.seeding import generator
 from ubt_utils.selection import COMMON, alike, carriers_outside, rounds, tokens_of
 from ubt_utils.training import History, Recipe
 
 LEVELS = ("token", "sample")
-OUTLIER = 0.5  # as `profiles.Select` has it, for D_u of other detectors
+OUTLIER = Select.outlier  # for D_u of other detectors
 
 
 def excess(
