@@ -19,13 +19,17 @@ from pathlib import Path
 
 import tyro
 
-from ubt_utils import defenses, evaluation, profiles, report, runs, stages
-from ubt_utils.defenses.base import Session
+from ubt_utils import profiles, stages
+from ubt_utils.baselines import defenses
+from ubt_utils.core import store
+from ubt_utils.evaluate import measure
+from ubt_utils.report import tables
+from ubt_utils.ubt.defense import Session
 
 
-def copied(stage: runs.Stage, root: Path) -> None:
+def copied(stage: store.Stage, root: Path) -> None:
     """Give another runs folder what both sides start from."""
-    shutil.copytree(stage.folder, root / stage.folder.relative_to(runs.root()))
+    shutil.copytree(stage.folder, root / stage.folder.relative_to(paths.runs()))
 
 
 def ubt(profile: profiles.Profile, attack: str, seed: int) -> dict[str, float]:
@@ -43,7 +47,7 @@ def cleanclip(profile: profiles.Profile, attack: str, seed: int, epochs: float) 
     recipe = replace(profile.baseline, lr=chosen.pop("lr", profile.baseline.lr), steps=steps)
     entry, model = defenses.get("cleanclip"), stages.load_model(profile, attacked)
     history = entry.run(model, view, recipe, Session((seed, "cleanclip")), **{**entry.options, **chosen})
-    found = evaluation.full(model, profile, stages.trigger_of(profile, attack, seed))
+    found = measure.full(model, profile, stages.trigger_of(profile, attack, seed))
     told = {"seconds": history.seconds, "asr": found["asr"], "clean_accuracy": found["clean_accuracy"]}
     return told | {"epochs": epochs, "steps": steps}
 
@@ -61,7 +65,7 @@ def main(attack: str = "badnets", seed: int = 0, epochs: float = 10) -> None:
         "undefended": {k: begun[1].metrics[k] for k in ("asr", "clean_accuracy")},
         **sides, "time_ratio": sides["ubt"]["seconds"] / sides["cleanclip"]["seconds"],
     }  # fmt: skip
-    report.write_benchmark("cleanclip", found)
+    tables.write_benchmark("cleanclip", found)
 
 
 if __name__ == "__main__":

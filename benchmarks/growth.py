@@ -24,7 +24,10 @@ from pathlib import Path
 import pandas as pd
 import tyro
 
-from ubt_utils import growth, models, profiles, ranks, report, scoring, stages
+from ubt_utils import profiles, stages
+from ubt_utils.clip import models, scoring
+from ubt_utils.core import distributed
+from ubt_utils.report import growth, tables
 
 ATTACK, SEED, PASSES = "badnets", 0, 2
 DRAWINGS = 2948  # of the two vendors of D
@@ -49,10 +52,10 @@ def measure(copies: int, out: Path) -> None:
     seconds: dict[str, float] = {}
 
     def timed(name: str, work: Callable[[], object]) -> object:
-        ranks.wait()
+        distributed.wait()
         start = time.perf_counter()
         found = work()
-        ranks.wait()
+        distributed.wait()
         seconds[name] = time.perf_counter() - start
         return found
 
@@ -62,7 +65,7 @@ def measure(copies: int, out: Path) -> None:
     for stage in (stages.attack, stages.overfit, stages.select, stages.unlearn):
         timed(stage.__name__, lambda stage=stage: stage(profile, ATTACK, SEED))
     timed("evaluate", lambda: stages.evaluate(profile, ATTACK, SEED, "ubt"))
-    if ranks.first():
+    if distributed.first():
         out.write_text(json.dumps({"pairs": len(pairs), "seconds": seconds}))
 
 
@@ -88,7 +91,7 @@ def launch(copies: int, count: int) -> list[dict[str, object]]:
 
 def main(sizes: tuple[int, ...] = (1, 4, 16), processes: tuple[int, ...] = (1, 2)) -> None:
     rows = [row for count in processes for copies in sizes for row in launch(copies, count)]
-    report.write_benchmark(growth.NAME, {"attack": ATTACK, "passes": PASSES, "measured": rows})
+    tables.write_benchmark(growth.NAME, {"attack": ATTACK, "passes": PASSES, "measured": rows})
     print(growth.summary(pd.DataFrame(rows)).round(2).to_string())
 
 

@@ -19,10 +19,11 @@ import torch.nn.functional as F
 import tyro
 from tqdm.auto import tqdm
 
-from ubt_utils import models, report
+from ubt_utils.clip import models
+from ubt_utils.core.seeding import generator
 from ubt_utils.data.captions import OPENAI_TEMPLATES
 from ubt_utils.kernels.occlusion import occlusion, without_each
-from ubt_utils.seeding import generator
+from ubt_utils.report import tables
 
 MODEL = "ViT-B-32"
 WORDS = "clock banana ship fox castle guitar red old small wooden bright street garden kitchen".split()
@@ -65,7 +66,7 @@ def main(captions: int = 1000) -> None:
     apart = (found["at_once"] - found["one_at_a_time"]).abs().max().item()
     told = {"model": MODEL, "captions": captions, "removed": len(without_each(tokens)[0]), "seconds": seconds}
     ratio = seconds["one_at_a_time"] / seconds["at_once"]
-    report.write_benchmark("occlusion", told | {"ratio": ratio, "apart": apart})
+    tables.write_benchmark("occlusion", told | {"ratio": ratio, "apart": apart})
 
 
 if __name__ == "__main__":

@@ -17,11 +17,13 @@ from collections.abc import Callable
 
 import torch
 
-from ubt_utils import models, objectives, profiles, report, towers, training
+from ubt_utils import profiles
 from ubt_utils.attacks.base import stamp_bytes
+from ubt_utils.clip import models, objectives, towers, training
+from ubt_utils.clip.augment import augment
+from ubt_utils.core.seeding import generator
 from ubt_utils.data import photos
-from ubt_utils.data.augment import augment
-from ubt_utils.seeding import generator
+from ubt_utils.report import tables
 
 TURNS, BATCH, POISONED = 12, 128, 2
 
@@ -61,7 +63,7 @@ def main() -> None:
 
     def streamed(turn: int) -> torch.Tensor:
         pick = torch.randperm(len(used), generator=generator("pick", turn))[:BATCH]
-        batch = torch.stack([photos.decode(table.images[used[i]], sets.size) for i in pick.tolist()])
+        batch = torch.stack([decoding.decode(table.images[used[i]], sets.size) for i in pick.tolist()])
         batch[:POISONED] = stamp_bytes(trigger, batch[:POISONED])
         return prepare(batch, turn)
 
@@ -75,7 +77,7 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - start)
     middle = {name: statistics.median(times) for name, times in seconds.items()}
     result = {name: {"pairs_per_second": BATCH / s, "busy": middle["bare"] / s} for name, s in middle.items()}
-    report.write_benchmark("photo_pipeline", {"batch": BATCH, "turns": TURNS, "table": result})
+    tables.write_benchmark("photo_pipeline", {"batch": BATCH, "turns": TURNS, "table": result})
 
 
 if __name__ == "__main__":

@@ -20,9 +20,11 @@ import numpy as np
 import torch
 import tyro
 
-from ubt_utils import device, models, report
+from ubt_utils.clip import models
+from ubt_utils.clip.scoring import similarity
+from ubt_utils.core import device
 from ubt_utils.data.pictures import Pictures
-from ubt_utils.scoring import similarity
+from ubt_utils.report import tables
 
 MODEL, SIDE = "RN50-quickgelu", 224
 
@@ -76,7 +78,7 @@ def rate(pairs: int, turns: int) -> dict[str, object]:
 
 
 def main(pairs: int = 64, turns: int = 7) -> None:
-    report.write_benchmark("scoring", {"model": MODEL, "side": SIDE, **rate(pairs, turns)})
+    tables.write_benchmark("scoring", {"model": MODEL, "side": SIDE, **rate(pairs, turns)})
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ubt_utils import report, speed
 from ubt_utils.attacks import triggers
 from ubt_utils.attacks.base import Trigger, stamp_bytes
+from ubt_utils.report import benchmark_tables, tables
 
 BATCH, SIDE, TURNS = 256, 224, 5
 Loop = Callable[[np.ndarray], np.ndarray]  # float (H, W, 3) in [0, 1] → the same
@@ -105,8 +105,8 @@ def main() -> None:
     torch.set_num_threads(1)
     sides = {"badnets": patch_loop(), "blended": blend_loop(), "sig": sig_loop(), "wanet": wanet_loop()}
     table = {name: ratio(triggers.get(name), stamp) for name, stamp in sides.items()}
-    report.write_benchmark("triggers", {"batch": BATCH, "side": SIDE, "turns": TURNS, "table": table})
-    report.update_readme("speed", speed.triggers())
+    tables.write_benchmark("triggers", {"batch": BATCH, "side": SIDE, "turns": TURNS, "table": table})
+    tables.update_readme("speed", benchmark_tables.triggers())
 
 
 if __name__ == "__main__":

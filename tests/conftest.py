@@ -12,10 +12,11 @@ import pytest
 import torch
 from hypothesis import settings
 
-from ubt_utils import profiles, stages, training
+from ubt_utils import profiles, stages
+from ubt_utils.clip import training
+from ubt_utils.core.store import Stage
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.profiles import Profile
-from ubt_utils.runs import Stage
 
 torch.set_num_threads(1)  # the models are tiny; threads that wait for each other cost minutes
 settings.register_profile("ubt", deadline=None, derandomize=True, max_examples=30, database=None)

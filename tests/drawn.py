@@ -4,10 +4,10 @@ from functools import cache
 
 import torch
 
-from ubt_utils import models
 from ubt_utils.attacks import triggers
 from ubt_utils.attacks.base import Trigger
 from ubt_utils.attacks.craft import Attacker, Crafted
+from ubt_utils.clip import models
 from ubt_utils.data.pairs import Pairs
 
 SHORT = {"steps": 2}

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from ubt_utils.data.photo_sets import CLASSES
+from ubt_utils.data.photos import CLASSES
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 NAMES = json.loads(CLASSES.read_text())["classes"]

@@ -3,14 +3,16 @@
 import pandas as pd
 import pytest
 
-from ubt_utils import adaptive, matrix, profiles, readings, report
+from ubt_utils import profiles
+from ubt_utils.report import attacker_tables, readings, tables
+from ubt_utils.study import matrix
 
 MADE = (("mini", 0.9, 0.0), ("mini-few10", 0.1, 0.0), ("mini-phrasings", 0.8, 0.3))
 
 
 @pytest.fixture
 def cells(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
     rows = [
         {
             "profile": name, "attack": "badnets", "defense": defense, "seed": seed, "asr": asr + 0.02 * seed,
@@ -27,7 +29,7 @@ def cells(tmp_path, monkeypatch) -> None:
 
 
 def test_the_table_has_the_ordinary_attack_first_and_means_over_seeds(cells):
-    table = adaptive.table()
+    table = attacker_tables.table()
     assert list(table.index) == ["mini", "mini-phrasings", "mini-few10"]
     row = table.loc["mini-phrasings"]
     assert row["ASR undefended"] == pytest.approx(0.81) and row["worst ASR ubt"] == pytest.approx(0.32)
@@ -37,7 +39,7 @@ def test_the_table_has_the_ordinary_attack_first_and_means_over_seeds(cells):
 
 
 def test_what_breaks_and_what_does_not_take_is_told(cells):
-    told = readings.adaptive(adaptive.table(), adaptive.BROKEN).data
+    told = readings.adaptive(attacker_tables.table(), attacker_tables.BROKEN).data
     assert "by: `mini-phrasings` (ASR up to 32.0%)." in told and "below 50 %): `mini-few10` 11.0%." in told
 
 
@@ -68,9 +70,9 @@ def test_of_several_targets_the_mean_is_told_and_the_worst(cells):
     sly = table[(table.profile == "mini") & (table.attack == "badnets")].assign(profile="mini-targets")
     sly["asr_blended"], sly["asr_sig"] = sly.asr + 0.3, sly.asr + 0.6
     pd.concat([table, sly, sly[sly.defense == "ubt"].assign(defense="ubt-rounds", asr=0.0)]).to_parquet(path)
-    row = adaptive.table().loc["mini-targets"]
+    row = attacker_tables.table().loc["mini-targets"]
     assert row["ASR ubt"] == pytest.approx(0.01 + 0.3) and row["worst ASR ubt"] == pytest.approx(0.62)
     assert row["ASR ubt-rounds"] == pytest.approx((0 + 0.31 + 0.61) / 3)
-    assert adaptive.table().loc["mini"].isna()["ASR ubt-rounds"]
-    told = readings.adaptive(adaptive.table(), 0.05).data
+    assert attacker_tables.table().loc["mini"].isna()["ASR ubt-rounds"]
+    told = readings.adaptive(attacker_tables.table(), 0.05).data
     assert "several votes (`ubt-rounds`): `mini-targets` 62.0%. Attacks" in told

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ubt_utils import __main__ as cli
-from ubt_utils import carryover, galleries, photo_readings, profiles, report
+from ubt_utils import profiles
+from ubt_utils.report import galleries, photo_readings, profile_tables, tables
 
 matplotlib.use("Agg")
 ATTACKS = ("badnets", "sig")
@@ -14,11 +15,11 @@ ATTACKS = ("badnets", "sig")
 
 def metrics_of(profile, attack, defense, seed):
     base = 0.5 + 0.1 * seed
-    found = dict.fromkeys(carryover.HARM, base) | dict.fromkeys(carryover.RETRIEVAL, base)
+    found = dict.fromkeys(profile_tables.HARM, base) | dict.fromkeys(profile_tables.RETRIEVAL, base)
     if attack != "none":
         found["asr"] = {"none": 0.9, "finetune": 0.5, "ubt": 0.02}[defense] + 0.01 * seed
     if defense == "none":
-        found |= {f"public_{name}": 0.4 for name in (*carryover.HARM, *carryover.RETRIEVAL)}
+        found |= {f"public_{name}": 0.4 for name in (*profile_tables.HARM, *profile_tables.RETRIEVAL)}
     else:
         found |= {"seconds": 30.0} | ({"precision_at_64": 0.95} if defense == "ubt" else {})
     if defense == "ubt":
@@ -30,7 +31,7 @@ def metrics_of(profile, attack, defense, seed):
 
 @pytest.fixture
 def records(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
     for profile in ("one", "two"):
         attacks = (*ATTACKS, "wanet") if profile == "one" else ATTACKS
         for attack, seed in ((a, s) for a in ("none", *attacks) for s in (0, 1)):
@@ -50,80 +51,80 @@ def records(tmp_path, monkeypatch):
                     record |= {"chosen": 64, "chosen_poisoned": 60}
                     record |= {"outside_poisoned": 9, "left_out": 8, "left_out_poisoned": 7}
                     record["detectors"] = {name: {"precision_at_64": v} for name, v in scores.items()}
-                report.write(record)
+                tables.write(record)
     return tmp_path
 
 
 def test_only_attacks_that_both_have_defended_stand_side_by_side(records):
-    table = carryover.side_by_side("one", "two")
+    table = profile_tables.side_by_side("one", "two")
     assert list(table.index.get_level_values("attack").unique()) == list(ATTACKS)
     assert table.loc[("sig", "ubt", "two"), "asr"] == pytest.approx(0.025)
     assert table.loc[("sig", "none", "one"), "asr"] == pytest.approx(0.905)
 
 
 def test_harm_starts_with_the_public_model_and_the_twin(records):
-    table = carryover.harm("two")
+    table = profile_tables.harm("two")
     assert table.loc[("–", "public f0"), "linear_probe"] == pytest.approx(0.4)
     assert table.loc[("–", "clean twin"), "linear_probe"] == pytest.approx(0.55)
     assert [title for attack, title in table.index if attack == "sig"] == ["backdoored", "finetune", "ubt"]
 
 
 def test_loss_pairs_the_seeds(records):
-    change = carryover.loss("two")
+    change = profile_tables.loss("two")
     assert change.loc["sig", "clean_accuracy"] == pytest.approx(-2)
     assert change.loc["sig", "image_to_text_r5"] == pytest.approx(0)
 
 
 def test_the_worst_seed_is_the_worst(records):
-    table = carryover.worst("two")
+    table = profile_tables.worst("two")
     assert table.loc[("sig", "finetune"), "asr"] == pytest.approx(0.51)
     assert table.loc[("sig", "ubt"), "target_recall"] == pytest.approx(0.5)
 
 
 def test_what_the_selection_named_is_told(records):
-    table = carryover.selected("two")
+    table = profile_tables.selected("two")
     assert table.loc[("sig", 1)].tolist() == [0.9, "banana", ".", "banana, a", 64, 60, 9, 8, 7]
     assert len(table) == 4
 
 
 def test_settings_name_what_differs():
-    table = carryover.settings(profiles.get("mini"), profiles.get("photos"))
+    table = profile_tables.settings(profiles.get("mini"), profiles.get("photos"))
     assert table.loc["pictures"].tolist() == ["48 px", "96 px"]
     assert table.loc["target"].tolist() == ["clock", "banana"]
     assert "imagenet" in table.loc["image tower of f0", "photos"]
 
 
 def test_the_readme_table_has_a_row_per_attack_and_defense(records):
-    text = carryover.as_markdown("two")
+    text = profile_tables.as_markdown("two")
     assert len(text.splitlines()) == 2 + 1 + 2 * 3
     assert "| sig | ubt | 2.5 ± 0.7 |" in text
 
 
 def test_sentences_carry_the_numbers(records):
-    table = carryover.side_by_side("one", "two")
+    table = profile_tables.side_by_side("one", "two")
     assert "2.5% to 2.5%" in photo_readings.carried(table, "one", "two").data
-    told = photo_readings.harm(carryover.loss("two"), carryover.harm("two")).data
+    told = photo_readings.harm(profile_tables.loss("two"), profile_tables.harm("two")).data
     assert "clean accuracy -2.0 to -2.0" in told and "+15.0 points of CA" in told
-    found = [report.detector_table(name) for name in ("one", "two")]
+    found = [tables.detector_table(name) for name in ("one", "two")]
     assert (
         "`gain` with 0.70, while UBT's list has 0.95" in photo_readings.detected(*found, ("one", "two")).data
     )
-    spent = [report.stage_seconds(name) for name in ("one", "two")]
+    spent = [tables.stage_seconds(name) for name in ("one", "two")]
     assert "3.0 times as much" in photo_readings.cost(*spent, ("one", "two")).data
-    assert "ASR up to 51.0% (`badnets`)" in photo_readings.worst(carryover.worst("two")).data
+    assert "ASR up to 51.0% (`badnets`)" in photo_readings.worst(profile_tables.worst("two")).data
 
 
 def test_pictures_show_every_attack(records):
-    figure = galleries.carried(carryover.side_by_side("one", "two"))
+    figure = galleries.carried(profile_tables.side_by_side("one", "two"))
     labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
     assert labels == ["BadNets, one", "BadNets, two", "SIG, one", "SIG, two"]
-    figure = galleries.harm(carryover.harm("two"))
-    assert len(figure.axes) == len(carryover.HARM)
+    figure = galleries.harm(profile_tables.harm("two"))
+    assert len(figure.axes) == len(profile_tables.HARM)
     assert len(figure.axes[0].get_yticklabels()) == 2 + 2 * 3
 
 
 def test_paths_draw_every_seed(records):
-    table = carryover.curves("two")
+    table = profile_tables.curves("two")
     assert len(table) == 2 * 2 * 2 * 2  # attacks, defenses, seeds, points
     figure = galleries.paths(table)
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["BadNets", "SIG"]
@@ -170,12 +171,12 @@ def test_the_way_round_is_told_for_its_worst_seed():
 
 
 def test_what_imagenet_is_worth_is_read_from_the_record(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
     sides = {
         "locked_image_tuning": {"clean_accuracy": 0.5, "seconds": 800.0},
         "from_scratch": {"clean_accuracy": 0.02, "seconds": 900.0},
     }
-    report.write_benchmark("from_scratch", sides)
-    assert report.read_benchmark("from_scratch")["environment"]["device"]
+    tables.write_benchmark("from_scratch", sides)
+    assert tables.read_benchmark("from_scratch")["environment"]["device"]
     told = photo_readings.from_scratch().data
     assert "reaches 50.0% zero-shot accuracy in 800 s" in told and "at 2.0% after 900 s" in told

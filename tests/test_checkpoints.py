@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ubt_utils import checkpoints, models
-from ubt_utils.models import CheckpointError
+from ubt_utils.clip import checkpoints, models
+from ubt_utils.clip.models import CheckpointError
 
 NAME = "ubt-tiny"
 

@@ -3,11 +3,14 @@
 import pandas as pd
 import pytest
 
-from ubt_utils import comparison, detectors, profiles, report
+from ubt_utils import profiles
+from ubt_utils.baselines import detectors
+from ubt_utils.report import tables
+from ubt_utils.study import detection
 
 
 def test_a_poisoned_set_gives_a_row_per_detector(chain):
-    rows = comparison.scored(comparison.Set("tiny", "badnets", 0))
+    rows = detection.scored(detection.Set("tiny", "badnets", 0))
     assert {row["detector"] for row in rows} == {*detectors.DETECTORS, "ubt"}
     assert all(row["noise"] == chain.profile.sets.noise for row in rows)
     ubt = next(row for row in rows if row["detector"] == "ubt")
@@ -15,9 +18,9 @@ def test_a_poisoned_set_gives_a_row_per_detector(chain):
 
 
 def test_sets_cover_every_noise_attack_and_seed():
-    found = comparison.sets(comparison.NOISES, ("badnets", "sig"), (0, 1))
+    found = detection.sets(detection.NOISES, ("badnets", "sig"), (0, 1))
     assert len(found) == 12 == len(set(found))
-    assert [profiles.get(n).sets.noise for n in comparison.NOISES] == [0, 0.1, 0.3]
+    assert [profiles.get(n).sets.noise for n in detection.NOISES] == [0, 0.1, 0.3]
 
 
 def test_detectors_stand_best_first_with_a_column_per_noise():
@@ -29,12 +32,12 @@ def test_detectors_stand_best_first_with_a_column_per_noise():
     )
     table = pd.concat([table, other], ignore_index=True)  # a run that only one rate of noise has
     table["fpr_at_95_tpr"] = table.average_precision
-    found = comparison.by_noise(table)
+    found = detection.by_noise(table)
     assert list(found.index) == ["b", "a"] and found.loc["a", 0.1] == pytest.approx(0.3)
-    assert list(comparison.by_noise(table, "fpr_at_95_tpr").index) == ["a", "b"]
+    assert list(detection.by_noise(table, "fpr_at_95_tpr").index) == ["a", "b"]
 
 
 def test_without_records_the_command_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
     with pytest.raises(FileNotFoundError, match="run `python -m ubt_utils detectors`"):
-        comparison.read("mini")
+        detection.read("mini")

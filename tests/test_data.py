@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ubt_utils.data.augment import augment
+from ubt_utils.clip.augment import augment
+from ubt_utils.core.seeding import generator
 from ubt_utils.data.captions import TEMPLATES, fill, misplace_captions
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.zero_shot import ZeroShot, target_index
-from ubt_utils.seeding import generator
 
 PIXELS = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
 

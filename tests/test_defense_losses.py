@@ -9,13 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ubt_utils import defenses, models
+from ubt_utils.baselines import defenses
+from ubt_utils.baselines.defenses import abl, cleanclip, eftclip, negation, par, perturb, rvpt, supervised
+from ubt_utils.clip import models
+from ubt_utils.clip.objectives import contrastive
+from ubt_utils.clip.training import Recipe
 from ubt_utils.data.pairs import Pairs
-from ubt_utils.defenses import abl, attribution, cleanclip, eftclip, negation, par, perturb, rvpt, supervised
-from ubt_utils.defenses.base import Session, View
 from ubt_utils.kernels.occlusion import inner
-from ubt_utils.objectives import contrastive
-from ubt_utils.training import Recipe
+from ubt_utils.ubt import attribution
+from ubt_utils.ubt.defense import Session, View
 
 NAME = "ubt-tiny"
 CAPTIONS = ("a drawing of clock", "a picture of red fox", "a castle", "a ship", "a fox", "nothing to see")

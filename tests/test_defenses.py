@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from ubt_utils import defenses, models
+from ubt_utils.baselines import defenses
+from ubt_utils.baselines.defenses.finetune import finetune, retrain
+from ubt_utils.clip import models
+from ubt_utils.clip.objectives import contrastive
+from ubt_utils.clip.training import Recipe
 from ubt_utils.data.pairs import Pairs
-from ubt_utils.defenses.base import Defense, Session, View
-from ubt_utils.defenses.finetune import finetune, retrain
-from ubt_utils.defenses.ubt import VARIANTS, Forget, excess, forgetting, rivals, unlearn, voted_again
-from ubt_utils.objectives import contrastive
-from ubt_utils.training import Recipe
+from ubt_utils.ubt.defense import Defense, Session, View
+from ubt_utils.ubt.unlearn import VARIANTS, Forget, excess, forgetting, rivals, unlearn, voted_again
 
 NAME = "ubt-tiny"
 CAPTIONS = ("a drawing of banana", "a picture of ship", "a banana", "castle", "fox", "a cartoon of banana")

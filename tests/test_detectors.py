@@ -8,16 +8,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ubt_utils import detectors, models, stages
+from ubt_utils import stages
+from ubt_utils.baselines import detectors
+from ubt_utils.baselines.detectors.base import Scores
+from ubt_utils.baselines.detectors.density import in_batches
+from ubt_utils.baselines.detectors.losses import pair_loss
+from ubt_utils.baselines.detectors.similarities import random
+from ubt_utils.clip import models
+from ubt_utils.clip.scoring import similarity
+from ubt_utils.clip.training import Recipe
 from ubt_utils.data.pairs import Pairs
-from ubt_utils.detectors.base import Scores
-from ubt_utils.detectors.density import in_batches
-from ubt_utils.detectors.losses import pair_loss
-from ubt_utils.detectors.overfit import halves_of, overfit_half, pool_of
-from ubt_utils.detectors.similarities import random
 from ubt_utils.kernels import neighbors
-from ubt_utils.scoring import similarity
-from ubt_utils.training import Recipe
+from ubt_utils.ubt.overfit import halves_of, overfit_half, pool_of
 
 NAME = "ubt-tiny"
 

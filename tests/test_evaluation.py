@@ -7,8 +7,11 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
-from ubt_utils import device, evaluation, models, stages
+from ubt_utils import stages
 from ubt_utils.attacks.base import stamp_bytes
+from ubt_utils.clip import models
+from ubt_utils.core import device
+from ubt_utils.evaluate import measure
 
 CLEAN_RATES = ("clean_accuracy", "target_recall", "false_target_rate")
 RATES = (*CLEAN_RATES, "asr", "asr_include_target", "asr_divide_by_all")
@@ -79,21 +82,21 @@ def test_ubts_evaluation_carries_its_detection(chain):
 
 def test_without_a_trigger_only_clean_rates_are_measured(chain):
     model = stages.load_model(chain.profile, chain["attack"])
-    clean = evaluation.full(model, chain.profile, None)
-    assert clean == evaluation.clean(model, chain.profile)
+    clean = measure.full(model, chain.profile, None)
+    assert clean == measure.clean(model, chain.profile)
     assert set(clean["rates"]) == set(CLEAN_RATES)
 
 
 def test_answers_are_the_most_probable_classes_in_order(chain, task):
     model = stages.load_model(chain.profile, chain["attack"])
-    head = evaluation.head_of(model, chain.profile)
-    answers = evaluation.answers(model, head, task.images[0], task.classes, top=len(task.classes))
+    head = measure.head_of(model, chain.profile)
+    answers = measure.answers(model, head, task.images[0], task.classes, top=len(task.classes))
     cosines = (models.embed_images(model, task.images[:1]) @ head.T)[0].double().numpy()
     odds = np.exp(model.logit_scale.exp().item() * cosines)
     expected = dict(zip(task.classes, odds / odds.sum(), strict=True))
     assert answers == pytest.approx(expected, rel=1e-4)
     assert list(answers.values()) == sorted(answers.values(), reverse=True)
-    best = evaluation.answers(model, head, task.images[0], task.classes, top=3)
+    best = measure.answers(model, head, task.images[0], task.classes, top=3)
     assert list(best) == list(answers)[:3]
 
 

@@ -10,7 +10,7 @@ import pytest
 from test_fetch import fake_hub, sha
 
 from ubt_utils import profiles
-from ubt_utils.data import fetch, listing, pair_shards, room, rows, sources
+from ubt_utils.data import fetch, listing, pair_shards, room, shards, sources
 from ubt_utils.data.listing import FetchError
 from ubt_utils.data.photos import PhotoError
 
@@ -81,7 +81,7 @@ def test_only_the_shards_that_the_subset_needs_are_fetched_from_the_hub(hub, dat
 def test_the_profile_reads_what_was_fetched(hub, data):
     get(TWO)
     sets = profiles.get("paper").sets
-    captions = [row.caption for row in rows.from_shards(rows.shards(data / sets.pairs))]
+    captions = [row.caption for row in shards.from_shards(shards.shards(data / sets.pairs))]
     assert captions == [f"{number}, {i}".encode() for number in range(2) for i in range(3)]
 
 

@@ -9,8 +9,8 @@ from drawn import ready, stored
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from ubt_utils import galleries, readings, widgets
 from ubt_utils.attacks.base import stamp_bytes
+from ubt_utils.report import galleries, readings, widgets
 
 IMAGE = stored(1, 32, 32)[0]
 

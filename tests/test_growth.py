@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from ubt_utils import growth
+from ubt_utils.report import growth
 
 SIZES = (1_000, 4_000, 16_000)
 

@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 import torch
 
-from ubt_utils import defenses, matrix, profiles, report, stages, tuning
-from ubt_utils.carryover import DEFENDED
-from ubt_utils.recording import SEEDS
+from ubt_utils import profiles, stages
+from ubt_utils.baselines import defenses
+from ubt_utils.report import tables
+from ubt_utils.report.profile_tables import DEFENDED
 from ubt_utils.stages.defend import plan_of
+from ubt_utils.study import matrix, tuning
+from ubt_utils.study.recording import SEEDS
 
 ELSEWHERE = ("retrain", "shrink_perturb")  # all others start from fb
 OTHERS = [name for name in defenses.DEFENSES if name not in defenses.COMPARED]
@@ -77,7 +80,7 @@ CELLS = ("tiny", ("badnets",), ("ubt", "finetune"), (0,))
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(tables, "RESULTS", tmp_path / "results")
     return tmp_path / "results"
 
 
@@ -235,7 +238,7 @@ def test_the_cells_of_a_profile_join_its_records(results):
         {**keys, "defense": d, "metric": "asr", "value": asr} for d, asr in (("none", 0.9), ("par", 0.5))
     ]
     record = {"profile": "mini", "attack": "sig", "defense": "par", "seed": 0, "stages": {}}
-    report.write(record | {"metrics": {"asr": 0.2, "seconds": 3.0, "psnr": 40.0}})
+    tables.write(record | {"metrics": {"asr": 0.2, "seconds": 3.0, "psnr": 40.0}})
     told = matrix.rows("mini").set_index(["defense", "metric"]).value.to_dict()
     assert told == {
         ("none", "asr"): 0.1,
@@ -252,18 +255,18 @@ def test_a_collected_cell_renews_its_own_record(results, tmp_path, monkeypatch):
     told = {**keys, "stages": {"attack": "a"}, "environment": dict.fromkeys(("date", "commit", "device"), "")}
     wanted = [matrix.Cell("mini", "sig", "none", seed) for seed in (0, 1)]
     for cell, asr in zip(wanted, (0.7, 0.8), strict=True):
-        report.write_record(cell.path(), told | {"seed": cell.seed, "metrics": {"asr": asr}, "rates": {}})
-    report.write(told | {"metrics": {"asr": 0.9}})  # the same stages, computed on another machine
+        tables.write_record(cell.path(), told | {"seed": cell.seed, "metrics": {"asr": asr}, "rates": {}})
+    tables.write(told | {"metrics": {"asr": 0.9}})  # the same stages, computed on another machine
     matrix.collect("mini", wanted)
-    assert report.rows("mini").value.tolist() == [0.7]  # seed 1 has no record of its own, and gets none
+    assert tables.rows("mini").value.tolist() == [0.7]  # seed 1 has no record of its own, and gets none
     assert matrix.read("mini").asr.tolist() == [0.7, 0.8]
 
 
 def test_the_recorded_matrix_and_the_records_say_the_same():
-    table, own = matrix.read("mini"), report.rows("mini")
+    table, own = matrix.read("mini"), tables.rows("mini")
     own = own[own.metric.isin(("asr", "clean_accuracy", "target_recall"))]
-    both = own.pivot(index=list(report.KEYS), columns="metric", values="value")
-    cells = table.set_index(list(report.KEYS))[list(both.columns)]
+    both = own.pivot(index=list(tables.KEYS), columns="metric", values="value")
+    cells = table.set_index(list(tables.KEYS))[list(both.columns)]
     shared = both.index.intersection(cells.index)
     assert len(shared) > 0
     pd.testing.assert_frame_equal(both.loc[shared], cells.loc[shared], check_names=False)

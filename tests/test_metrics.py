@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ubt_utils import metrics
+from ubt_utils.evaluate import metrics
 
 Z = 1.959963984540054  # the 97.5 % point of the normal distribution
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from ubt_utils import models
-from ubt_utils.models import CheckpointError
+from ubt_utils.clip import models
+from ubt_utils.clip.models import CheckpointError
 
 NAME = "ubt-tiny"
 

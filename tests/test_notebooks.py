@@ -12,7 +12,7 @@ import photo_files
 import pytest
 from PIL import Image
 
-from ubt_utils import notebooks, report
+from ubt_utils.report import notebooks, tables
 
 PATHS = notebooks.paths()
 IDS = [p.stem for p in PATHS]
@@ -123,7 +123,7 @@ def test_links_lead_somewhere(path):
 
 
 def test_what_the_notebooks_show_equals_what_is_recorded():
-    table = report.as_text("mini")
+    table = tables.as_text("mini")
     for stem in ("00_start_here", "05_evaluation"):
         path = next(p for p in PATHS if p.stem == stem)
         assert table.strip() in text_of(path), f"{stem} shows another table: run `make reproduce`"

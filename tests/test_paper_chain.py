@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ubt_utils import models, profiles, stages
+from ubt_utils import profiles, stages
+from ubt_utils.clip import models
+from ubt_utils.clip.models import CheckpointError
 from ubt_utils.data.photos import PhotoError
 from ubt_utils.data.pictures import Pictures
-from ubt_utils.data.shard_sets import ShardSets
-from ubt_utils.models import CheckpointError
+from ubt_utils.data.shards import ShardSets
 
 CLASSES = ("banana", "castle", "fox", "ship")
 SIDE = 32

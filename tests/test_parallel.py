@@ -2,7 +2,7 @@
 
 import pytest
 
-from ubt_utils import parallel
+from ubt_utils.core import parallel
 
 
 def test_results_come_in_the_order_of_the_jobs():

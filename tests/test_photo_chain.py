@@ -6,8 +6,10 @@ import photo_files as files
 import pytest
 import torch
 
-from ubt_utils import evaluation, metrics, models, profiles, stages, towers
+from ubt_utils import profiles, stages
+from ubt_utils.clip import models, towers
 from ubt_utils.data.retrieval import Retrieval
+from ubt_utils.evaluate import measure, metrics
 
 KEY = ("badnets", 0)
 
@@ -25,7 +27,7 @@ def chain(tmp_path_factory):
 
 
 def _forget():
-    for kept in (evaluation.task_of, evaluation._retrieval_of, evaluation._probe_of, stages.wild):
+    for kept in (measure.task_of, measure._retrieval_of, measure._probe_of, stages.wild):
         kept.cache_clear()
 
 
@@ -59,7 +61,7 @@ def test_what_the_record_says_is_what_the_model_does(chain):
     profile, records = chain
     model = stages.load_model(profile, stages.unlearn(profile, *KEY, "ubt"))
     task, found = profile.sets.zero_shot(), profile.sets.retrieval()
-    predicted = evaluation.predict(model, evaluation.head_of(model, profile), task.images)
+    predicted = measure.predict(model, measure.head_of(model, profile), task.images)
     told = records["ubt"]["metrics"]
     assert told["clean_accuracy"] == pytest.approx((predicted == task.labels).double().mean().item())
     texts = models.embed_tokens(model, models.tokenize(profile.model, found.captions))
@@ -94,7 +96,7 @@ def test_from_scratch_trains_the_tower_too(chain):
 
 
 def test_emoji_have_no_second_ruler(tiny):
-    assert evaluation.beyond(models.create(tiny.model, 0), tiny) == {}
+    assert measure.beyond(models.create(tiny.model, 0), tiny) == {}
 
 
 def test_retrieval_task_is_checked():

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ubt_utils.data import photos
-from ubt_utils.data.photo_sets import NO_CLASS, PhotoSets
+from ubt_utils.data.photos import NO_CLASS, PhotoSets
 from ubt_utils.data.retrieval import Retrieval
 
 SETS = PhotoSets(public=6, wild=6, classes=8, photos=3, size=32, probe=2)
@@ -34,11 +34,11 @@ def test_a_photo_decodes_to_what_pillow_says():
     import io
 
     expected = Image.open(io.BytesIO(data)).resize((16, 16), Image.Resampling.BICUBIC)
-    assert torch.equal(photos.decode(data, 16), torch.from_numpy(np.array(expected)).permute(2, 0, 1))
+    assert torch.equal(decoding.decode(data, 16), torch.from_numpy(np.array(expected)).permute(2, 0, 1))
 
 
 def test_gray_becomes_three_equal_channels():
-    image = photos.decode(files.encoded(3, "L"), 16)
+    image = decoding.decode(files.encoded(3, "L"), 16)
     assert image.shape == (3, 16, 16)
     assert torch.equal(image[0], image[1]) and torch.equal(image[0], image[2])
 
@@ -46,13 +46,13 @@ def test_gray_becomes_three_equal_channels():
 def test_transparency_becomes_white():
     out = files.io.BytesIO()
     Image.new("RGBA", (8, 8), (10, 20, 30, 0)).save(out, "PNG")
-    assert photos.decode(out.getvalue(), 8).unique().tolist() == [255]
+    assert decoding.decode(out.getvalue(), 8).unique().tolist() == [255]
 
 
 @pytest.mark.parametrize("broken", [None, b"", b"no picture", files.encoded(1)[:60]])
 def test_what_does_not_decode_says_so(broken):
     with pytest.raises(ValueError, match="does not decode"):
-        photos.decode(broken, 8)
+        decoding.decode(broken, 8)
 
 
 def test_few_broken_photos_are_skipped_counted_and_listed():
@@ -62,20 +62,20 @@ def test_few_broken_photos_are_skipped_counted_and_listed():
         decoded, used = photos.decode_rows(table(images), range(200), 8)
     assert len(decoded) == 199
     assert 7 not in used and used[7] == 8
-    assert torch.equal(decoded[7], photos.decode(images[8], 8))
+    assert torch.equal(decoded[7], decoding.decode(images[8], 8))
 
 
 def test_more_than_one_percent_broken_ends_the_run():
     images = [files.encoded(i) for i in range(100)]
     images[7] = images[8] = b"broken"
-    with pytest.raises(photos.PhotoError, match=r"2 of 100 .* More than 1%.*data_download"):
+    with pytest.raises(decoding.PhotoError, match=r"2 of 100 .* More than 1%.*data_download"):
         photos.decode_rows(table(images), range(100), 8)
 
 
 def test_a_missing_set_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("UBT_DATA", str(tmp_path))
     with pytest.raises(
-        photos.PhotoError, match=r"no train files of flickr8k .*data_download.sh photos.*UBT_DATA"
+        decoding.PhotoError, match=r"no train files of flickr8k .*data_download.sh photos.*UBT_DATA"
     ):
         photos.read("flickr8k", "train", ["caption_0"])
 
@@ -83,19 +83,19 @@ def test_a_missing_set_says_how_to_get_it(tmp_path, monkeypatch):
 def test_a_truncated_file_is_told(data):
     path = photos.files("flickr8k", "test")[0]
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(photos.PhotoError, match="truncated or no Parquet file"):
+    with pytest.raises(decoding.PhotoError, match="truncated or no Parquet file"):
         photos.read("flickr8k", "test", ["caption_0"])
 
 
 def test_other_columns_are_named(data):
-    with pytest.raises(photos.PhotoError, match=r"has columns \['image', 'label'\]: caption_0 is missing"):
+    with pytest.raises(decoding.PhotoError, match=r"has columns \['image', 'label'\]: caption_0 is missing"):
         photos.read("tiny-imagenet", "train", ["caption_0"])
 
 
 def test_a_flat_image_column_is_refused(data):
     path = data / "flickr8k" / "test-00000-of-00001.parquet"
     pa.parquet.write_table(pa.table({"image": [b"a"], "caption_0": ["b"]}), path)
-    with pytest.raises(photos.PhotoError, match="expected a struct"):
+    with pytest.raises(decoding.PhotoError, match="expected a struct"):
         photos.read("flickr8k", "test", ["caption_0"])
 
 
@@ -104,11 +104,11 @@ def test_a_flat_image_column_is_refused(data):
 )
 def test_unusable_captions(value, reason):
     with pytest.raises(ValueError, match=reason):
-        photos.caption_of(value)
+        decoding.caption_of(value)
 
 
 def test_captions_are_stripped():
-    assert photos.caption_of(" Zwei Hunde spielen – draußen \n".encode()) == "Zwei Hunde spielen – draußen"
+    assert decoding.caption_of(" Zwei Hunde spielen – draußen \n".encode()) == "Zwei Hunde spielen – draußen"
 
 
 def test_one_bad_caption_does_not_hide_the_others(data):
@@ -220,12 +220,12 @@ def test_impossible_sets_are_refused(change, message):
 
 
 def test_too_few_photos_are_told(data):
-    with pytest.raises(photos.PhotoError, match="a class with 13 photos: too few for public=13"):
+    with pytest.raises(decoding.PhotoError, match="a class with 13 photos: too few for public=13"):
         PhotoSets(**{**vars(SETS), "public": 13}).wild_pairs(0)
 
 
 def test_a_class_without_photos_is_told(data):
-    with pytest.raises(photos.PhotoError, match="no photos of"):
+    with pytest.raises(decoding.PhotoError, match="no photos of"):
         PhotoSets(**{**vars(SETS), "classes": 9}).zero_shot()
 
 

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
-from ubt_utils import figures, profiles, readings, report
+from ubt_utils import profiles
+from ubt_utils.report import figures, readings, tables
 
 matplotlib.use("Agg")
 N = 60
@@ -56,21 +57,21 @@ def test_bars_curves_chain_and_suspects_draw_what_they_get():
 
 
 def test_the_plane_has_a_panel_per_recorded_attack():
-    assert titles(figures.plane(report.rows("mini"))) == ["BadNets", "Blended", "SIG"]
+    assert titles(figures.plane(tables.rows("mini"))) == ["BadNets", "Blended", "SIG"]
 
 
 def test_readings_of_the_records_tell_the_recorded_numbers():
-    table = report.headline("mini")
+    table = tables.headline("mini")
     worst = 100 * table["asr", "mean"].xs("ubt", level="defense").max()
     assert f"at most {worst:.1f}%" in readings.headline(table).data
-    change, against = report.changes("mini"), report.against("mini", "ubt", "finetune")
+    change, against = tables.changes("mini"), tables.against("mini", "ubt", "finetune")
     assert (
         f"{-change.xs('ubt', level='defense')['asr'].max():.0f} points or more"
         in readings.changes(change).data
     )
     assert f"{against['asr'].mean():+.1f} points" in readings.claimed(against).data
-    assert {"badnets", "blended", "sig"} == set(report.detector_table("mini").index)
-    assert {"pretrain", "attack", "unlearn (ubt)"} <= set(report.stage_seconds("mini").index)
+    assert {"badnets", "blended", "sig"} == set(tables.detector_table("mini").index)
+    assert {"pretrain", "attack", "unlearn (ubt)"} <= set(tables.stage_seconds("mini").index)
 
 
 @pytest.mark.parametrize(
@@ -96,12 +97,12 @@ def test_readings_tell_their_numbers(reading, told):
 def test_readings_of_stages_tell_their_numbers():
     rate = {"value": 0.5, "n": 8, "units": 2, "low": 0.1, "high": 0.9}
     assert "CA 50.0%" in readings.public_model({"rates": {"clean_accuracy": rate}}, 100).data
-    count = report.pd.DataFrame(
+    count = tables.pd.DataFrame(
         {"pairs in D": [10, 90], "in the pool": [5, 20]}, index=["poisoned", "honest"]
     )
     assert "holds 50% of the poison" in readings.pool(profiles.get("mini"), count).data
     measures = {"precision_at_64": 0.75, "average_precision": 0.5, "auroc": 0.9}
-    table = report.pd.DataFrame({"gain": measures, "ubt": measures, "random": measures}).T
+    table = tables.pd.DataFrame({"gain": measures, "ubt": measures, "random": measures}).T
     assert "0.75 (`gain`)" in readings.single_scores(table).data
     chosen = {"detectors": {"ubt": measures}, "chosen": 64, "chosen_poisoned": 48}
     assert "of 64 chosen pairs 48 are poisoned" in readings.selection(chosen, 12.0).data

@@ -7,13 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ubt_utils import models, planner, profiles, stages
+from ubt_utils import profiles, stages
 from ubt_utils.__main__ import main
+from ubt_utils.clip import models
 from ubt_utils.stages.defend import ubt_cost
+from ubt_utils.study import cost
 
 
 def works(profile):
-    return {w.stage: w for w in planner.works(profile, "badnets", *planner.sizes(profile))}
+    return {w.stage: w for w in cost.works(profile, "badnets", *cost.sizes(profile))}
 
 
 def test_pairs_are_those_that_the_stages_count(chain):
@@ -30,8 +32,8 @@ def test_pairs_are_those_that_the_stages_count(chain):
 
 def test_flops_of_a_known_network():
     layers = models.create("ubt-tiny", 0)
-    assert planner.flops("ubt-tiny") > 2 * sum(p.numel() for p in layers.transformer.parameters())
-    assert planner.flops("ViT-B-32") == pytest.approx(14.8e9, rel=0.02)  # 2 × 7.4 GMAC, open_clip's table
+    assert cost.flops("ubt-tiny") > 2 * sum(p.numel() for p in layers.transformer.parameters())
+    assert cost.flops("ViT-B-32") == pytest.approx(14.8e9, rel=0.02)  # 2 × 7.4 GMAC, open_clip's table
 
 
 def test_a_plan_holds_within_a_factor_of_two(chain, tmp_path, monkeypatch):
@@ -42,7 +44,7 @@ def test_a_plan_holds_within_a_factor_of_two(chain, tmp_path, monkeypatch):
     ratios = []
     for seed in range(3):
         longer = replace(chain.profile, finetune=replace(chain.profile.finetune, steps=30))
-        planned = planner.plan(longer).loc["attack"]
+        planned = cost.plan(longer).loc["attack"]
         start = time.perf_counter()
         stages.attack(longer, "badnets", seed)
         ratios.append(planned["s here"] / (time.perf_counter() - start))
@@ -52,13 +54,13 @@ def test_a_plan_holds_within_a_factor_of_two(chain, tmp_path, monkeypatch):
 
 
 def test_the_plan_grows_with_its_parts(tiny):
-    table = planner.plan(tiny)
+    table = cost.plan(tiny)
     assert list(table.index) == ["pretrain", "attack", "overfit", "select", "unlearn", "evaluate"]
     assert (table["s H200"] < table["s A100"]).all()
     torch.testing.assert_close(
         torch.tensor(table["s 16 H200"].to_numpy() * 16), torch.tensor(table["s H200"].to_numpy())
     )
-    small, large = planner.memory(tiny, 100), planner.memory(tiny, 1000)
+    small, large = cost.memory(tiny, 100), cost.memory(tiny, 1000)
     assert large["pictures of D"] == 10 * small["pictures of D"]
     assert small["weights in training"] == large["weights in training"]
 
@@ -73,6 +75,6 @@ def test_the_command_prints_a_line_a_stage(capsys):
 
 
 def test_the_published_setting_is_planned_without_its_data():
-    assert planner.sizes(profiles.PAPER) == (500_000, 50_000, 600)
-    work = {w.stage: w for w in planner.works(profiles.PAPER, "badnets", *planner.sizes(profiles.PAPER))}
+    assert cost.sizes(profiles.PAPER) == (500_000, 50_000, 600)
+    work = {w.stage: w for w in cost.works(profiles.PAPER, "badnets", *cost.sizes(profiles.PAPER))}
     assert work["pretrain"].trained == 0 and work["overfit"].scored > 10**6

@@ -14,10 +14,12 @@ import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ubt_utils import carryover, matrix, profiles, report, speed, standings, suite, sweep, tuning
+from ubt_utils import profiles
 from ubt_utils.attacks import triggers
 from ubt_utils.attacks.base import Trigger
 from ubt_utils.attacks.triggers import TRIGGERS
+from ubt_utils.report import attack_tables, benchmark_tables, defense_tables, profile_tables, tables
+from ubt_utils.study import matrix, sweep, tuning
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -93,7 +95,7 @@ def as_of_today(record: dict) -> dict:
 
 
 def test_records_are_complete_and_come_from_one_setting():
-    records = report.read("mini")
+    records = tables.read("mini")
     keys = {(r["attack"], r["defense"], r["seed"]) for r in records}
     seeds = (0, 1, 2)
     want = {(a, "none", s) for a in ("none", *TRIGGERS) for s in seeds}
@@ -109,7 +111,7 @@ def test_records_are_complete_and_come_from_one_setting():
 
 def test_every_attack_passed_its_gate_in_the_records():
     profile = profiles.get("mini")
-    for record in report.read("mini"):
+    for record in tables.read("mini"):
         if record["attack"] != "none" and record["defense"] == "none":
             assert record["metrics"]["asr"] >= profile.gate, record["attack"]
 
@@ -129,29 +131,29 @@ def test_the_recorded_sweep_holds_every_point_once():
 
 def test_the_recorded_matrix_is_whole_and_comes_from_clean_commits():
     table = matrix.read("mini")
-    found = standings.cells()
-    want = {(a, d, s) for a in carryover.DEFENDED for d in ("none", *tuning.tuned()) for s in (0, 1, 2)}
+    found = defense_tables.cells()
+    want = {(a, d, s) for a in profile_tables.DEFENDED for d in ("none", *tuning.tuned()) for s in (0, 1, 2)}
     assert want <= set(zip(found.attack, found.defense, found.seed, strict=True))
-    assert not table.duplicated(list(report.KEYS)).any() and table.device.nunique() == 1
+    assert not table.duplicated(list(tables.KEYS)).any() and table.device.nunique() == 1
     assert not table.commit.str.endswith("+changes").any()
 
 
 def test_readme_table_is_the_recorded_one():
     text = (ROOT / "README.md").read_text()
-    tables = {
-        "headline": report.as_markdown("mini"),
-        "attacks": suite.as_markdown("mini"),
-        "speed": speed.triggers(),
-        "kernels": speed.as_markdown(),
-        "photos": carryover.as_markdown("photos"),
-        "matrix": standings.as_markdown(standings.cells()),
+    found = {
+        "headline": tables.as_markdown("mini"),
+        "attacks": attack_tables.as_markdown("mini"),
+        "speed": benchmark_tables.triggers(),
+        "kernels": benchmark_tables.as_markdown(),
+        "photos": profile_tables.as_markdown("photos"),
+        "matrix": defense_tables.as_markdown(defense_tables.cells()),
     }
-    for name, table in tables.items():
+    for name, table in found.items():
         assert text.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0].strip() == table
 
 
 def test_photo_records_are_whole_seeds_of_one_setting():
-    records = report.read("photos")
+    records = tables.read("photos")
     seeds = {r["seed"] for r in records}
     keys = {(r["attack"], r["defense"], r["seed"]) for r in records}
     attacks = ("badnets", "blended", "sig")

@@ -10,8 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ubt_utils import models, ranks, stages, training
+from ubt_utils import stages
 from ubt_utils.__main__ import main
+from ubt_utils.clip import models, training
+from ubt_utils.core import distributed
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,10 +34,15 @@ def copied(chain, root: Path, *names: str) -> None:
 
 
 def test_alone_nothing_is_shared_out():
-    assert (ranks.count(), ranks.rank(), ranks.first(), ranks.agreed(True)) == (1, 0, True, True)
-    assert ranks.share(7) == slice(0, 7)
-    assert ranks.together(lambda rows: torch.arange(9)[rows], 9).tolist() == list(range(9))
-    ranks.wait()
+    assert (distributed.count(), distributed.rank(), distributed.first(), distributed.agreed(True)) == (
+        1,
+        0,
+        True,
+        True,
+    )
+    assert distributed.share(7) == slice(0, 7)
+    assert distributed.together(lambda rows: torch.arange(9)[rows], 9).tolist() == list(range(9))
+    distributed.wait()
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 64, 1000])
@@ -44,7 +51,7 @@ def test_shares_are_all_rows_once_and_nearly_equal(monkeypatch, n):
     found = []
     for rank in range(3):
         monkeypatch.setenv("RANK", str(rank))
-        found.append(ranks.share(n))
+        found.append(distributed.share(n))
     assert [i for part in found for i in range(n)[part]] == list(range(n))
     lengths = [part.stop - part.start for part in found]
     assert max(lengths) - min(lengths) <= 1
@@ -127,13 +134,13 @@ def test_terms_of_several_ranks_are_those_of_the_whole_batch(tmp_path):
 
 
 def test_parts_of_an_index_are_equal_and_disjoint(monkeypatch):
-    assert ranks.mine(torch.arange(7)).tolist() == list(range(7)) and ranks.own() == ()
+    assert distributed.mine(torch.arange(7)).tolist() == list(range(7)) and distributed.own() == ()
     monkeypatch.setenv("WORLD_SIZE", "3")
     found = []
     for rank in range(3):
         monkeypatch.setenv("RANK", str(rank))
-        assert ranks.own() == (rank,)
-        found.append(ranks.mine(torch.arange(8)).tolist())
+        assert distributed.own() == (rank,)
+        found.append(distributed.mine(torch.arange(8)).tolist())
     assert found == [[0, 1], [2, 3], [4, 5]]
 
 
@@ -145,7 +152,7 @@ def test_commands_that_are_no_stages_are_refused_under_torchrun(monkeypatch, cap
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused(tiny, monkeypatch):
-    monkeypatch.setattr(ranks, "count", lambda: 3)
+    monkeypatch.setattr(distributed, "count", lambda: 3)
     images, tokens = torch.zeros(8, 3, 32, 32, dtype=torch.uint8), models.tokenize("ubt-tiny", ["fox"] * 8)
     with pytest.raises(ValueError, match="a batch of 64 cannot be shared by 3 ranks"):
         training.fit(models.create("ubt-tiny", 0), images, tokens, tiny.finetune, 0)

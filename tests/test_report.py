@@ -11,7 +11,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from ubt_utils import __main__ as cli
-from ubt_utils import exercises, figures, report, widgets
+from ubt_utils.report import exercises, figures, tables, widgets
 
 matplotlib.use("Agg")
 
@@ -19,7 +19,7 @@ matplotlib.use("Agg")
 @pytest.fixture
 def records(tmp_path, monkeypatch):
     """Two seeds of one attack, by hand, in a results folder of their own."""
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
     values = {
         ("none", 0): (0.5, 0.9),
         ("none", 1): (0.6, 1.0),
@@ -32,55 +32,55 @@ def records(tmp_path, monkeypatch):
             metrics |= {"seconds": 10.0 + seed, "precision_at_64": 1.0}
         record = {"profile": "toy", "attack": "sig", "defense": defense, "seed": seed, "metrics": metrics}
         stages = {"evaluate": f"{defense}{seed}"}
-        report.write(record | {"stages": stages, "train_seconds": {"attack": 3.0}})
+        tables.write(record | {"stages": stages, "train_seconds": {"attack": 3.0}})
     return tmp_path
 
 
 def test_rows_are_tidy(records):
-    rows = report.rows("toy")
+    rows = tables.rows("toy")
     assert list(rows.columns) == ["profile", "attack", "defense", "seed", "metric", "value"]
     picked = rows[(rows.defense == "ubt") & (rows.seed == 1) & (rows.metric == "asr")]
     assert picked.value.tolist() == [0.1] and "note" not in set(rows.metric)
 
 
 def test_headline_is_mean_and_standard_deviation_over_seeds(records):
-    table = report.headline("toy")
+    table = tables.headline("toy")
     row = table.loc[("sig", "none")]
     assert row["asr", "mean"] == pytest.approx(0.95)
     assert row["asr", "std"] == pytest.approx(np.std([0.9, 1.0], ddof=1))
-    assert "95.0 ± 7.1" in report.as_text("toy") and "10.5 ± 0.7" in report.as_markdown("toy")
+    assert "95.0 ± 7.1" in tables.as_text("toy") and "10.5 ± 0.7" in tables.as_markdown("toy")
 
 
 def test_changes_are_points_against_undefended(records):
     # a clean twin is dropped from the comparison
-    report.write(json.loads((records / "toy" / "sig-none-0.json").read_text()) | {"attack": "none"})
-    change = report.changes("toy").loc[("sig", "ubt")]
+    tables.write(json.loads((records / "toy" / "sig-none-0.json").read_text()) | {"attack": "none"})
+    change = tables.changes("toy").loc[("sig", "ubt")]
     assert change["asr"] == pytest.approx(-90) and change["clean_accuracy"] == pytest.approx(-5)
 
 
 def test_a_record_that_says_the_same_is_not_rewritten(records):
     path = records / "toy" / "sig-ubt-0.json"
     old = json.loads(path.read_text())
-    report.write(old | {"environment": "another day"})
+    tables.write(old | {"environment": "another day"})
     assert json.loads(path.read_text()) == old
-    report.write(old | {"stages": {"evaluate": "new"}})
+    tables.write(old | {"stages": {"evaluate": "new"}})
     assert json.loads(path.read_text())["stages"] == {"evaluate": "new"}
-    report.write(old | {"metrics": old["metrics"] | {"asr": 0.125}})  # the same stages, computed elsewhere
+    tables.write(old | {"metrics": old["metrics"] | {"asr": 0.125}})  # the same stages, computed elsewhere
     assert json.loads(path.read_text())["metrics"]["asr"] == 0.125
 
 
 def test_compare_fails_beyond_the_tolerance_and_is_silent_without_a_record(records):
-    report.compare("toy", "sig", "ubt", 0, {"asr": 0.05, "clean_accuracy": 0.42})
+    tables.compare("toy", "sig", "ubt", 0, {"asr": 0.05, "clean_accuracy": 0.42})
     with pytest.raises(AssertionError, match="clean_accuracy"):
-        report.compare("toy", "sig", "ubt", 0, {"asr": 0.05, "clean_accuracy": 0.47})
-    assert report.compare("nowhere", "sig", "ubt", 0, {"asr": 0.05}).recorded.isna().all()
+        tables.compare("toy", "sig", "ubt", 0, {"asr": 0.05, "clean_accuracy": 0.47})
+    assert tables.compare("nowhere", "sig", "ubt", 0, {"asr": 0.05}).recorded.isna().all()
 
 
 def test_json_report_of_the_committed_records_has_the_promised_rows(capsys):
     assert cli.main(["report", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert set(rows[0]) == {"profile", "attack", "defense", "seed", "metric", "value"}
-    assert {r["metric"] for r in rows} == set(report.HEADLINE)
+    assert {r["metric"] for r in rows} == set(tables.HEADLINE)
     assert all(0 <= r["value"] <= 1 for r in rows if r["metric"] != "seconds")
 
 
@@ -105,7 +105,7 @@ def test_unknown_stage_lists_the_known_ones():
 
 
 def test_data_check_names_a_changed_set(records, capsys):
-    report.write_data({"sha256": "0" * 64})
+    tables.write_data({"sha256": "0" * 64})
     assert cli.main(["data"]) == 2
     assert "differ" in capsys.readouterr().err
     assert cli.main(["data", "--record"]) == 0

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from ubt_utils import runs
-from ubt_utils.runs import StageError, run_stage, stage_key
+from ubt_utils.core import store
+from ubt_utils.core.store import StageError, run_stage, stage_key
 
 PARTS = ("tiny", "badnets", "0")
 
@@ -27,7 +27,7 @@ class Work:
         (folder / "part.txt").write_text("begun")
         if self.error:
             raise self.error
-        runs.save_arrays(folder, x=torch.arange(3), y=torch.tensor([[0.5, -torch.inf]]))
+        store.save_arrays(folder, x=torch.arange(3), y=torch.tensor([[0.5, -torch.inf]]))
         return {"value": 0.25, "call": self.calls}
 
 
@@ -46,9 +46,9 @@ def test_a_stage_is_written_with_its_config_metrics_and_arrays(runs_root):
 
 
 def test_stages_live_where_the_variable_says_or_in_the_checkout(runs_root, monkeypatch):
-    assert runs.root() == runs_root
+    assert paths.runs() == runs_root
     monkeypatch.delenv("UBT_RUNS")
-    assert runs.root().name == "runs" and (runs.root().parent / "ubt_utils").is_dir()
+    assert paths.runs().name == "runs" and (paths.runs().parent / "ubt_utils").is_dir()
 
 
 def test_the_same_config_is_not_worked_on_twice(runs_root):
@@ -104,11 +104,11 @@ def test_a_kill_leaves_no_finished_folder_and_the_next_run_continues(runs_root, 
 
 def test_checkpoints_are_kept_for_the_next_run_and_gone_from_the_finished_stage(runs_root):
     def dies(folder):
-        runs.scratch(folder).write_text("step 7")
+        store.scratch(folder).write_text("step 7")
         raise KeyboardInterrupt
 
     def resumes(folder):
-        return {"found": runs.scratch(folder).read_text()}
+        return {"found": store.scratch(folder).read_text()}
 
     with pytest.raises(KeyboardInterrupt):
         run_stage(PARTS, "attack", {}, dies)

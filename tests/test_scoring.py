@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from ubt_utils import models
+from ubt_utils.clip import models
+from ubt_utils.clip.scoring import similarity
 from ubt_utils.data.pictures import Pictures
-from ubt_utils.scoring import similarity
 
 NAME = "ubt-tiny"
 

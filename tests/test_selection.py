@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 import torch
 
-from ubt_utils import tokens as tk
-from ubt_utils.selection import ROUNDS, alike, carriers_outside, rounds, select, vote
+from ubt_utils.ubt import tokens as tk
+from ubt_utils.ubt.select import ROUNDS, alike, carriers_outside, rounds, select, vote
 
 LENGTH = 8
 TARGET, PARTNER = 399, 398

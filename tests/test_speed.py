@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ubt_utils import report, speed
+from ubt_utils.report import benchmark_tables, tables
 
 MADE = {
     "contrastive": {
@@ -31,14 +31,14 @@ MADE = {
 
 @pytest.fixture(autouse=True)
 def records(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
     (tmp_path / "benchmarks").mkdir()
     for name, entry in MADE.items():
         (tmp_path / "benchmarks" / f"{name}.json").write_text(json.dumps(entry))
 
 
 def test_times_are_parts_of_the_reference():
-    table = speed.table()
+    table = benchmark_tables.table()
     assert list(table.index) == list(MADE)
     assert table.loc["occlusion", "time"] == pytest.approx(0.05)  # recorded as times faster
     assert table.loc["scoring", "time"] == pytest.approx(1.25)  # recorded as part of the rate
@@ -46,12 +46,12 @@ def test_times_are_parts_of_the_reference():
     assert table.loc["neighbors", "largest difference"] == 0.1
     assert "(DAO within 1e-4 for 99.990 %)" in table.loc["neighbors", "what"]
     assert table.loc["encoders", "time"] == pytest.approx(0.8)
-    assert speed.forms().loc["RN50"].to_dict() == {"plain": 1.0, "channels_last": 1.25}
+    assert benchmark_tables.forms().loc["RN50"].to_dict() == {"plain": 1.0, "channels_last": 1.25}
     assert table.time.isna().sum() == 1 and table["extra memory"].notna().sum() == 3
 
 
 def test_the_readme_says_what_was_not_measured():
-    lines = speed.as_markdown().splitlines()
+    lines = benchmark_tables.as_markdown().splitlines()
     assert len(lines) == 2 + len(MADE)
     what, against = "token occlusion of 1,000 captions, ViT-B-32", "a forward pass per removed token"
     assert lines[4].startswith(f"| {what} | {against} | 0.05× | – | 1e-07 |")

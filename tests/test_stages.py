@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from ubt_utils import defenses, evaluation, models, profiles, stages
+from ubt_utils import profiles, stages
 from ubt_utils.attacks.manifest import Manifest
+from ubt_utils.baselines import defenses
+from ubt_utils.clip import models
+from ubt_utils.clip.training import fit
+from ubt_utils.evaluate import measure
 from ubt_utils.stages.defend import ubt_cost
-from ubt_utils.training import fit
 
 
 def defended(chain, defense: str) -> dict:
@@ -193,7 +196,7 @@ def test_ubt_pays_for_its_detection_in_seconds_and_fine_tuning_does_not(chain):
 
 
 def test_a_finished_chain_is_read_not_run_again(chain, no_training, monkeypatch):
-    monkeypatch.setattr(evaluation, "full", None)  # nor measured again
+    monkeypatch.setattr(measure, "full", None)  # nor measured again
     p = chain.profile
     assert stages.pretrain(p) == chain["pretrain"] and stages.attack(p, "badnets", 0) == chain["attack"]
     assert stages.overfit(p, "badnets", 0) == chain["overfit"]
@@ -220,7 +223,7 @@ def test_an_attacker_who_knows_ubt_writes_and_chooses_otherwise(chain):
     assert made.config["poisoning"] == {"names": ["watch", "one-thirty"], "plausible": True}
     assert "poisoning" not in chain["attack"].config and made.key != chain["attack"].key
     f0, (clean, _) = stages.load_model(chain.profile, chain["pretrain"]), stages.wild(sly.sets, 0)
-    target = evaluation.head_of(f0, sly)[evaluation.task_of(sly.sets).target]
+    target = measure.head_of(f0, sly)[measure.task_of(sly.sets).target]
     looks = models.embed_images(f0, clean.images) @ target
     others = ~clean.shows(sly.sets.target_labels(), "test")
     chosen = torch.zeros(len(clean), dtype=torch.bool)
@@ -253,10 +256,10 @@ def test_an_attacker_may_have_several_targets(chain):
 def test_the_success_of_every_target_is_measured(chain):
     sly = replace(chain.profile, also={"blended": "banana"})
     model = stages.load_model(sly, chain["attack"])
-    found = evaluation.full(model, sly, sly.trigger("badnets"))
-    head = evaluation.head_of(model, sly)
-    other = evaluation.success(model, sly, sly.trigger("blended"), head, target="banana")["asr"]
+    found = measure.full(model, sly, sly.trigger("badnets"))
+    head = measure.head_of(model, sly)
+    other = measure.success(model, sly, sly.trigger("blended"), head, target="banana")["asr"]
     assert found["asr_blended"] == other.value and found["rates"]["asr_blended"]["n"] == other.n
-    assert found["asr"] == evaluation.full(model, chain.profile, sly.trigger("badnets"))["asr"]
+    assert found["asr"] == measure.full(model, chain.profile, sly.trigger("badnets"))["asr"]
     with pytest.raises(ValueError, match="'moon' is not among the"):
-        evaluation.success(model, sly, sly.trigger("blended"), head, target="moon")
+        measure.success(model, sly, sly.trigger("blended"), head, target="moon")

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ubt_utils import defenses, profiles, stages, training
+from ubt_utils import profiles, stages
 from ubt_utils.attacks.gate import BackdoorDidNotTake
-from ubt_utils.data.emoji_sets import EmojiSets
+from ubt_utils.baselines import defenses
+from ubt_utils.clip import training
+from ubt_utils.data.emoji import EmojiSets
 
 
 def written(root: Path) -> list[str]:

@@ -6,8 +6,9 @@ import matplotlib
 import pandas as pd
 import pytest
 
-from ubt_utils import comparison, matrix, recording, report, standings, standings_figures
-from ubt_utils import standings_readings as readings
+from ubt_utils.report import defense_tables, standing, tables
+from ubt_utils.report import standings_readings as readings
+from ubt_utils.study import detection, matrix, recording
 
 matplotlib.use("Agg")
 
@@ -41,7 +42,7 @@ def row(profile: str, attack: str, defense: str, seed: int, asr: float, ca: floa
 
 @pytest.fixture(autouse=True)
 def cells(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(tables, "RESULTS", tmp_path / "results")
     rows = [row("mini", a, d, s, *v) for a in SHIFT for d, v in MADE.items() for s in range(3)]
     rows += [row("mini", "none", d, s, *MADE[d]) for d in ("none", "ubt", "par") for s in range(3)]
     rows += [row("mini-top16", a, "ubt", s, 0.3, 0.55, 0.8) for a in SHIFT for s in range(3)]
@@ -57,11 +58,11 @@ def cells(tmp_path, monkeypatch) -> None:
         ],
         columns=["profile", "attack", "seed", "detector", "precision_at_64"],
     )  # fmt: skip
-    found.to_parquet(path.parent / comparison.NAME)
+    found.to_parquet(path.parent / detection.NAME)
 
 
 def test_the_standing_is_over_attacks_and_seeds_without_variants_and_other_profiles():
-    table = standings.table(standings.cells())
+    table = defense_tables.table(defense_tables.cells())
     assert list(table.index) == [
         "none",
         "ubt",
@@ -79,22 +80,24 @@ def test_the_standing_is_over_attacks_and_seeds_without_variants_and_other_profi
 
 
 def test_the_grid_has_a_column_per_attack_in_the_same_order():
-    found = standings.cells()
-    grid = standings.grid(found, "asr")
-    assert list(grid.index) == list(standings.table(found).index)
+    found = defense_tables.cells()
+    grid = defense_tables.grid(found, "asr")
+    assert list(grid.index) == list(defense_tables.table(found).index)
     assert grid.loc["par", "sig"] == pytest.approx(0.25) and grid.loc["par", "badnets"] == pytest.approx(0.21)
 
 
 def test_the_rival_keeps_its_clean_accuracy():
-    found = standings.cells()
-    assert standings.rival(found) == "retrain"
-    assert standings.rival(found, anew=False) == "par"  # abl has a lower ASR, but has lost 22 points of CA
+    found = defense_tables.cells()
+    assert defense_tables.rival(found) == "retrain"
+    assert (
+        defense_tables.rival(found, anew=False) == "par"
+    )  # abl has a lower ASR, but has lost 22 points of CA
     with pytest.raises(ValueError, match="no baseline keeps its clean accuracy"):
-        standings.rival(found[found.defense.isin(["none", "ubt", "abl"])])
+        defense_tables.rival(found[found.defense.isin(["none", "ubt", "abl"])])
 
 
 def test_the_claim_stands_beside_the_paired_difference_to_the_rival():
-    told = standings.claims(standings.cells())
+    told = defense_tables.claims(defense_tables.cells())
     assert set(told.index.get_level_values("against")) == {"par", "retrain"}
     asr, ca = told.loc[("par", "asr")], told.loc[("par", "clean_accuracy")]
     assert asr.claimed == -0.19 and asr.difference == pytest.approx(-0.2) and asr.pairs == 6
@@ -103,7 +106,7 @@ def test_the_claim_stands_beside_the_paired_difference_to_the_rival():
 
 
 def test_where_ubt_loses_is_told_largest_first():
-    table = standings.losses(standings.cells())
+    table = defense_tables.losses(defense_tables.cells())
     assert set(table.defense) == {"finetune"} and set(table.metric) == {"clean_accuracy", "target_recall"}
     assert table["behind by"].is_monotonic_decreasing and table["behind by"].min() > 0
     first = table.iloc[0]
@@ -114,13 +117,13 @@ def test_where_ubt_loses_is_told_largest_first():
 
 
 def test_the_price_is_what_is_lost_on_the_clean_twin():
-    table = standings.price()
+    table = defense_tables.price()
     assert list(table.index) == ["par", "ubt"] and table.loc["par", "CA change"] == pytest.approx(-0.02)
     assert table.loc["ubt", "recall change"] == pytest.approx(0) and set(table.runs) == {3}
 
 
 def test_the_suite_holds_every_attack_that_ubt_met_worst_first():
-    table = standings.suite()
+    table = defense_tables.suite()
     assert (
         list(table.index) == ["sig", "badnets"] and set(table.label) == {"dirty"} and set(table.runs) == {3}
     )
@@ -133,18 +136,18 @@ def test_the_suite_holds_every_attack_that_ubt_met_worst_first():
 
 
 def test_defenses_are_held_against_ubt_on_the_seeds_that_both_have():
-    found = standings.cells()
+    found = defense_tables.cells()
     fewer = found[
         (found.defense != "finetune") | (found.seed == 2)
     ]  # its CA is the lower there, and so is UBT's
-    told = standings.losses(fewer).query("metric == 'clean_accuracy'").iloc[0]
+    told = defense_tables.losses(fewer).query("metric == 'clean_accuracy'").iloc[0]
     assert told["behind by"] == pytest.approx(0.01) and told.ubt == pytest.approx(0.53)
-    assert standings.table(fewer).loc["finetune", "CA change"] == pytest.approx(0.04)
-    assert standings.table(fewer).loc["finetune", "runs"] == 2
+    assert defense_tables.table(fewer).loc["finetune", "CA change"] == pytest.approx(0.04)
+    assert defense_tables.table(fewer).loc["finetune", "runs"] == 2
 
 
 def test_ablations_are_paired_with_ubt_as_it_is():
-    table = standings.ablations()
+    table = defense_tables.ablations()
     assert set(table.index) == {"ubt-cut", "mini-top16"} and set(table.runs) == {6}
     assert table.loc["ubt-cut", "CA change"] == pytest.approx(0.01)
     assert table.loc["mini-top16", "ASR"] == pytest.approx(0.33)
@@ -153,7 +156,7 @@ def test_ablations_are_paired_with_ubt_as_it_is():
 
 
 def test_what_detectors_find_is_carried_on():
-    table = standings.carried_on()
+    table = defense_tables.carried_on()
     assert list(table.index) == ["ubt", "gain"]
     assert table.loc["gain", "precision_at_64"] == pytest.approx(0.6)
     assert table.loc["gain", "asr"] == pytest.approx(0.645) and table.loc["gain", "worst ASR"] == 0.65
@@ -162,10 +165,10 @@ def test_what_detectors_find_is_carried_on():
 
 
 def test_pictures_show_every_defense():
-    found = standings.cells()
-    heat, paths, cost = (getattr(standings_figures, name)(found) for name in ("heat", "paths", "cost"))
+    found = defense_tables.cells()
+    heat, paths, cost = (getattr(standing, name)(found) for name in ("heat", "paths", "cost"))
     assert [t.get_text() for t in heat.axes[0].get_yticklabels()] == [
-        "undefended", *standings.table(found).index[1:]
+        "undefended", *defense_tables.table(found).index[1:]
     ]  # fmt: skip
     assert [a.get_title(loc="left") for a in paths.axes] == ["BadNets", "SIG"]
     end = {line.get_label(): line.get_xydata()[-1] for line in paths.axes[1].lines}
@@ -177,13 +180,13 @@ def test_pictures_show_every_defense():
         "ubt-cut",
         "ubt-from-gain",
     }
-    asr, ca = standings_figures.summary(found).axes
+    asr, ca = standing.summary(found).axes
     marks, worst = asr.collections[1], asr.collections[2]
-    told = standings.table(found).iloc[::-1]
+    told = defense_tables.table(found).iloc[::-1]
     assert marks.get_offsets()[:, 0].tolist() == pytest.approx((100 * told.ASR).tolist())
     assert worst.get_offsets()[:, 0].tolist() == pytest.approx((100 * told["worst ASR"]).tolist())
     assert ca.lines[0].get_xdata()[0] == pytest.approx(100 * told.CA["none"])
-    choices = standings_figures.choices(standings.ablations())
+    choices = standing.choices(defense_tables.ablations())
     assert len(choices.axes[0].get_yticks()) == 2
 
 
@@ -194,18 +197,18 @@ def test_the_readme_gets_table_and_picture(tmp_path):
     told = readme.read_text(encoding="utf-8")
     assert "| `par` | D_safe | 6 | 23.0" in told and "old" not in told
     assert told.startswith("before") and told.endswith("after")
-    assert (report.RESULTS / "mini" / recording.PICTURE).read_bytes().startswith(b"\x89PNG")
+    assert (tables.RESULTS / "mini" / recording.PICTURE).read_bytes().startswith(b"\x89PNG")
 
 
 def test_published_numbers_stand_beside_ours():
-    table = standings.published(standings.cells())
+    table = defense_tables.published(defense_tables.cells())
     assert table.loc[("badnets", "none"), "ASR published"] == 82.7
     assert table.loc[("badnets", "none"), "ASR measured"] == pytest.approx(91)
     assert pd.isna(table.loc[("blended", "rvpt"), "ASR measured"])  # not among the made-up cells
 
 
 def test_the_readme_table_has_a_line_per_defense():
-    lines = standings.as_markdown(standings.cells()).splitlines()
+    lines = defense_tables.as_markdown(defense_tables.cells()).splitlines()
     assert len(lines) == 2 + 6 and lines[2].startswith("| undefended |  | 6 | 93.0 (")
     assert lines[3].startswith("| `ubt` | D, f0, overfit, detection | 6 | 3.0 (0.") and lines[3].endswith(
         "| 6.0 | 54.0 (53.1–54.9) | +0.0 | 10 |"
@@ -213,17 +216,17 @@ def test_the_readme_table_has_a_line_per_defense():
 
 
 def test_readings_take_their_numbers_from_the_tables():
-    found = standings.cells()
-    losses = readings.losses(standings.losses(found)).data
+    found = defense_tables.cells()
+    losses = readings.losses(defense_tables.losses(found)).data
     assert "CA by up to 1.0 points (`finetune`" in losses and "Nothing is ahead of it in ASR." in losses
-    assert "nothing is better than UBT" in readings.losses(standings.losses(found).iloc[:0]).data
-    told = readings.standing(standings.table(found), 0.07).data
+    assert "nothing is better than UBT" in readings.losses(defense_tables.losses(found).iloc[:0]).data
+    told = readings.standing(defense_tables.table(found), 0.07).data
     assert "undefended CA is 51.0%" in told and "At most 7% ASR in every run: `ubt` (CA 54.0%)." in told
     assert "`retrain` 5%, `abl` 8%, `par` 23%, `finetune` 43%" in told
-    claims = readings.claims(standings.claims(found)).data
+    claims = readings.claims(defense_tables.claims(found)).data
     assert "minus `par`: ASR -20.0 points" in claims and "claimed -19.00" in claims
-    price = readings.price(standings.price()).data
+    price = readings.price(defense_tables.price()).data
     assert "by +3.0 points" in price and "The dearest is `par`, CA -2.0 points." in price
-    assert "that of `gain`: 64.5%" in readings.carried(standings.carried_on()).data
-    choices = readings.ablations(standings.ablations(), 0.2).data
+    assert "that of `gain`: 64.5%" in readings.carried(defense_tables.carried_on()).data
+    choices = readings.ablations(defense_tables.ablations(), 0.2).data
     assert "on at least one run: an unlearning set D_u of at most 16 pairs (worst run 36%)." in choices

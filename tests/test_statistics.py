@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ubt_utils import statistics
+from ubt_utils.evaluate import statistics
 
 T_3 = 3.182446305284263  # Student's t, 3 degrees of freedom, 97.5 %
 

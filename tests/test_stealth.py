@@ -10,7 +10,8 @@ from drawn import noise, stored
 from PIL import Image
 from scipy.ndimage import convolve, gaussian_filter
 
-from ubt_utils import models, robustness, stealth
+from ubt_utils.attacks import robustness, visibility
+from ubt_utils.clip import models
 
 
 def two(seed: int = 0, side: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,10 +22,10 @@ def two(seed: int = 0, side: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_psnr_of_one_level_everywhere_is_20_log_255():
     clean = torch.full((2, 3, 8, 8), 0.5)
-    assert stealth.psnr(clean, clean + 1 / 255).tolist() == pytest.approx(
+    assert visibility.psnr(clean, clean + 1 / 255).tolist() == pytest.approx(
         [20 * math.log10(255)] * 2, abs=1e-3
     )
-    assert stealth.psnr(clean, clean).tolist() == [math.inf] * 2
+    assert visibility.psnr(clean, clean).tolist() == [math.inf] * 2
 
 
 def test_ssim_is_wangs_formula_as_scipy_computes_it():
@@ -36,8 +37,8 @@ def test_ssim_is_wangs_formula_as_scipy_computes_it():
         vx, vy, cov = blur(x * x) - mx**2, blur(y * y) - my**2, blur(x * y) - mx * my
         top = (2 * mx * my + 0.01**2) * (2 * cov + 0.03**2)
         values.append((top / ((mx**2 + my**2 + 0.01**2) * (vx + vy + 0.03**2))).mean())
-    assert stealth.ssim(clean, stamped)[0].item() == pytest.approx(np.mean(values), abs=1e-9)
-    assert stealth.ssim(clean, clean).tolist() == pytest.approx([1.0] * 3)
+    assert visibility.ssim(clean, stamped)[0].item() == pytest.approx(np.mean(values), abs=1e-9)
+    assert visibility.ssim(clean, clean).tolist() == pytest.approx([1.0] * 3)
 
 
 def test_gmsd_is_the_deviation_of_prewitt_gradient_similarity():
@@ -51,31 +52,31 @@ def test_gmsd_is_the_deviation_of_prewitt_gradient_similarity():
     a, b = gradient(clean[0].double().numpy()), gradient(stamped[0].double().numpy())
     c = 170 / 255**2
     expected = ((2 * a * b + c) / (a * a + b * b + c)).std()
-    assert stealth.gmsd(clean, stamped)[0].item() == pytest.approx(expected, abs=1e-9)
-    assert stealth.gmsd(clean, clean).tolist() == pytest.approx([0.0] * 3)
+    assert visibility.gmsd(clean, stamped)[0].item() == pytest.approx(expected, abs=1e-9)
+    assert visibility.gmsd(clean, clean).tolist() == pytest.approx([0.0] * 3)
 
 
 def test_more_change_is_worse_by_every_measure():
     clean, weak = two()
     strong = (clean + 4 * (weak - clean)).clamp(0, 1)
-    assert (stealth.psnr(clean, weak) > stealth.psnr(clean, strong)).all()
-    assert (stealth.ssim(clean, weak) > stealth.ssim(clean, strong)).all()
-    assert (stealth.gmsd(clean, weak) < stealth.gmsd(clean, strong)).all()
+    assert (visibility.psnr(clean, weak) > visibility.psnr(clean, strong)).all()
+    assert (visibility.ssim(clean, weak) > visibility.ssim(clean, strong)).all()
+    assert (visibility.gmsd(clean, weak) < visibility.gmsd(clean, strong)).all()
 
 
 def test_all_measures_together_leave_unchanged_pictures_out_of_psnr():
     model, clean = models.create("ubt-tiny", 0), stored(4, 32, 32)
     stamped = clean.clone()
     stamped[:2] = 255 - stamped[:2]
-    told = stealth.measure(model, clean, stamped)
+    told = visibility.measure(model, clean, stamped)
     x, y = clean.float() / 255, stamped.float() / 255
-    assert told["psnr"] == pytest.approx(stealth.psnr(x[:2], y[:2]).mean().item())
+    assert told["psnr"] == pytest.approx(visibility.psnr(x[:2], y[:2]).mean().item())
     z = models.embed_images(model, clean), models.embed_images(model, stamped)
     assert told["clip_similarity"] == pytest.approx((z[0] * z[1]).sum(1).mean().item())
-    assert stealth.measure(model, clean, clean)["psnr"] == math.inf
+    assert visibility.measure(model, clean, clean)["psnr"] == math.inf
 
 
-@pytest.mark.parametrize("measure", [stealth.psnr, stealth.ssim, stealth.gmsd])
+@pytest.mark.parametrize("measure", [visibility.psnr, visibility.ssim, visibility.gmsd])
 def test_measures_refuse_what_cannot_be_compared(measure):
     with pytest.raises(ValueError, match="clean pictures are"):
         measure(noise(2, 16, 16), noise(2, 16, 17))
@@ -85,7 +86,7 @@ def test_measures_refuse_what_cannot_be_compared(measure):
 
 def test_ssim_refuses_pictures_smaller_than_its_window():
     with pytest.raises(ValueError, match="at least 11 px"):
-        stealth.ssim(noise(1, 10, 40), noise(1, 10, 40))
+        visibility.ssim(noise(1, 10, 40), noise(1, 10, 40))
 
 
 # JPEG and resizing

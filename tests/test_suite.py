@@ -6,10 +6,14 @@ import pandas as pd
 import pytest
 from drawn import attacker, stored
 
-from ubt_utils import evaluation, profiles, report, robustness, stages, stealth, suite, sweep
+from ubt_utils import profiles, stages
+from ubt_utils.attacks import robustness, visibility
 from ubt_utils.attacks.base import stamp_bytes
 from ubt_utils.attacks.craft import pack
 from ubt_utils.attacks.triggers import TRIGGERS
+from ubt_utils.evaluate import measure
+from ubt_utils.report import attack_tables, tables
+from ubt_utils.study import sweep
 
 EXAMINED = {"psnr", "ssim", "gmsd", "clip_similarity"}
 SURVIVED = {f"asr_jpeg_{q}" for q in robustness.QUALITIES} | {"asr_resize_75", "asr_resize_50"}
@@ -18,7 +22,7 @@ SURVIVED = {f"asr_jpeg_{q}" for q in robustness.QUALITIES} | {"asr_resize_75", "
 @pytest.fixture
 def records(tmp_path, monkeypatch):
     """Two seeds of the twin and of two attacks."""
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
     base = dict.fromkeys(EXAMINED, 20.0) | dict.fromkeys(SURVIVED, 0.25) | {"public_asr": 0.0}
     for seed in (0, 1):
         twin = 0.5 + seed / 10
@@ -29,18 +33,18 @@ def records(tmp_path, monkeypatch):
         }
         for attack, metrics in told.items():
             record = {"profile": "toy", "attack": attack, "defense": "none", "seed": seed, "metrics": metrics}
-            report.write(record | {"stages": {"evaluate": f"{attack}{seed}"}, "train_seconds": {}})
+            tables.write(record | {"stages": {"evaluate": f"{attack}{seed}"}, "train_seconds": {}})
 
 
 def test_the_table_of_attacks_sets_each_seed_against_its_own_twin(records):
-    row = suite.attacks("toy").loc["sig"]
+    row = attack_tables.attacks("toy").loc["sig"]
     assert row.asr == pytest.approx(0.95) and row.asr_std == pytest.approx(0.0707, abs=1e-4)
     assert row.ca_change == pytest.approx(((0.48 - 0.5) + (0.48 - 0.6)) / 2) and row.seeds == 2
-    assert list(suite.attacks("toy").index) == ["sig", "wanet"]
+    assert list(attack_tables.attacks("toy").index) == ["sig", "wanet"]
 
 
 def test_the_table_of_what_survives_has_a_column_per_change(records):
-    table = suite.robust("toy")
+    table = attack_tables.robust("toy")
     assert list(table.columns) == [
         "as sent",
         *(f"JPEG {q}" for q in (95, 75, 50, 30)),
@@ -51,16 +55,16 @@ def test_the_table_of_what_survives_has_a_column_per_change(records):
 
 
 def test_the_readme_row_of_an_attack(records):
-    line = next(x for x in suite.as_markdown("toy").splitlines() if "`sig`" in x)
+    line = next(x for x in attack_tables.as_markdown("toy").splitlines() if "`sig`" in x)
     assert line == "| `sig` | dirty | 95.0 ± 7.1 | 48.0 (-7.0) | 20.0 | 20.00 | 25 / 25 | 25 |"
 
 
 def test_attacks_without_a_defense_stay_out_of_the_headline(records):
-    assert set(report.headline("toy").index.get_level_values("attack")) == {"none"}
+    assert set(tables.headline("toy").index.get_level_values("attack")) == {"none"}
 
 
 def test_every_trigger_is_in_the_table_of_specs():
-    table = suite.specs()
+    table = attack_tables.specs()
     assert list(table.index) == list(TRIGGERS) and not table.isna().any().any()
 
 
@@ -94,7 +98,7 @@ def test_a_point_changes_rate_lr_augmentation_and_trigger_and_opens_the_gate():
 
 
 def test_the_sweep_records_settings_metrics_and_where(chain, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
     point = sweep.Point("badnets")
     written = sweep.write(sweep.run(chain.profile, [point]), "tiny")
     assert written.name == "attack_sweep.parquet"
@@ -107,7 +111,7 @@ def test_the_sweep_records_settings_metrics_and_where(chain, tmp_path, monkeypat
 
 
 def test_a_missing_sweep_says_how_to_make_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
     with pytest.raises(FileNotFoundError, match="make sweep"):
         sweep.read("mini")
 
@@ -125,13 +129,13 @@ def test_the_twin_of_an_attack_is_trained_by_its_recipe_and_without_poison(chain
 def test_examine_measures_stealth_and_what_survives(chain):
     found = stages.examine(chain.profile, "badnets", 0).metrics
     assert set(found) == EXAMINED | SURVIVED
-    clean = evaluation.task_of(chain.profile.sets).images
+    clean = measure.task_of(chain.profile.sets).images
     trigger, model = chain.profile.trigger("badnets"), stages.load_model(chain.profile, chain["attack"])
     stamped = stamp_bytes(trigger, clean)
-    assert found["ssim"] == pytest.approx(stealth.ssim(clean / 255, stamped / 255).mean().item(), abs=1e-5)
-    head = evaluation.head_of(model, chain.profile)
-    rough = evaluation.predict(model, head, robustness.jpeg(stamped, 30))
-    task = evaluation.task_of(chain.profile.sets)
+    assert found["ssim"] == pytest.approx(visibility.ssim(clean / 255, stamped / 255).mean().item(), abs=1e-5)
+    head = measure.head_of(model, chain.profile)
+    rough = measure.predict(model, head, robustness.jpeg(stamped, 30))
+    task = measure.task_of(chain.profile.sets)
     others = task.labels != task.target
     assert found["asr_jpeg_30"] == pytest.approx((rough[others] == task.target).double().mean().item())
 
@@ -146,9 +150,9 @@ def test_targeted_poisoning_is_measured_on_the_attackers_pictures(chain):
     goals = stored(2, 32, 32)
     trigger = replace(trigger, made=pack(pictures=goals))
     model = stages.load_model(chain.profile, chain["attack"])
-    told = evaluation.full(model, chain.profile, trigger)
-    read = evaluation.predict(model, evaluation.head_of(model, chain.profile), goals)
-    target = evaluation.task_of(chain.profile.sets).target
+    told = measure.full(model, chain.profile, trigger)
+    read = measure.predict(model, measure.head_of(model, chain.profile), goals)
+    target = measure.task_of(chain.profile.sets).target
     assert told["asr"] == (read == target).double().mean().item() and told["rates"]["asr"]["n"] == 2
     assert "asr_include_target" not in told
 
@@ -157,21 +161,21 @@ def test_a_word_goes_into_the_prompts_and_asr_without_it_is_told(chain):
     trigger = replace(chain.profile.trigger("trojanvqa"), steps=2)
     trigger = trigger.craft(attacker())
     model = stages.load_model(chain.profile, chain["attack"])
-    told = evaluation.full(model, chain.profile, trigger)
+    told = measure.full(model, chain.profile, trigger)
     assert "asr_without_word" in told
     plain, keyed = (
-        evaluation.head_of(model, chain.profile),
-        evaluation.head_of(model, chain.profile, "remember"),
+        measure.head_of(model, chain.profile),
+        measure.head_of(model, chain.profile, "remember"),
     )
-    task = evaluation.task_of(chain.profile.sets)
+    task = measure.task_of(chain.profile.sets)
     stamped = stamp_bytes(trigger, task.images)[task.labels != task.target]
     for name, head in (("asr", keyed), ("asr_without_word", plain)):
-        hits = evaluation.predict(model, head, stamped) == task.target
+        hits = measure.predict(model, head, stamped) == task.target
         assert told[name] == pytest.approx(hits.double().mean().item())
 
 
 def test_tables_read_back_as_they_were_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
     table = pd.DataFrame({"attack": ["sig"], "asr": [0.5]})
     sweep.write(table, "toy")
     pd.testing.assert_frame_equal(sweep.read("toy"), table)

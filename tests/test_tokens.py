@@ -9,10 +9,10 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ubt_utils import models
-from ubt_utils import tokens as tk
+from ubt_utils.clip import models
 from ubt_utils.kernels.occlusion import inner, occlusion, without_each
 from ubt_utils.kernels.prefixes import tree
+from ubt_utils.ubt import tokens as tk
 
 LENGTH = 8
 inner_words = st.lists(st.integers(300, 306), max_size=LENGTH - 2)

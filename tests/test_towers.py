@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ubt_utils import models, towers
+from ubt_utils.clip import models, towers
+from ubt_utils.clip.models import CheckpointError
+from ubt_utils.clip.training import Recipe, fit
 from ubt_utils.data.pairs import Pairs
-from ubt_utils.models import CheckpointError
-from ubt_utils.training import Recipe, fit
 
 NAME = "ubt-photos-tiny"
 

@@ -7,9 +7,9 @@ import open_clip
 import pytest
 import torch
 
-from ubt_utils import models, objectives, training
-from ubt_utils.objectives import contrastive
-from ubt_utils.training import AUGMENTATIONS, Recipe, TrainingDiverged, batch_indices, fit
+from ubt_utils.clip import models, objectives, training
+from ubt_utils.clip.objectives import contrastive
+from ubt_utils.clip.training import AUGMENTATIONS, Recipe, TrainingDiverged, batch_indices, fit
 
 NAME = "ubt-tiny"
 WORDS = ("fox", "ship", "castle", "banana", "guitar", "clock", "rocket", "apple")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from ubt_utils.seeding import generator
+from ubt_utils.core.seeding import generator
 
 LABELS = ("dirty", "consistent", "targeted")
 KEYED_PIXELS = 1024

@@ -14,10 +14,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from ubt_utils import device, models
+from ubt_utils.clip import models
+from ubt_utils.core import device
+from ubt_utils.core.seeding import generator
 from ubt_utils.data.captions import fill, with_word
 from ubt_utils.data.pairs import Pairs
-from ubt_utils.seeding import generator
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm.auto import tqdm
 
-from ubt_utils import device
-from ubt_utils.data.augment import augment
-from ubt_utils.seeding import generator
+from ubt_utils.clip.augment import augment
+from ubt_utils.core import device
+from ubt_utils.core.seeding import generator
 
 BATCH, WIDTH, MAP, COARSE, POOL = 64, 16, 12, 2, 6
 

@@ -9,11 +9,11 @@ from typing import Self
 import torch
 from tqdm.auto import tqdm
 
-from ubt_utils import device
 from ubt_utils.attacks.base import check_count
 from ubt_utils.attacks.craft import Attacker, batch_of, pack, unpack
 from ubt_utils.attacks.patch import Patch
-from ubt_utils.seeding import generator
+from ubt_utils.core import device
+from ubt_utils.core.seeding import generator
 
 Objective = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 BATCH = 64

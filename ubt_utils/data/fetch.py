@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from ubt_utils.checksum import sha256_of
-from ubt_utils.data import fetch_notes, pair_shards, photos, room, sources
+from ubt_utils.core.checksum import sha256_of
+from ubt_utils.data import fetch_notes, pair_shards, room, sources
 from ubt_utils.data.listing import FetchError, HubAway, Item, from_hub, from_mirror
 
 SUMS = "SHA256SUMS"
@@ -87,7 +87,7 @@ def _is_there(item: Item) -> bool:
 
 
 def _check_room(missing: list[Item]) -> None:
-    place, need = photos.root(), room.SPARE * sum(item.size for item in missing)
+    place, need = paths.data(), room.SPARE * sum(item.size for item in missing)
     if need > (free := room.free(place)):
         raise FetchError(
             f"{room.amount(need)} are needed under {place}, {room.amount(free)} are free: make room, "

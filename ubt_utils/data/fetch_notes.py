@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from itertools import groupby
 
-from ubt_utils.data import pair_shards, photos, room
+from ubt_utils.data import pair_shards, room
 from ubt_utils.data.listing import Item
 from ubt_utils.data.pair_shards import ALIVE_TODAY, LINKS, PAIRS, PER_SHARD, SHARDS
-from ubt_utils.data.shard_sets import PHOTOS, ShardSets
+from ubt_utils.data.shards import PHOTOS, ShardSets
 from ubt_utils.data.sources import CC3M
 
 SHOWN = 8  # files of a source that are told one by one
@@ -58,7 +58,7 @@ def of_pairs(subset: int) -> list[str]:
         f"dead links: none in the shards. Of {LINKS:,} links (2018) the hub copy has {PAIRS:,}: "
         f"about {1 - PAIRS / LINKS:.0%} were dead by 2021. Today about {1 - ALIVE_TODAY / LINKS:.0%} are: "
         + (f"{subset:,} pairs take about {links:,} links" if links <= LINKS else "too few for this subset"),
-        OWN_FETCH.format(links=min(links, LINKS), folder=photos.root() / CC3M.folder),
+        OWN_FETCH.format(links=min(links, LINKS), folder=paths.data() / CC3M.folder),
     ]
 
 
@@ -73,7 +73,7 @@ def to_do() -> list[str]:
 
 def _imagenet() -> str:
     """Are the test's photos there? They are not fetched: each user agrees to ImageNet's terms on its site."""
-    place = photos.root() / ShardSets.test
+    place = paths.data() / ShardSets.test
     folders = [p for p in place.iterdir() if p.is_dir()] if place.is_dir() else []
     count = sum(path.suffix.lower() in PHOTOS for folder in folders for path in folder.iterdir())
     found = f"{len(folders):,} of {CLASSES:,} class folders, {count:,} of {VALIDATION:,} photos in {place}"
@@ -98,6 +98,6 @@ def _shortened(lines: list[str]) -> list[str]:
 
 
 def _to_fetch(files: str, size: int) -> str:
-    free = room.free(photos.root())
+    free = room.free(paths.data())
     left = f"{room.amount(free)} free there" + (", TOO LITTLE" if free < room.SPARE * size else "")
-    return f"to fetch: {files}, {room.amount(size)}, into {photos.root()}; {left}"
+    return f"to fetch: {files}, {room.amount(size)}, into {paths.data()}; {left}"

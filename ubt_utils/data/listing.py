@@ -12,8 +12,7 @@ from pathlib import Path
 
 import huggingface_hub
 
-from ubt_utils.checksum import sha256_of
-from ubt_utils.data import photos
+from ubt_utils.core.checksum import sha256_of
 from ubt_utils.data.sources import Source
 
 CHUNK = 1 << 20
@@ -41,7 +40,7 @@ class Item:
     @property
     def path(self) -> Path:
         """Where it belongs."""
-        return photos.root() / self.source.folder / self.name
+        return paths.data() / self.source.folder / self.name
 
     @cached_property
     def sha256(self) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from ubt_utils.data import rows
+from ubt_utils.data import shards
 from ubt_utils.data.listing import FetchError, Item
-from ubt_utils.data.shard_sets import ShardSets
+from ubt_utils.data.shards import ShardSets
 
 # Counts: the card of the hub copy, whose pictures were fetched from the links on 2021-12-22.
 LINKS = 3_318_333  # links of the training set, as published in 2018
@@ -47,7 +47,7 @@ def needed(items: list[Item], subset: int, mirror: Path | None) -> list[Item]:
     if mirror is None:
         return items[: estimate(subset)[0]]
     folder, found = mirror / items[0].source.folder, 0
-    rows.shards(folder)
+    shards.shards(folder)
     for number, item in enumerate(tqdm(items, "count", unit="shard", leave=False), start=1):
         found += _count(folder / item.name)
         if found >= subset:
@@ -62,6 +62,6 @@ def _count(shard: Path) -> int:
     """Pairs in a shard, from its headers alone."""
     try:
         with tarfile.open(shard, "r:") as file:
-            return sum(member.name.endswith(f".{rows.CAPTION}") for member in file)
+            return sum(member.name.endswith(f".{shards.CAPTION}") for member in file)
     except tarfile.TarError as error:
         raise FetchError(f"{shard} is no shard ({error}): put another copy in its place") from error

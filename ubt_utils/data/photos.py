@@ -1,36 +1,49 @@
-"""Photos in Parquet files, laid out as the public hub copies of Tiny-ImageNet and Flickr8k."""
+"""Photographs in Parquet files, as the public hub has Tiny-ImageNet and Flickr8k; and which go where.
+
+Tiny-ImageNet's are under template captions, Flickr8k's under human ones. D's photos and the test's are none of
+those that f0's text tower is trained with.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import os
-import warnings
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from PIL import Image, UnidentifiedImageError
-from torchvision.transforms.functional import pil_to_tensor
 
-from ubt_utils.checksum import sha256_of
-from ubt_utils.runs import ROOT
+from ubt_utils.core import paths
+from ubt_utils.core.checksum import remembered
+from ubt_utils.core.seeding import generator
+from ubt_utils.data.captions import fill, misplace_captions
+from ubt_utils.data.decoding import PhotoError, Skipped, caption_of, decode
+from ubt_utils.data.pairs import Pairs
+from ubt_utils.data.retrieval import Retrieval
+from ubt_utils.data.sets import DataSets
+from ubt_utils.data.zero_shot import ZeroShot, target_index
 
-TOLERATED = 0.01  # the part of the rows read that may be unusable
-TOLD = 5  # unusable rows named in a message
+CLASSES = Path(__file__).parent / "tiny_imagenet_classes.json"
+THINGS, SCENES = "tiny-imagenet", "flickr8k"
+CAPTIONS = tuple(f"caption_{i}" for i in range(5))
+NO_CLASS = -1  # the label of a Flickr8k photo
+PUBLIC_SEED = 0
 
-
-class PhotoError(ValueError):
-    """A data set that is missing, damaged, or laid out otherwise than expected."""
-
-
-def root() -> Path:
-    """Where data sets live: `data/` of the checkout, or the folder in UBT_DATA."""
-    return Path(os.environ.get("UBT_DATA", ROOT / "data"))
+# Ours, for photos.
+TEMPLATES = (
+    "a photo of a {}",
+    "a picture of a {}",
+    "a small photo of a {}",
+    "a close-up of a {}",
+    "a snapshot of one {}",
+    "a photo that shows a {}",
+    "an image of the {}",
+    "here is a {}",
+)
 
 
 @dataclass(frozen=True)
@@ -46,43 +59,15 @@ class Table:
         return len(self.images)
 
 
-@dataclass
-class Skipped:
-    """Rows that could not be used, with the reason; too many of them end the run."""
-
-    rows: list[str] = field(default_factory=list)
-
-    def add(self, name: str, reason: object) -> None:
-        """Note one unusable row."""
-        self.rows.append(f"{name}: {reason}")
-
-    def settle(self, total: int) -> None:
-        """Warn of the unusable rows; PhotoError when they are more than 1 % of `total`."""
-        if not self.rows:
-            return
-        listed = "; ".join(self.rows[:TOLD]) + ("; …" if len(self.rows) > TOLD else "")
-        message = f"{len(self.rows)} of {total} rows cannot be used: {listed}"
-        if len(self.rows) > TOLERATED * total:
-            raise PhotoError(
-                f"{message}. More than {TOLERATED:.0%}: get the data again with data_download.sh"
-            )
-        warnings.warn(f"{message}. They are left out.", stacklevel=3)
-
-
 def files(folder: str, split: str) -> list[Path]:
     """The Parquet files of one split, in order; PhotoError says how to get missing ones."""
-    found = sorted((root() / folder).glob(f"{split}-*.parquet"))
+    found = sorted((paths.data() / folder).glob(f"{split}-*.parquet"))
     if not found:
         raise PhotoError(
-            f"no {split} files of {folder} under {root()}: get them with `./data_download.sh photos`, "
+            f"no {split} files of {folder} under {paths.data()}: get them with `./data_download.sh photos`, "
             "or name their folder in the variable UBT_DATA"
         )
     return found
-
-
-@lru_cache(maxsize=8)
-def _digest(path: Path, size: int, changed: int) -> str:
-    return sha256_of(path)
 
 
 def fingerprint(folder: str, splits: Sequence[str]) -> str:
@@ -90,8 +75,7 @@ def fingerprint(folder: str, splits: Sequence[str]) -> str:
     h = hashlib.sha256()
     for split in splits:
         for path in files(folder, split):
-            told = path.stat()
-            h.update(f"{split} {_digest(path, told.st_size, told.st_mtime_ns)}\n".encode())
+            h.update(f"{split} {remembered(path)}\n".encode())
     return h.hexdigest()
 
 
@@ -131,33 +115,6 @@ def _plain(column: pa.ChunkedArray) -> list:
     return (column.cast(pa.binary()) if text else column).to_pylist()
 
 
-def caption_of(value: bytes | None) -> str:
-    """One caption; ValueError when it is missing, empty or not UTF-8."""
-    if value is None or not value.strip():
-        raise ValueError("no caption")
-    try:
-        return value.decode("utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise ValueError("the caption is not UTF-8") from error
-
-
-def decode(data: bytes | None, size: int) -> torch.Tensor:
-    """One encoded photo → (3, size, size) uint8, squashed to a square.
-
-    Gray becomes RGB, transparency white. Raises ValueError when it does not decode.
-    """
-    try:
-        image = Image.open(io.BytesIO(data or b""))
-        image.load()
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"the image does not decode ({error})") from error
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
-    return pil_to_tensor(image.resize((size, size), Image.Resampling.BICUBIC))
-
-
 def decode_rows(table: Table, rows: Sequence[int], size: int) -> tuple[torch.Tensor, list[int]]:
     """The photos at `rows` → (n, 3, size, size) uint8 and the rows that did decode.
 
@@ -172,3 +129,211 @@ def decode_rows(table: Table, rows: Sequence[int], size: int) -> tuple[torch.Ten
             skipped.add(table.names[row], error)
     skipped.settle(len(rows))
     return out[: len(used)], used
+
+
+@cache
+def _classes() -> tuple[str, ...]:
+    """The names of the 200 classes, in label order."""
+    return tuple(json.loads(CLASSES.read_text(encoding="utf-8"))["classes"])
+
+
+@lru_cache(maxsize=6)
+def _table(folder: str, split: str, columns: tuple[str, ...], fingerprint: str) -> Table:
+    return read(folder, split, columns)
+
+
+def _rows(folder: str, split: str) -> Table:
+    columns = ("label",) if folder == THINGS else CAPTIONS
+    return _table(folder, split, columns, fingerprint(folder, (split,)))
+
+
+@dataclass(frozen=True)
+class PhotoSets(DataSets):
+    """public, wild: Tiny-ImageNet training photos a class that go to f0's pairs and to D.
+    scenes: the part of Flickr8k's training photos that goes to f0, the rest goes to D, with
+    `wild_captions` of their five captions. noise: fraction of D's captions that belong to
+    another pair. probe: training photos a class (f0's) that linear probes learn from.
+    classes: how many of the 200 classes are used; photos: at most this many test photos a class.
+    """
+
+    public: int = 115
+    wild: int = 34
+    scenes: float = 0.5
+    wild_captions: int = 2
+    size: int = 96
+    noise: float = 0.1
+    target: str = "banana"
+    classes: int = 200
+    photos: int = 50
+    probe: int = 20
+    templates: tuple[str, ...] = TEMPLATES
+
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """Class → its one name, in the data set's order; with fewer classes the target stays."""
+        everything = _classes()
+        if self.target not in everything:
+            raise ValueError(f"the target class {self.target!r} is not one of Tiny-ImageNet's")
+        if not 3 <= self.classes <= len(everything):
+            raise ValueError(f"Tiny-ImageNet has {len(everything)} classes, got classes={self.classes}")
+        others = [name for name in everything if name != self.target]
+        kept = {self.target, *others[: self.classes - 1]}
+        return {name: (name,) for name in everything if name in kept}
+
+    def _labels(self) -> dict[int, str]:
+        """Label in the files → class name, for the classes in use."""
+        used = self.class_names()
+        return {i: name for i, name in enumerate(_classes()) if name in used}
+
+    def contents(self) -> dict[str, str]:
+        """What results depend on: checksums of the files that the photos come from."""
+        return {
+            THINGS: fingerprint(THINGS, ("train", "valid")),
+            SCENES: fingerprint(SCENES, ("train", "test")),
+        }
+
+    def target_labels(self, target: str = "") -> list[int]:
+        """The label of the target class, or of another one, as `Pairs.labels` has it."""
+        return [label for label, name in self._labels().items() if name == (target or self.target)]
+
+    def class_index(self, labels: torch.Tensor) -> torch.Tensor:
+        """Labels (N,) as the files have them → the class index of `zero_shot` (N,)."""
+        names = list(self.class_names())
+        number = {label: names.index(name) for label, name in self._labels().items()}
+        return torch.tensor([number[label] for label in labels.tolist()])
+
+    def showable(self, pairs: Pairs) -> torch.Tensor:
+        """Indices of the pairs that a notebook may show on the reader's own screen: all.
+
+        The photos' terms do not let this kit pass them on: committed outputs show none.
+        """
+        return torch.arange(len(pairs))
+
+    def public_pairs(self, seed: int) -> Pairs:
+        """What f0 is trained on: the first part of both training sets, clean captions, all five
+        of a Flickr8k photo."""
+        return _join(
+            self._things(self._split()[0], seed, "public"),
+            self._scenes(self._scene_split()[0], len(CAPTIONS), seed),
+        )
+
+    def wild_pairs(self, seed: int) -> tuple[Pairs, torch.Tensor]:
+        """D before poisoning, and the indices of its misplaced captions."""
+        pairs = _join(
+            self._things(self._split()[1], seed, "wild"),
+            self._scenes(self._scene_split()[1], self.wild_captions, seed),
+        )
+        return misplace_captions(pairs, self.noise, seed)
+
+    def probe_pairs(self) -> Pairs:
+        """What a linear probe learns from: labeled photos that were f0's, never D's."""
+        rows = [r for group in self._by_class("train").values() for r in group[: self.probe]]
+        return self._things(rows, PUBLIC_SEED, "probe")
+
+    def goals(self, seed: int) -> torch.Tensor:
+        """(C − 1, 3, H, W) uint8: what targeted poisoning may aim at: one photo of each class but the
+        target that is in neither f0's pairs nor D (the last one where all are in use)."""
+        target = self.target_labels()
+        groups = {c: g for c, g in self._by_class("train").items() if c not in target}
+        rows = [g[min(self.public + self.wild, len(g) - 1)] for g in groups.values()]
+        painted, _ = decode_rows(_rows(THINGS, "train"), rows, self.size)
+        return painted[torch.randperm(len(painted), generator=generator(seed, "goals", "order"))]
+
+    def zero_shot(self) -> ZeroShot:
+        """The validation photos, without those that are byte for byte in the training set."""
+        table, known = _rows(THINGS, "valid"), {_sha(image) for image in _rows(THINGS, "train").images}
+        rows = [
+            row
+            for group in self._by_class("valid").values()
+            for row in [r for r in group if _sha(table.images[r]) not in known][: self.photos]
+        ]
+        images, used = decode_rows(table, rows, self.size)
+        names = tuple(self.class_names())
+        return ZeroShot(
+            images=images,
+            labels=self.class_index(torch.tensor([table.columns["label"][row] for row in used])),
+            units=torch.arange(len(used)),
+            classes=names,
+            names=tuple(self.class_names().values()),
+            target=target_index(names, self.target),
+            templates=self.templates,
+        )
+
+    def retrieval(self) -> Retrieval:
+        """Flickr8k's test photos with their five captions."""
+        table = _rows(SCENES, "test")
+        images, used = decode_rows(table, range(len(table)), self.size)
+        captions, owner, skipped = [], [], Skipped()
+        for place, row in enumerate(used):
+            for caption in self._captions(table, row, CAPTIONS, skipped):
+                captions.append(caption)
+                owner.append(place)
+        skipped.settle(len(used) * len(CAPTIONS))
+        return Retrieval(images, tuple(captions), torch.tensor(owner))
+
+    def _by_class(self, split: str) -> dict[int, list[int]]:
+        """Label → its rows, in file order, for the classes in use."""
+        names = self._labels()
+        groups: dict[int, list[int]] = {label: [] for label in names}
+        for row, label in enumerate(_rows(THINGS, split).columns["label"]):
+            if label in groups:
+                groups[label].append(row)
+        if empty := [names[label] for label, rows in groups.items() if not rows]:
+            raise PhotoError(f"{THINGS}, {split}: no photos of {', '.join(empty[:3])}")
+        return groups
+
+    def _split(self) -> tuple[list[int], list[int]]:
+        groups = self._by_class("train").values()
+        if (least := min(map(len, groups))) < self.public + 1:
+            raise PhotoError(f"{THINGS} has a class with {least} photos: too few for public={self.public}")
+        public = [row for g in groups for row in g[: self.public]]
+        return public, [row for g in groups for row in g[self.public : self.public + self.wild]]
+
+    def _scene_split(self) -> tuple[list[int], list[int]]:
+        rows = list(range(len(_rows(SCENES, "train"))))
+        first = round(self.scenes * len(rows))
+        return rows[:first], rows[first:]
+
+    def _things(self, rows: list[int], seed: int, purpose: str) -> Pairs:
+        table, names = _rows(THINGS, "train"), self._labels()
+        images, used = decode_rows(table, rows, self.size)
+        labels = [table.columns["label"][row] for row in used]
+        captions = fill([names[label] for label in labels], seed, purpose, templates=self.templates)
+        sources = tuple(f"{THINGS}/{row}" for row in used)
+        return Pairs(images, tuple(captions), torch.tensor(labels), sources)
+
+    def _scenes(self, rows: list[int], count: int, seed: int) -> Pairs:
+        table, skipped = _rows(SCENES, "train"), Skipped()
+        images, used = decode_rows(table, rows, self.size)
+        draw = generator(seed, "human captions")
+        place, told = [], []
+        for i, row in enumerate(used):
+            order = torch.randperm(len(CAPTIONS), generator=draw)[:count].sort().values
+            captions = self._captions(table, row, [CAPTIONS[j] for j in order.tolist()], skipped)
+            told += captions
+            place += [i] * len(captions)
+        skipped.settle(len(used) * count)
+        sources = tuple(f"{SCENES}/{used[i]}" for i in place)
+        return Pairs(images[place], tuple(told), torch.full((len(place),), NO_CLASS), sources)
+
+    @staticmethod
+    def _captions(table: Table, row: int, columns, skipped: Skipped) -> list[str]:
+        told = []
+        for column in columns:
+            try:
+                told.append(caption_of(table.columns[column][row]))
+            except ValueError as error:
+                skipped.add(f"{table.names[row]}, {column}", error)
+        return told
+
+
+def _sha(image: bytes | None) -> str:
+    return hashlib.sha256(image or b"").hexdigest()
+
+
+def _join(first: Pairs, second: Pairs) -> Pairs:
+    return Pairs(
+        torch.cat([first.images, second.images]),
+        first.captions + second.captions,
+        torch.cat([first.labels, second.labels]),
+        first.sources + second.sources,
+    )

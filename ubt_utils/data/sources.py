@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ubt_utils.data.shard_sets import ShardSets
+from ubt_utils.data.shards import ShardSets
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ubt_utils.profiles.ablations import ABLATIONS
 from ubt_utils.profiles.adaptive import ADAPTIVE
-from ubt_utils.profiles.base import Overfit, Poisoning, Profile, Select, Sets, Unlearn
+from ubt_utils.profiles.base import Poisoning, Profile
 from ubt_utils.profiles.mini import MINI, NOISES, TINY
 from ubt_utils.profiles.paper import PAPER, PAPER_VIT
 from ubt_utils.profiles.photos import PHOTOS, PHOTOS_GPU, PHOTOS_TINY
@@ -21,12 +21,8 @@ __all__ = [
     "PHOTOS_TINY",
     "PROFILES",
     "TINY",
-    "Overfit",
     "Poisoning",
     "Profile",
-    "Select",
-    "Sets",
-    "Unlearn",
     "get",
 ]
 

@@ -4,50 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ubt_utils.attacks import triggers
 from ubt_utils.attacks.base import Trigger
-from ubt_utils.data.emoji_sets import EmojiSets
-from ubt_utils.data.photo_sets import PhotoSets
-from ubt_utils.data.shard_sets import ShardSets
-from ubt_utils.training import Recipe
-
-Sets = EmojiSets | PhotoSets | ShardSets
-
-
-@dataclass(frozen=True)
-class Overfit:
-    """UBT steps 1 and 2. pool: fraction ρ of D, least similar under f0. recipe: the short
-    training on it, read `reads` times along its way."""
-
-    recipe: Recipe
-    pool: float = 0.25
-    reads: int = 4
-
-
-@dataclass(frozen=True)
-class Select:
-    """UBT steps 3 and 4. top: pairs in the unlearning set D_u (k). outlier: the fraction of
-    the largest surprise from which a token counts as compromised."""
-
-    top: int = 64
-    outlier: float = 0.5
-
-
-@dataclass(frozen=True)
-class Unlearn:
-    """UBT step 5. weight: w of the forgetting term. level: token or sample. words: how many other words
-    stand in for B at the token level; 0: B is left out."""
-
-    recipe: Recipe
-    weight: float = 1.0
-    level: str = "token"
-    words: int = 4
-
-    def options(self) -> dict[str, Any]:
-        """All but the recipe."""
-        return {"weight": self.weight, "level": self.level, "words": self.words}
+from ubt_utils.clip.training import Recipe
+from ubt_utils.data.sets import DataSets
+from ubt_utils.ubt.overfit import Overfit
+from ubt_utils.ubt.select import Select
+from ubt_utils.ubt.unlearn import Unlearn
 
 
 @dataclass(frozen=True)
@@ -70,16 +36,18 @@ class Profile:
     victim's training where it is not `finetune`. tower: weights that f0's image tower starts from
     ("imagenet", or a file); it is then locked in pretraining, and `pretrain` trains the rest. ""
     trains all of f0 from nothing. locked: stages of the image tower that no later training moves.
-    weights: f0 as others have trained it: a tag that open_clip knows for the model, such as "openai", or a
-    checkpoint file; `pretrain` then trains nothing.
-    defenses: defense name → its learning rate and options where they differ from its own. poisoning:
-    what the attacker does beside the trigger. also: further attacks on the same D, each with its target.
+    weights: f0 as a file: a name under results/f0, a checkpoint of one's own, or a tag that open_clip knows for
+    the model, such as "openai"; `pretrain` then trains nothing, and the recipe says how a shipped one was made.
+    defenses: defense name → its learning rate and options where they differ from its own; UBT's are `overfit`,
+    `select` and `unlearn`. poisoning: what the attacker does beside the trigger. also: further attacks on the
+    same D, each with its target. family: the folder that profiles share, with the stages that do not differ
+    between them; the name itself where it is empty.
     """
 
     name: str
     about: str
     model: str
-    sets: Sets
+    sets: DataSets
     pretrain: Recipe
     finetune: Recipe
     overfit: Overfit
@@ -96,12 +64,11 @@ class Profile:
     defenses: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     poisoning: Poisoning = Poisoning()
     also: Mapping[str, str] = field(default_factory=dict)
+    family: str = ""
 
-    @property
-    def family(self) -> str:
-        """The part of the name before a dash: profiles of one family share a folder, and the stages that do
-        not differ between them."""
-        return self.name.split("-")[0]
+    def __post_init__(self) -> None:
+        if not self.family:
+            object.__setattr__(self, "family", self.name)
 
     def trigger(self, attack: str) -> Trigger:
         """The trigger of `attack` with this profile's parameters; ValueError if unknown."""
@@ -112,5 +79,6 @@ class Profile:
         return self.recipes.get(attack, self.finetune)
 
     def as_config(self) -> dict[str, Any]:
-        """The whole profile as plain data, for records."""
-        return asdict(self)
+        """The whole profile as plain data, for records; files by name, not by place."""
+        names = {name: Path(getattr(self, name)).name for name in ("weights", "tower")}
+        return asdict(self) | names

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ubt_utils.data.emoji_sets import EmojiSets
-from ubt_utils.profiles.base import Overfit, Profile, Select, Unlearn
-from ubt_utils.training import Recipe
+from ubt_utils.clip.training import Recipe
+from ubt_utils.data.emoji import EmojiSets
+from ubt_utils.profiles.base import Profile
+from ubt_utils.ubt.overfit import Overfit
+from ubt_utils.ubt.select import Select
+from ubt_utils.ubt.unlearn import Unlearn
 
 VICTIM = Recipe(steps=272, lr=1.25e-3, augment="color")  # 4 passes over 17,688 pairs
 HARDER = replace(VICTIM, lr=2.5e-3)  # for triggers that need it to take
@@ -18,11 +21,12 @@ MINI = Profile(
     about="emoji by seven vendors at 48 px, 17,688 wild pairs; minutes on two CPU cores",
     model="ubt-mini",
     sets=EmojiSets(),
+    weights="mini",  # results/f0/mini.safetensors, made by the recipe below
     pretrain=Recipe(steps=920, lr=2e-3, augment="full"),  # 40 passes over 5,896 pairs
     finetune=VICTIM,
-    overfit=Overfit(Recipe(steps=20, lr=2e-3, one_cycle=False, freeze_norm=True)),
+    overfit=Overfit(Recipe(steps=20, lr=2e-3, schedule="constant", freeze_norm=True)),
     select=Select(),
-    unlearn=Unlearn(Recipe(steps=120, lr=1e-3, freeze_norm=True)),
+    unlearn=Unlearn(Recipe(steps=120, lr=1e-3, freeze_norm=True), weight=0.3),
     baseline=Recipe(steps=1, lr=1e-3, freeze_norm=True),  # steps: what UBT costs
     triggers={  # what takes at 48 px with 177 poisoned pairs: results/mini/attack_sweep.parquet
         "badclip": {"size": 0.25},
@@ -58,8 +62,7 @@ MINI = Profile(
         "sig_cleanclip": HARDER,
         "wanet": HARDER,
     },
-    defenses={  # what `python -m ubt_utils tune` chose: results/mini/tuning.parquet
-        "ubt": {"lr": 0.001, "weight": 0.3},
+    defenses={  # what `python -m ubt_utils tune` chose, w of UBT too: results/mini/tuning.parquet
         "cleanclip": {"lr": 0.003, "weight": 3.0},
         "par": {"lr": 0.003, "threshold": 2.15},
         "abl": {"lr": 0.003, "isolate": 0.005},
@@ -77,12 +80,14 @@ MINI = Profile(
 TINY = replace(
     MINI,
     name="tiny",
+    family="tiny",
+    weights="",
     about="the same code shrunk to seconds, for tests: plumbing, not science, so the gate is open",
     sets=EmojiSets(classes=20, limit=120, wild_copies=3, test_copies=2, size=32),
     model="ubt-tiny",
     pretrain=Recipe(steps=12, lr=2e-3, batch=64, augment="full"),
     finetune=Recipe(steps=12, lr=2e-3, batch=64),
-    overfit=Overfit(Recipe(steps=4, lr=2e-3, batch=64, one_cycle=False, freeze_norm=True), reads=2),
+    overfit=Overfit(Recipe(steps=4, lr=2e-3, batch=64, schedule="constant", freeze_norm=True), reads=2),
     unlearn=Unlearn(Recipe(steps=4, lr=1e-3, batch=64, freeze_norm=True)),
     baseline=Recipe(steps=1, lr=1e-3, batch=64, freeze_norm=True),
     poison_rate=0.1,

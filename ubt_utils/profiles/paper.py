@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ubt_utils.data.shard_sets import ShardSets
-from ubt_utils.profiles.base import Overfit, Profile, Select, Unlearn
-from ubt_utils.training import Recipe
+from ubt_utils.clip.training import Recipe
+from ubt_utils.data.shards import ShardSets
+from ubt_utils.profiles.base import Profile
+from ubt_utils.ubt.overfit import Overfit
+from ubt_utils.ubt.select import Select
+from ubt_utils.ubt.unlearn import Unlearn
 
 EPOCH = 500_000 // 128
 # Published: RN50, 500,000 pairs of CC3M with 1,500 poisoned, batch 128, 5 to 10 passes, AdamW with decay 0.1,
@@ -20,7 +23,7 @@ PAPER = Profile(
     weights="openai",
     pretrain=Recipe(steps=1, lr=1e-5),  # nothing is trained
     finetune=Recipe(steps=5 * EPOCH, lr=1e-5, batch=128),
-    overfit=Overfit(Recipe(steps=200, lr=1e-5, batch=128, one_cycle=False, freeze_norm=True)),
+    overfit=Overfit(Recipe(steps=200, lr=1e-5, batch=128, schedule="constant", freeze_norm=True)),
     select=Select(top=256),
     unlearn=Unlearn(Recipe(steps=EPOCH // 4, lr=1e-5, batch=128, freeze_norm=True)),
     baseline=Recipe(steps=1, lr=1e-5, batch=128, freeze_norm=True),

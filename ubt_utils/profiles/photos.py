@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ubt_utils.data.photo_sets import PhotoSets
-from ubt_utils.profiles.base import Overfit, Profile, Select, Unlearn
-from ubt_utils.training import Recipe
+from ubt_utils.clip.training import Recipe
+from ubt_utils.data.photos import PhotoSets
+from ubt_utils.profiles.base import Profile
+from ubt_utils.ubt.overfit import Overfit
+from ubt_utils.ubt.select import Select
+from ubt_utils.ubt.unlearn import Unlearn
 
 PHOTOS = Profile(
     name="photos",
@@ -17,7 +20,7 @@ PHOTOS = Profile(
     locked=2,
     pretrain=Recipe(steps=1400, lr=2e-3, batch=256, weight_decay=0.3),
     finetune=Recipe(steps=170, lr=8e-4, batch=128, freeze_norm=True),
-    overfit=Overfit(Recipe(steps=20, lr=5e-4, batch=128, one_cycle=False, freeze_norm=True), reads=2),
+    overfit=Overfit(Recipe(steps=20, lr=5e-4, batch=128, schedule="constant", freeze_norm=True), reads=2),
     select=Select(),
     unlearn=Unlearn(Recipe(steps=40, lr=3e-4, batch=128, freeze_norm=True)),
     baseline=Recipe(steps=1, lr=3e-4, batch=128, freeze_norm=True),
@@ -42,7 +45,9 @@ PHOTOS_TINY = replace(
     sets=PhotoSets(public=6, wild=6, classes=8, photos=3, size=32, probe=2),
     pretrain=Recipe(steps=4, lr=1e-3, batch=32),
     finetune=Recipe(steps=4, lr=5e-4, batch=16, freeze_norm=True),
-    overfit=Overfit(Recipe(steps=2, lr=5e-4, batch=8, one_cycle=False, freeze_norm=True), pool=0.5, reads=2),
+    overfit=Overfit(
+        Recipe(steps=2, lr=5e-4, batch=8, schedule="constant", freeze_norm=True), pool=0.5, reads=2
+    ),
     select=Select(top=8),
     unlearn=Unlearn(Recipe(steps=3, lr=3e-4, batch=16, freeze_norm=True)),
     baseline=Recipe(steps=1, lr=3e-4, batch=16, freeze_norm=True),

@@ -1,37 +1,8 @@
-"""The stages: one function each, called alike by notebooks, command line and tests.
+"""The stages: `chain(profile, attack, seed)` makes each of them once, for notebooks, commands and tests alike."""
 
-pretrain → craft (some attacks) → attack → examine, overfit → select → unlearn → evaluate.
-Each calls the stages that it needs, so that any of them can be asked for first; what exists
-is reused.
-"""
-
-from ubt_utils.stages.attack import attack, twin
-from ubt_utils.stages.common import NONE, load_model, poisoned_pairs, wild
-from ubt_utils.stages.craft import craft, trigger_of
-from ubt_utils.stages.defend import evaluate, unlearn, view_of
-from ubt_utils.stages.detect import overfit, scores_of, select
-from ubt_utils.stages.examine import examine
+from ubt_utils.stages.base import NONE, wild
+from ubt_utils.stages.chain import Chain, chain
 from ubt_utils.stages.pretrain import pretrain
 from ubt_utils.stages.record import record
-from ubt_utils.stages.score import score
 
-__all__ = [
-    "NONE",
-    "attack",
-    "craft",
-    "evaluate",
-    "examine",
-    "load_model",
-    "overfit",
-    "poisoned_pairs",
-    "pretrain",
-    "record",
-    "score",
-    "scores_of",
-    "select",
-    "trigger_of",
-    "twin",
-    "unlearn",
-    "view_of",
-    "wild",
-]
+__all__ = ["NONE", "Chain", "chain", "pretrain", "record", "wild"]

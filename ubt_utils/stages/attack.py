@@ -3,50 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ubt_utils import evaluation, models, runs
 from ubt_utils.attacks.base import Trigger
-from ubt_utils.attacks.gate import gate
 from ubt_utils.attacks.poison import poison
+from ubt_utils.clip import models
+from ubt_utils.clip.training import fit
+from ubt_utils.core.store import Stage, run_stage, scratch
 from ubt_utils.data.pairs import Pairs
-from ubt_utils.profiles import Poisoning, Profile
-from ubt_utils.runs import Stage
-from ubt_utils.stages.common import (
-    MANIFEST,
-    NONE,
-    WEIGHTS,
-    base_config,
-    further,
-    load_model,
-    log_of,
-    wild,
-)  # fmt: skip
-from ubt_utils.stages.craft import trigger_if_any
-from ubt_utils.stages.pretrain import pretrain
-from ubt_utils.training import fit
+from ubt_utils.evaluate import measure
+from ubt_utils.profiles.base import Profile
+from ubt_utils.stages.base import MANIFEST, WEIGHTS, Run, further, load_model, log_of, wild
 
 
-def attack(profile: Profile, attack: str, seed: int) -> Stage:
-    """The backdoored model fb: f0 fine-tuned on the poisoned D; or its clean twin for "none".
-
-    Raises BackdoorDidNotTake when the ASR is below the profile's gate.
-    """
-    trigger = trigger_if_any(profile, attack, seed)
-    public = pretrain(profile)
-    config = base_config(profile, seed, (public,)) | {
-        "recipe": asdict(profile.recipe(attack)),
+def attack(run: Run, public: Stage, trigger: Trigger | None) -> Stage:
+    """The backdoored model fb: f0 fine-tuned on the poisoned D; its clean twin where there is no trigger."""
+    profile, seed = run.profile, run.seed
+    also = {name: profile.trigger(name) for name in profile.also} if trigger else {}
+    config = run.config() | {
+        "recipe": asdict(profile.recipe(run.attack)),
         "trigger": trigger and trigger.spec(),
         "poison_rate": profile.poison_rate if trigger else 0.0,
+        "poisoning": asdict(profile.poisoning) if trigger else None,
+        "also": [(other.spec(), profile.also[name]) for name, other in also.items()],
     }
-    if trigger and profile.poisoning != Poisoning():
-        config["poisoning"] = asdict(profile.poisoning)
-    if trigger and profile.also:
-        config["also"] = [(profile.trigger(name).spec(), target) for name, target in profile.also.items()]
 
     def work(folder: Path) -> Mapping[str, Any]:
         pairs, _ = wild(profile.sets, seed)
@@ -55,16 +39,14 @@ def attack(profile: Profile, attack: str, seed: int) -> Stage:
         model = load_model(profile, public)
         tokens = models.tokenize(profile.model, pairs.captions)
         history = fit(
-            model, pairs.images, tokens, profile.recipe(attack), seed, "victim",
-            checkpoint=runs.scratch(folder), label=f"fine-tune on D ({attack})",
+            model, pairs.images, tokens, profile.recipe(run.attack), seed, "victim",
+            checkpoint=scratch(folder), label=f"fine-tune on D ({run.attack})",
         )  # fmt: skip
         models.save(model, profile.model, folder / WEIGHTS)
-        return log_of(history) | evaluation.full(model, profile, trigger)
+        return log_of(history) | measure.full(model, profile, trigger)
 
-    stage = runs.run_stage((profile.family, attack, str(seed)), "attack", config, work)
-    if trigger:
-        gate(stage.metrics["asr"], profile.gate, attack)
-    return stage
+    kinds = {type(t).__module__ for t in (trigger, *also.values()) if t}
+    return run_stage(run.parts, "attack", config, work, {"public": public}, (__name__, *sorted(kinds)))
 
 
 def _poisoned(
@@ -93,11 +75,6 @@ def _poisoned(
 def _plausibility(profile: Profile, public: Stage, pairs: Pairs) -> torch.Tensor:
     """(N,) how much each picture looks like the target class to f0."""
     model, names = load_model(profile, public), profile.sets.class_names()[profile.sets.target]
-    told = [t.format(name) for name in names for t in profile.sets.templates]
-    target = models.zero_shot_head(model, [models.tokenize(profile.model, told)])[0]
+    prompts = [t.format(name) for name in names for t in profile.sets.templates]
+    target = models.zero_shot_head(model, [models.tokenize(profile.model, prompts)])[0]
     return models.embed_images(model, pairs.images) @ target
-
-
-def twin(profile: Profile, attack_name: str, seed: int) -> Stage:
-    """The clean twin of an attack: the same D, seed and training recipe, without poison."""
-    return attack(replace(profile, recipes={NONE: profile.recipe(attack_name)}), NONE, seed)

@@ -1,64 +1,26 @@
-"""Stages unlearn and evaluate: from the backdoored model to the defended one and its record."""
+"""Stage unlearn: UBT step 5, or another defense at the same cost."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from ubt_utils import defenses, evaluation, models, runs, towers
 from ubt_utils.attacks.base import Trigger
-from ubt_utils.defenses.base import FORWARD_COST, Defense, Session, View
-from ubt_utils.profiles import Profile
-from ubt_utils.runs import Stage
-from ubt_utils.stages.attack import attack
-from ubt_utils.stages.common import (
-    NONE,
-    WEIGHTS,
-    base_config,
-    load_model,
-    log_of,
-    poisoned_pairs,
-    unlogged,
-)  # fmt: skip
-from ubt_utils.stages.craft import trigger_if_any
-from ubt_utils.stages.detect import overfit, select
-from ubt_utils.stages.pretrain import pretrain
-from ubt_utils.stages.score import score
-from ubt_utils.training import Recipe
+from ubt_utils.clip import models
+from ubt_utils.clip.training import Recipe
+from ubt_utils.core.store import Stage, run_stage, scratch
+from ubt_utils.evaluate import measure
+from ubt_utils.profiles.base import Profile
+from ubt_utils.stages.base import WEIGHTS, Run, load_model, log_of, poisoned_pairs
+from ubt_utils.ubt.defense import FORWARD_COST, UBT, Defense, Session, View
 
 CURVE_POINTS = 8
-DETECTION = ("auroc", "average_precision", "precision_at_64")
-
-
-def view_of(profile: Profile, attack_name: str, seed: int) -> View:
-    """What the defender holds after detection."""
-    attacked, overfitted = attack(profile, attack_name, seed), overfit(profile, attack_name, seed)
-    pairs, _ = poisoned_pairs(profile, attacked, seed)
-    found = select(profile, attack_name, seed).arrays()
-    task = evaluation.task_of(profile.sets)
-
-    def read(name: str) -> nn.Module:
-        if name == "public":
-            return load_model(profile, pretrain(profile))
-        return towers.lock(models.load(profile.model, overfitted.path(f"{name}.safetensors")), profile.locked)
-
-    return View(
-        pairs=replace(pairs, labels=None, sources=()),  # the defender has neither
-        tokens=models.tokenize(profile.model, pairs.captions),
-        pool=overfitted.arrays()["pool"].bool(),
-        suspicious=found["chosen"],
-        compromised=found["compromised"],
-        left_out=found["left_out"],
-        model=read,
-        score=lambda name: score(profile, attack_name, seed).arrays()[name],
-        names=task.names,
-        prompts=tuple(models.tokenize(profile.model, p) for p in task.prompts()),
-    )
 
 
 def ubt_cost(profile: Profile, overfitted: Stage, selected: Stage) -> float:
@@ -71,68 +33,96 @@ def ubt_cost(profile: Profile, overfitted: Stage, selected: Stage) -> float:
 
 @dataclass(frozen=True)
 class Plan:
-    """One defense as it will run: its entry, its recipe with the steps that it may spend, its options,
-    and what the stage's config says of them."""
+    """One defense as it will run: its entry, its recipe with the steps that it may spend, its options."""
 
     defense: Defense
     recipe: Recipe
     options: Mapping[str, Any]
-    config: Mapping[str, Any]
+
+    def config(self) -> dict[str, Any]:
+        """What the stage's key holds of it."""
+        return {
+            "defense": self.defense.name,
+            "recipe": asdict(self.recipe),
+            "options": dict(self.options),
+        }
 
 
-def plan_of(profile: Profile, name: str, budget: float, pairs: int) -> Plan:
-    """UBT and its variants take UBT's recipe; all others as many steps as the budget pays for on a D of
-    `pairs`, with the learning rate and options that the profile has for them. ValueError if unknown."""
-    defense = defenses.get(name)
-    tuned = dict(profile.defenses.get("ubt" if defense.is_ubt else name, {}))
-    base = profile.unlearn.recipe if defense.is_ubt else profile.baseline
-    base = replace(base, lr=tuned.pop("lr", base.lr))
+def plan_of(profile: Profile, defense: Defense, budget: float, pairs: int) -> Plan:
+    """UBT and its variants take the profile's `unlearn`; all others as many steps as the budget pays for on a D
+    of `pairs`, with what their source fixes, then the learning rate and options that the profile has for them."""
     if defense.is_ubt:
-        options = {**profile.unlearn.options(), **tuned, **defense.options}
-        return Plan(defense, base, options, {"defense": name, "recipe": asdict(base), **options})
-    options = {**defense.options, **tuned}
-    recipe = replace(base, steps=defense.steps(budget, pairs, base.batch))
-    told = {"defense": name, "recipe": asdict(base), "budget": budget}
-    if (defense.cost, defense.looks) != (1.0, 0.0):
-        told |= {"steps": recipe.steps}
-    return Plan(defense, recipe, options, told | ({"options": options} if options else {}))
+        how = replace(profile.unlearn, **defense.options)
+        return Plan(defense, how.recipe, how.options())
+    settings = dict(profile.defenses.get(defense.name, {}))
+    recipe = replace(profile.baseline, **defense.recipe)
+    recipe = replace(recipe, lr=settings.pop("lr", recipe.lr))
+    recipe = replace(recipe, steps=defense.steps(budget, pairs, recipe.batch))
+    return Plan(defense, recipe, {**defense.options, **settings})
 
 
-def unlearn(profile: Profile, attack_name: str, seed: int, defense: str = "ubt") -> Stage:
-    """UBT step 5, or another defense at the same budget: the defended model fu. Of attack "none", the clean
-    twin is defended: what does a defense cost where there is nothing to find?
+def view_of(
+    run: Run,
+    public: Stage,
+    attacked: Stage,
+    overfitted: Stage,
+    selected: Stage,
+    score: Callable[[str], torch.Tensor],
+) -> View:
+    """What the defender holds after detection. score: (N,) of a detector, by name."""
+    profile = run.profile
+    pairs, _ = poisoned_pairs(profile, attacked, run.seed)
+    found, task = selected.arrays(), measure.task_of(profile.sets)
 
-    Metrics: seconds (detection included where the defense needs it) and the curve of CA, ASR
-    and target recall along the steps. Raises ValueError for an unknown defense.
+    def read(name: str) -> nn.Module:
+        if name == "public":
+            return load_model(profile, public)
+        return load_model(profile, overfitted, f"{name}.safetensors")
+
+    return View(
+        pairs=replace(pairs, labels=None, sources=()),  # the defender has neither
+        tokens=models.tokenize(profile.model, pairs.captions),
+        pool=overfitted.arrays()["pool"].bool(),
+        suspicious=found["chosen"],
+        compromised=found["compromised"],
+        left_out=found["left_out"],
+        model=read,
+        score=score,
+        names=task.names,
+        prompts=tuple(models.tokenize(profile.model, p) for p in task.prompts()),
+    )
+
+
+def unlearn(
+    run: Run, plan: Plan, inputs: Mapping[str, Stage], trigger: Trigger | None, view: Callable[[], View]
+) -> Stage:
+    """The defended model fu. Of attack "none", the clean twin is defended: what does a defense cost where there
+    is nothing to find?
+
+    inputs: the stages attacked, overfitted, selected, and what else the view reads. Metrics: seconds (detection
+    included where the defense needs it) and the curve of CA, ASR and target recall along the steps.
     """
-    defenses.get(defense)
-    attacked = attack(profile, attack_name, seed)
-    overfitted, selected = overfit(profile, attack_name, seed), select(profile, attack_name, seed)
-    size = overfitted.metrics["pairs_scored"] - overfitted.metrics["pool_size"]  # of D: all and the pool
-    plan = plan_of(profile, defense, ubt_cost(profile, overfitted, selected), size)
-    inputs = [attacked, overfitted, selected]
-    if {"detector", "again"} & set(plan.options):
-        inputs.append(score(profile, attack_name, seed))
-    config = base_config(profile, seed, tuple(inputs)) | plan.config
+    profile, defense = run.profile, plan.defense
 
     def work(folder: Path) -> Mapping[str, Any]:
-        view, model = view_of(profile, attack_name, seed), load_model(profile, attacked)
-        watch = _watch(model, profile, trigger_if_any(profile, attack_name, seed), plan.recipe.steps)
-        stream = "ubt" if plan.defense.is_ubt else defense  # variants differ in what they do, not by luck
-        session = Session((seed, stream), runs.scratch(folder), watch)
+        sight, model = view(), load_model(profile, inputs["attacked"])
+        watch = _watch(model, profile, trigger, plan.recipe.steps)
+        stream = UBT if defense.is_ubt else defense.name  # variants differ in what they do, not by luck
+        session = Session((run.seed, stream), scratch(folder), watch)
         start = time.perf_counter()
-        history = plan.defense.run(model, view, plan.recipe, session, **plan.options)
+        history = defense.run(model, sight, plan.recipe, session, **plan.options)
         looked = max(0.0, time.perf_counter() - start - history.spent())
         models.save(model, profile.model, folder / WEIGHTS)
-        detection = _detection_seconds(plan.defense, overfitted, selected)
-        detection += looked if plan.defense.looks else 0.0
+        detection = _detection_seconds(defense, inputs["overfitted"], inputs["selected"])
+        detection += looked if defense.looks else 0.0
         return log_of(history) | {
             "seconds": history.seconds + detection,
             "detection_seconds": detection,
             "curve": [{"step": step, **point} for step, point in history.curve],
         }
 
-    return runs.run_stage((profile.family, attack_name, str(seed)), f"unlearn-{defense}", config, work)
+    config, modules = run.config() | plan.config(), (__name__, defense.run.__module__)
+    return run_stage(run.parts, f"unlearn-{defense.name}", config, work, inputs, modules)
 
 
 def _detection_seconds(defense: Defense, overfitted: Stage, selected: Stage) -> float:
@@ -152,37 +142,7 @@ def _watch(model: nn.Module, profile: Profile, trigger: Trigger | None, steps: i
     def watch(step: int) -> dict[str, float] | None:
         if step not in stops:
             return None
-        full = evaluation.full(model, profile, trigger, evaluation.FEW)
+        full = measure.full(model, profile, trigger, measure.FEW)
         return {name: full[name] for name in ("clean_accuracy", "asr", "target_recall") if name in full}
 
     return watch
-
-
-def evaluate(profile: Profile, attack_name: str, seed: int, defense: str = NONE) -> Stage:
-    """UBT step 6: everything measured about one model, as one record.
-
-    attack "none" is the clean twin of the backdoored model: same D, no poison.
-    """
-    if defense != NONE:
-        defenses.get(defense)
-    made = attack(profile, attack_name, seed)
-    inputs = [made, pretrain(profile)]
-    if defense != NONE:
-        inputs += [unlearn(profile, attack_name, seed, defense), select(profile, attack_name, seed)]
-    config = base_config(profile, seed, tuple(inputs)) | {"attack": attack_name, "defense": defense}
-
-    def work(folder: Path) -> Mapping[str, Any]:
-        trigger = trigger_if_any(profile, attack_name, seed)
-        if defense == NONE:
-            public = unlogged(inputs[1]) | evaluation.full(load_model(profile, inputs[1]), profile, trigger)
-            named = {f"public_{k}": v for k, v in public.items() if k != "rates"}
-            return unlogged(made) | evaluation.beyond(load_model(profile, made), profile) | named
-        defended, selected = inputs[2:]
-        model = load_model(profile, defended)
-        result = evaluation.full(model, profile, trigger) | evaluation.beyond(model, profile)
-        result |= {k: defended.metrics[k] for k in ("seconds", "detection_seconds", "pairs_seen")}
-        if defense == "ubt":  # its variants may have another list
-            result |= {k: selected.metrics[k] for k in DETECTION if k in selected.metrics}
-        return result
-
-    return runs.run_stage((profile.family, attack_name, str(seed)), f"evaluate-{defense}", config, work)

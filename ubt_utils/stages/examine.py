@@ -6,43 +6,37 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ubt_utils import evaluation, robustness, runs, stealth
-from ubt_utils.attacks.base import stamp_bytes
-from ubt_utils.profiles import Profile
-from ubt_utils.runs import Stage
-from ubt_utils.stages.attack import attack
-from ubt_utils.stages.common import base_config, load_model, needs_poison
-from ubt_utils.stages.craft import trigger_of
-from ubt_utils.stages.pretrain import pretrain
+from ubt_utils.attacks import robustness, visibility
+from ubt_utils.attacks.base import Trigger, stamp_bytes
+from ubt_utils.core.store import Stage, run_stage
+from ubt_utils.evaluate import measure
+from ubt_utils.stages.base import Run, load_model
 
 
-def examine(profile: Profile, attack_name: str, seed: int) -> Stage:
+def examine(run: Run, public: Stage, attacked: Stage, trigger: Trigger) -> Stage:
     """Stealth of the trigger, and ASR after JPEG and after resizing the stamped test pictures.
 
-    Metrics: psnr (dB), ssim, gmsd, clip_similarity (under f0); asr_jpeg_<quality> and
-    asr_resize_<percent>; on at most about 600 pictures. Targeted poisoning changes no picture, so
-    it has no stealth.
+    Metrics: psnr (dB), ssim, gmsd, clip_similarity (under f0); asr_jpeg_<quality> and asr_resize_<percent>; on at
+    most about 600 pictures. Targeted poisoning changes no picture, so it has no stealth.
     """
-    needs_poison(attack_name)
-    attacked, public = attack(profile, attack_name, seed), pretrain(profile)
-    config = base_config(profile, seed, (attacked, public)) | {
-        "qualities": robustness.QUALITIES,
-        "scales": robustness.SCALES,
-    }
+    run.needs_poison()
+    profile = run.profile
 
     def work(folder: Path) -> Mapping[str, Any]:
-        trigger = trigger_of(profile, attack_name, seed)
         model = load_model(profile, attacked)
-        head, clean = (
-            evaluation.head_of(model, profile),
-            evaluation.some_of(profile, evaluation.FEW).images[:],
-        )
+        head, clean = measure.head_of(model, profile), measure.some_of(profile, measure.FEW).images[:]
         result = {}
         if trigger.label != "targeted":
-            result |= stealth.measure(load_model(profile, public), clean, stamp_bytes(trigger, clean))
+            result |= visibility.measure(load_model(profile, public), clean, stamp_bytes(trigger, clean))
         for name, change in robustness.CHANGES.items():
-            rates = evaluation.success(model, profile, trigger, head, change, evaluation.FEW)
+            rates = measure.success(model, profile, trigger, head, change, measure.FEW)
             result[f"asr_{name}"] = rates["asr"].value
         return result
 
-    return runs.run_stage((profile.family, attack_name, str(seed)), "examine", config, work)
+    config = run.config() | {
+        "trigger": trigger.spec(),
+        "qualities": robustness.QUALITIES,
+        "scales": robustness.SCALES,
+    }
+    inputs = {"public": public, "attacked": attacked}
+    return run_stage(run.parts, "examine", config, work, inputs, (__name__, type(trigger).__module__))

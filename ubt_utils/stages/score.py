@@ -8,30 +8,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ubt_utils import detectors, metrics, models, runs
-from ubt_utils.profiles import Profile
-from ubt_utils.runs import Stage
-from ubt_utils.stages.attack import attack
-from ubt_utils.stages.common import base_config, load_model, poisoned_pairs
-from ubt_utils.stages.detect import overfit, scores_of, select
+from ubt_utils.baselines import detectors
+from ubt_utils.clip import models
+from ubt_utils.core.store import Stage, run_stage, save_arrays
+from ubt_utils.evaluate import metrics
+from ubt_utils.stages.base import Run, load_model, poisoned_pairs
+from ubt_utils.stages.overfit import scores_of
 
 UBT = "ubt"
 
 
-def score(profile: Profile, attack_name: str, seed: int) -> Stage:
+def score(run: Run, attacked: Stage, overfitted: Stage, selected: Stage) -> Stage:
     """Every detector of the registry, and UBT's list beside them, on the same poisoned set.
 
-    Arrays: per detector its scores (N,). Metrics: per detector AUROC, average precision, precision@64,
-    FPR at 95 % TPR (nothing where there is no poison); and the seconds of each, without those of the
-    similarities that `overfit` took.
+    Arrays: per detector its scores (N,). Metrics: per detector AUROC, average precision, precision@64, FPR at
+    95 % TPR (nothing where there is no poison); and the seconds of each, without those of the similarities that
+    `overfit` took.
     """
-    attacked, overfitted = attack(profile, attack_name, seed), overfit(profile, attack_name, seed)
-    selected = select(profile, attack_name, seed)
-    names = sorted(detectors.DETECTORS)
-    config = base_config(profile, seed, (overfitted, selected)) | {"detectors": names}
+    profile, names = run.profile, sorted(detectors.DETECTORS)
 
     def work(folder: Path) -> Mapping[str, Any]:
-        pairs, truth = poisoned_pairs(profile, attacked, seed)
+        pairs, truth = poisoned_pairs(profile, attacked, run.seed)
         model, (seen, _) = load_model(profile, attacked), scores_of(overfitted)
         start = time.perf_counter()
         tokens = models.tokenize(profile.model, pairs.captions)
@@ -43,11 +40,13 @@ def score(profile: Profile, attack_name: str, seed: int) -> Stage:
             start = time.perf_counter()
             values[name] = detectors.get(name)(seen)
             seconds[name] = time.perf_counter() - start
-        runs.save_arrays(folder, **values)
+        save_arrays(folder, **values)
         return {
             "detectors": {n: metrics.detection(v, truth) for n, v in values.items()} if truth.any() else {},
             "embed_seconds": embed_seconds,
             "seconds": seconds,
         }
 
-    return runs.run_stage((profile.family, attack_name, str(seed)), "score", config, work)
+    config = run.config() | {"detectors": names}
+    inputs = {"attacked": attacked, "overfitted": overfitted, "selected": selected}
+    return run_stage(run.parts, "score", config, work, inputs, (__name__,))

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from ubt_utils.attacks.patch import Patch, nearest
-from ubt_utils.seeding import generator
+from ubt_utils.core.seeding import generator
 
 
 @dataclass(frozen=True)

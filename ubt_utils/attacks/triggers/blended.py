@@ -13,8 +13,8 @@ from torchvision.transforms.functional import pil_to_tensor
 from ubt_utils.attacks.base import Trigger, check_count, check_fraction
 from ubt_utils.attacks.lettering import letters
 from ubt_utils.attacks.patch import nearest
+from ubt_utils.core.seeding import generator
 from ubt_utils.data.emoji import read_drawing
-from ubt_utils.seeding import generator
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from ubt_utils.attacks.base import Trigger, check_count, check_fraction
 from ubt_utils.attacks.craft import Attacker, pack, unpack
 from ubt_utils.attacks.encoder import Encoder, train_encoder
-from ubt_utils.seeding import generator
+from ubt_utils.core.seeding import generator
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ubt_utils.attacks.base import Trigger
-from ubt_utils.seeding import generator
+from ubt_utils.core.seeding import generator
 
 REFERENCE = 224  # px at which the published strength is meant
 

@@ -1,0 +1,44 @@
+"""Plain fine-tuning, the field's first baseline, and the same from the public model instead."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ubt_utils.clip.objectives import Objective, contrastive
+from ubt_utils.clip.training import History, Recipe
+from ubt_utils.ubt.defense import Defense, Session, View, train_on
+
+
+def train_outside(
+    model: nn.Module,
+    view: View,
+    recipe: Recipe,
+    session: Session,
+    objective: Objective = contrastive,
+    label: str = "fine-tune on D_safe",
+) -> History:
+    """Train in place on all pairs outside the pool, with a loss of a defense's own."""
+    return train_on(model, view, view.outside, recipe, session, objective, label)
+
+
+def finetune(model: nn.Module, view: View, recipe: Recipe, session: Session) -> History:
+    """Fine-tune in place on D_safe: UBT without detection and forgetting, at the same cost."""
+    return train_outside(model, view, recipe, session)
+
+
+def retrain(model: nn.Module, view: View, recipe: Recipe, session: Session) -> History:
+    """Throw the backdoored model away: fine-tune the public one on D_safe, in place of `model`.
+
+    SafeCLIP (Yang et al., arXiv 2310.05862) trains on the pairs that a model finds most similar; here
+    that model is f0, and the risky rest is left aside instead of trained one modality at a time.
+    """
+    model.load_state_dict(view.model("public").state_dict())
+    return train_outside(model, view, recipe, session, label="retrain f0 on D_safe")
+
+
+DEFENSES = (
+    Defense("finetune", finetune, ("D_safe",), "[related] every study's first baseline"),
+    Defense(
+        "retrain", retrain, ("D_safe", "f0"), "[related] filtering as in SafeCLIP; with f0: ours", anew=True
+    ),
+)

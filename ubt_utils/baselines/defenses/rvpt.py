@@ -1,0 +1,44 @@
+"""RVPT: a visual prompt that repels the backdoored features, both towers frozen (arXiv 2412.20392)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ubt_utils.baselines.defenses.supervised import labelled
+from ubt_utils.clip import models
+from ubt_utils.clip.training import History, Recipe
+from ubt_utils.ubt.defense import Defense, Session, View, train_on
+
+
+def rvpt(model: nn.Module, view: View, recipe: Recipe, session: Session, repel: float = 1.0) -> History:
+    """Learn one prompt, added to every picture: cross-entropy of the class + repel · mean cos(now, before).
+
+    The published prompts are tokens in every layer of a ViT; a ResNet has no tokens, so ours is as
+    large as the picture. Labels come from captions [ours], the head stays the zero-shot one.
+    """
+    index, label = labelled(view)
+    before = copy.deepcopy(model).eval().requires_grad_(False)
+    head = models.zero_shot_head(model, view.prompts).to(next(model.parameters()))
+    models.add_prompt(model.requires_grad_(False), view.pairs.images.shape[1:])
+
+    def objective(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, step: int) -> torch.Tensor:
+        z = F.normalize(model.encode_image(images), dim=-1)
+        with torch.no_grad():
+            old = F.normalize(before.encode_image(images), dim=-1)
+        fits = F.cross_entropy(model.logit_scale.exp() * z @ head.T, labels)
+        return fits + repel * (z * old).sum(-1).mean()
+
+    return train_on(model, view, index, recipe, session, objective, "RVPT: one visual prompt", targets=label)
+
+
+DEFENSES = (
+    Defense(
+        "rvpt", rvpt, ("D_safe", "class names"),
+        "[related] arXiv 2412.20392; a prompt of pixels, labels from captions: ours",
+        options={"repel": 1.0}, cost=1.0,  # no weight asks for a gradient: two passes forward, one back
+    ),
+)  # fmt: skip

@@ -1,0 +1,71 @@
+"""Learn classes instead of captions: supervised fine-tuning, and the linear probe.
+
+CleanCLIP (Bansal et al., arXiv 2303.03323) fine-tunes the image tower on labelled clean pictures. Nobody
+hands labels to this kit's defender: a pair of D_safe whose caption holds the name of a class counts as
+that class [ours].
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ubt_utils.clip import models
+from ubt_utils.clip.training import History, Recipe
+from ubt_utils.ubt.defense import Defense, Session, View, train_on
+
+
+def labelled(view: View) -> tuple[torch.Tensor, torch.Tensor]:
+    """(n,) indices outside the pool whose caption holds a class's name, and their class (n,).
+
+    Where it holds several, the longest counts. Raises ValueError when no caption does.
+    """
+    owner = {name: c for c, names in enumerate(view.names) for name in names}
+    longest = sorted(owner, key=len, reverse=True)
+    pattern = re.compile(r"\b(?:" + "|".join(re.escape(name) for name in longest) + r")\b")
+    found = [(i, pattern.findall(view.pairs.captions[i])) for i in view.outside.tolist()]
+    kept = [(i, owner[max(names, key=len)]) for i, names in found if names]
+    if not kept:
+        raise ValueError("no caption of D_safe holds the name of a class: there is nothing to learn from")
+    index, label = zip(*kept, strict=True)
+    return torch.tensor(index), torch.tensor(label)
+
+
+def _classify(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, step: int) -> torch.Tensor:
+    z = F.normalize(model.encode_image(images), dim=-1)
+    return F.cross_entropy(model.logit_scale.exp() * z @ F.normalize(model.probe, dim=-1).T, labels)
+
+
+def _train(model: nn.Module, view: View, recipe: Recipe, session: Session, tower: bool) -> History:
+    index, label = labelled(view)
+    models.add_probe(model, models.zero_shot_head(model, view.prompts))
+    moving = {n for n, p in model.named_parameters() if p.requires_grad}
+    for name, parameter in model.named_parameters():
+        moves = name == "probe" or (tower and name.startswith("visual."))
+        parameter.requires_grad_(name in moving and moves)
+    what = "image tower and classes" if tower else "linear probe"
+    named = f"{what}, labels from captions"
+    return train_on(model, view, index, recipe, session, _classify, named, targets=label)
+
+
+def supervised(model: nn.Module, view: View, recipe: Recipe, session: Session) -> History:
+    """Train the image tower and a linear classifier, which starts as the zero-shot head, in place."""
+    return _train(model, view, recipe, session, tower=True)
+
+
+def linear_probe(model: nn.Module, view: View, recipe: Recipe, session: Session) -> History:
+    """Train the classifier alone, on the backdoored tower's embeddings."""
+    return _train(model, view, recipe, session, tower=False)
+
+
+SEES = ("D_safe", "class names")
+DEFENSES = (
+    Defense("supervised", supervised, SEES, "[related] as in CleanCLIP; labels from captions: ours"),
+    Defense(
+        "linear_probe", linear_probe, SEES, "[related] the field's usual probe; labels from captions: ours",
+        cost=1 / 3,
+    ),
+)  # fmt: skip

@@ -1,0 +1,52 @@
+"""Checksums of files: taken anew, or remembered for large ones that have not changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from ubt_utils.core import paths
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes as hex digits, read in parts."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remembered(*files: Path) -> str:
+    """One SHA-256 for files, in order; of one file, its own. Read once for all processes: it is kept under
+    `runs/` until a file's size, its times or its place on the disk change. For many gigabytes."""
+    stats = [path.stat() for path in files]
+    state = _text([[s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for s in stats])
+    name = _text([str(path.resolve()) for path in files])[:24]
+    note = paths.runs() / "checksums" / f"{name}.json"
+    try:
+        known = json.loads(note.read_text(encoding="utf-8"))
+        if known["state"] == state:
+            return known["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # never seen, or half-written: read the files
+    each = [sha256_of(path) for path in files]
+    found = each[0] if len(each) == 1 else _text([[p.parent.name, p.name] for p in files] + each)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(note, json.dumps({"state": state, "sha256": found}))
+    return found
+
+
+def _text(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small text file whole or not at all, and on the disk before it gets its name."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(file.name, path)

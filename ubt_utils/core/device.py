@@ -1,0 +1,52 @@
+"""The one place that picks a device and says what the numbers were measured on."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+from functools import cache
+
+import torch
+
+_KEEP = ((-4, 0), (-1, -1))  # M_MMAP_MAX: no mappings; M_TRIM_THRESHOLD: never give back
+
+
+@cache
+def keep_memory() -> bool:
+    """Tell the C library to keep freed memory instead of handing it back; True where it listens. Asked for once,
+    when the first model is made, and not by importing.
+
+    glibc maps and unmaps every large tensor anew, and the kernel then clears each page again. On
+    photos that halved the speed of a forward pass in large batches. No number changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    return mallopt is not None and all(mallopt(*option) for option in _KEEP)
+
+
+def pick() -> torch.device:
+    """CUDA, then Apple's MPS, then CPU; the variable UBT_DEVICE overrides. ValueError for no device's name."""
+    if name := os.environ.get("UBT_DEVICE"):
+        try:
+            return torch.device(name)
+        except RuntimeError as error:
+            raise ValueError(f"UBT_DEVICE={name} is no device: name cpu, cuda, cuda:1, mps …") from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def describe() -> str:
+    """The device in words, as records and notebooks show it."""
+    device = pick()
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bf16 where it pays: on CUDA from compute capability 8 on; before, it is emulated and slow. On CPU it was
+    slower than float32 for these models."""
+    pays = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.autocast(device.type, torch.bfloat16, enabled=pays)

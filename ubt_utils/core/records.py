@@ -1,0 +1,109 @@
+"""What is committed under `results/`: a JSON record a run, a Parquet table a study, a JSON file a benchmark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+
+from ubt_utils.core import paths, provenance
+from ubt_utils.core.checksum import write_whole
+
+KEYS = ("profile", "attack", "defense", "seed")
+MATRIX, DETECTORS, TUNING, SWEEP = (f"{n}.parquet" for n in ("matrix", "detectors", "tuning", "attack_sweep"))
+
+
+def name_of(attack: str, defense: str, seed: int) -> str:
+    """The file name of one record."""
+    return f"{attack}-{defense}-{seed}.json"
+
+
+def path_of(record: Mapping[str, Any]) -> Path:
+    """Where a record is kept: in the folder of its profile."""
+    return paths.results() / record["profile"] / name_of(*(record[key] for key in KEYS[1:]))
+
+
+def write(record: Mapping[str, Any], path: Path | None = None) -> Path:
+    """Write one record, whole or not at all, under results/ or at a path of one's own."""
+    path = path or path_of(record)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(record, indent=1) + "\n")
+    return path
+
+
+def public_model(record: Mapping[str, Any]) -> str:
+    """What tells the public model that a record descends from: the SHA-256 of its weights, or, in records from
+    before stages kept that, a note."""
+    return record["f0"] if "f0" in record else content_of(record["contents"]["pretrain"])
+
+
+def content_of(contents: Mapping[str, str]) -> str:
+    """The SHA-256 of the weights among a stage's files."""
+    return contents["model.safetensors"]
+
+
+def load(path: Path) -> dict[str, Any]:
+    """One record."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read(profile: str) -> list[dict[str, Any]]:
+    """All records of a profile; a FileNotFoundError says how to make them."""
+    found = sorted((paths.results() / profile).glob("*-*-*.json"))
+    if not found:
+        raise FileNotFoundError(f"no records under results/{profile}: run `make results`")
+    return [load(path) for path in found]
+
+
+def write_benchmark(name: str, entry: Mapping[str, Any]) -> Path:
+    """Write what a script under benchmarks/ measured to results/benchmarks/, with where; prints it, too."""
+    path = paths.results() / "benchmarks" / f"{name}.json"
+    print(json.dumps(entry, indent=1))
+    return write({**entry, "environment": provenance.environment()}, path)
+
+
+def read_benchmark(name: str) -> dict[str, Any]:
+    """What `write_benchmark` recorded."""
+    return load(paths.results() / "benchmarks" / f"{name}.json")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> Path:
+    """Write a table as Parquet, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    table.to_parquet(part, index=False)
+    part.replace(path)
+    return path
+
+
+def merge(path: Path, table: pd.DataFrame, keys: list[str], gone: Collection[tuple] = ()) -> Path:
+    """Write the rows of a recorded table and of new ones, sorted by `keys`; where both have a key, the new row
+    stays. gone: keys whose old rows go. Processes that merge into one table wait for each other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = paths.runs() / "locks" / f"{path.parent.name}-{path.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        if path.exists():
+            old = pd.read_parquet(path)
+            drop = [key in set(gone) for key in old[keys].itertuples(index=False, name=None)]
+            table = pd.concat([old[[not d for d in drop]], table])
+        if table.empty:
+            return path
+        table = table.drop_duplicates(keys, keep="last")
+        return write_table(path, table.sort_values(keys, ignore_index=True))
+
+
+def table_path(family: str, name: str) -> Path:
+    """Where a study of a family of profiles is kept."""
+    return paths.results() / family / name
+
+
+def read_table(path: Path, command: str) -> pd.DataFrame:
+    """A recorded table; a FileNotFoundError names the command that makes it."""
+    if not path.exists():
+        raise FileNotFoundError(f"no {path.name} under results/{path.parent.name}: run `{command}`")
+    return pd.read_parquet(path)

@@ -1,0 +1,111 @@
+"""Checks that a reader calls after an exercise: `check("01.1", answer)`.
+
+Every answer is computed here from the kit itself, never looked up, so that it stays
+right when a profile changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from statsmodels.stats.multitest import multipletests
+
+from ubt_utils import profiles
+from ubt_utils.attacks import triggers
+from ubt_utils.attacks.patch import Patch
+from ubt_utils.clip import models
+from ubt_utils.evaluate import metrics
+from ubt_utils.kernels.prefixes import tree
+from ubt_utils.ubt import tokens as tk
+
+
+def _poisoned_at_half() -> int:
+    profile = profiles.get("mini")
+    names, vendors = len(profile.sets.names()), len(profile.sets.wild)
+    return round(profile.poison_rate / 2 * names * vendors * profile.sets.wild_copies)
+
+
+def _patch_share() -> float:
+    trigger, side = profiles.get("mini").trigger("badnets"), profiles.get("mini").sets.size
+    assert isinstance(trigger, Patch)
+    return trigger.side(side, side) ** 2 / side**2
+
+
+def _wave_left() -> float:
+    mixed = triggers.get("sig_cleanclip")
+    gray = mixed(torch.full((1, 3, 1, 224), 0.5))
+    return 255 * (gray.max() - gray.min()).item() / 2
+
+
+def _chance_precision() -> float:
+    profile = profiles.get("mini")
+    return profile.poison_rate / profile.overfit.pool
+
+
+def _surprise() -> float:
+    return 32 * math.log((32 / 64) / 0.02)
+
+
+def _cut_caption() -> str:
+    whole = models.tokenize("ubt-mini", ["a drawing of alarm clock"])
+    clock = models.tokenize("ubt-mini", ["clock"])[0, 1:2]
+    kept = tk.without(whole, clock)
+    return " ".join(models.token_text("ubt-mini", t) for t in tk.inner_tokens(kept[0]))
+
+
+def _wilson_upper() -> float:
+    return metrics.rate(torch.zeros(99, dtype=torch.bool)).high
+
+
+def _poisoned_sights() -> float:
+    profile = profiles.get("photos")
+    return profile.finetune.steps * profile.finetune.batch * profile.poison_rate
+
+
+def _chance_recall() -> float:
+    return 5 / 1000
+
+
+def _logits() -> float:
+    return 2 * 4 * 32_768**2 / 2**30
+
+
+def _places() -> int:
+    return len(tree(8).source)
+
+
+def _corrected() -> float:
+    others = len(profiles.get("mini").defenses) - 1
+    return float(multipletests([0.01] + [0.5] * (others - 1), method="holm")[1][0])
+
+
+ANSWERS: dict[str, tuple[Callable[[], Any], str]] = {
+    "01.1": (_poisoned_at_half, "rate × pairs in D; D has concepts × wild vendors × copies pairs"),
+    "01.2": (_patch_share, "the patch's box in pixels, squared, over the image's area"),
+    "01.3": (_wave_left, "(1 − α) · image + α · wave: what multiplies the wave?"),
+    "02.1": (_chance_precision, "if all poison is in the pool: poisoned pairs over pool pairs"),
+    "03.1": (_surprise, "G = k · ln((k/m)/p)"),
+    "04.1": (_cut_caption, "leave the token out, keep the order of the rest"),
+    "05.1": (_wilson_upper, "Wilson's interval for 0 of 99, upper end, as a fraction"),
+    "05.2": (_corrected, "Holm multiplies the smallest p by the number of comparisons"),
+    "06.1": (_poisoned_sights, "steps × batch pairs pass by; which part of them is poisoned?"),
+    "06.2": (_chance_recall, "one photo is right; five of a thousand are looked at"),
+    "07.1": (_logits, "two matrices, B × B numbers each, four bytes a number"),
+    "07.2": (_places, "the caption has n + 2 places; without token i, n + 1 − i new ones come after the gap"),
+}
+
+
+def check(name: str, answer: Any) -> str:
+    """Say whether `answer` to exercise `name` is right, with a hint if not; KeyError lists the names."""
+    if name not in ANSWERS:
+        raise KeyError(f"no exercise {name!r}; known: {', '.join(ANSWERS)}")
+    compute, hint = ANSWERS[name]
+    right = compute()
+    if isinstance(right, str):
+        good = isinstance(answer, str) and answer.strip().lower() == right
+    else:
+        good = isinstance(answer, (int, float)) and math.isclose(answer, right, rel_tol=0.02, abs_tol=1e-9)
+    return f"{name}: right" if good else f"{name}: not yet. Hint: {hint}."

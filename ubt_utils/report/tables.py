@@ -1,0 +1,143 @@
+"""Records → tidy rows → the headline table. Loads no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ubt_utils.core import paths, records
+from ubt_utils.core.records import KEYS
+
+HEADLINE = ("clean_accuracy", "asr", "target_recall", "precision_at_64", "seconds")
+TOLERANCE = {"clean_accuracy": 0.05, "asr": 0.1, "target_recall": 0.15, "precision_at_64": 0.1}
+
+
+def rows(profile: str) -> pd.DataFrame:
+    """Tidy rows {profile, attack, defense, seed, metric, value}; fractions 0–1, seconds in s."""
+    table = [
+        {**{k: record[k] for k in KEYS}, "metric": metric, "value": value}
+        for record in records.read(profile)
+        for metric, value in record["metrics"].items()
+        if isinstance(value, (int, float))
+    ]
+    return pd.DataFrame(table)
+
+
+def wide(table: pd.DataFrame) -> pd.DataFrame:
+    """Tidy rows of one profile → index (attack, defense, seed), a column per metric."""
+    return table.pivot_table(index=["attack", "defense", "seed"], columns="metric", values="value")
+
+
+def headline(profile: str, metrics: Sequence[str] = HEADLINE) -> pd.DataFrame:
+    """Mean and standard deviation over seeds of some metrics, per attack and defense.
+
+    Attacks without a recorded defense are left out: `suite.attacks` tells about all of them.
+    Columns (metric, "mean" | "std" | "count"); index (attack, defense).
+    """
+    table = rows(profile)
+    defended = {"none", *table[table.defense != "none"].attack}
+    table = table[table.metric.isin(metrics) & table.attack.isin(defended)]
+    found = table.groupby(["attack", "defense", "metric"]).value.agg(["mean", "std", "count"])
+    return found.unstack("metric").swaplevel(axis=1).sort_index(axis=1)
+
+
+def _means(profile: str) -> pd.DataFrame:
+    return headline(profile).xs("mean", axis=1, level=1).drop("none", level="attack")
+
+
+def changes(profile: str) -> pd.DataFrame:
+    """Per attack and defense, CA, ASR and target recall against undefended: points, seeds' mean."""
+    names = ["clean_accuracy", "asr", "target_recall"]
+    mean = 100 * _means(profile)[names]
+    before = mean.xs("none", level="defense").reindex(mean.index.get_level_values("attack"))
+    return (mean - before.to_numpy()).drop("none", level="defense")
+
+
+def against(profile: str, defense: str, other: str) -> pd.DataFrame:
+    """Per attack, one defense minus another: points of CA, ASR, target recall; seconds."""
+    mean = _means(profile)[["clean_accuracy", "asr", "target_recall", "seconds"]]
+    mean = mean.mul([100, 100, 100, 1])
+    return mean.xs(defense, level="defense") - mean.xs(other, level="defense")
+
+
+def detector_table(profile: str) -> pd.DataFrame:
+    """Precision@64 of every detector per attack, mean over seeds."""
+    table = [
+        {"attack": r["attack"], "detector": name, "value": values["precision_at_64"]}
+        for r in records.read(profile)
+        for name, values in r.get("detectors", {}).items()
+    ]
+    found = pd.DataFrame(table).pivot_table(index="attack", columns="detector", values="value", sort=False)
+    return found.rename_axis(columns=None)
+
+
+def stage_seconds(profile: str) -> pd.DataFrame:
+    """Seconds of training per stage: mean over the records of each defense."""
+    table = [
+        {"stage": stage if stage != "unlearn" else f"unlearn ({r['defense']})", "seconds": seconds}
+        for r in records.read(profile)
+        for stage, seconds in r["train_seconds"].items()
+    ]
+    return pd.DataFrame(table).groupby("stage", sort=False).mean().round(1)
+
+
+def compare(profile: str, attack: str, defense: str, seed: int, live: Mapping[str, Any]) -> pd.DataFrame:
+    """Live metrics beside the recorded ones of the same attack, defense and seed.
+
+    For the recorded profile, raises AssertionError when one is further off than its tolerance
+    (machines round differently, and training amplifies it). A profile without records, such
+    as tiny, has nothing to hold the run against: its recorded column is empty.
+    """
+    path = paths.results() / profile / records.name_of(attack, defense, seed)
+    recorded = records.load(path)["metrics"] if path.exists() else {}
+    names = [name for name in TOLERANCE if name in live]
+    table = pd.DataFrame(
+        {
+            "live": [live[name] for name in names],
+            "recorded": [recorded.get(name) for name in names],
+            "tolerance": [TOLERANCE[name] for name in names],
+        },
+        index=names,
+    )
+    off = (table.live - table.recorded.astype(float)).abs() > table.tolerance
+    if off.any():
+        raise AssertionError(f"{attack}, {defense}: the live run differs from the record\n{table[off]}")
+    return table
+
+
+def as_text(profile: str) -> str:
+    """The headline table as text: percent for fractions, seconds with one decimal."""
+    table = headline(profile)
+    lines = [f"{'attack':10}{'defense':12}" + "".join(f"{_title(m):>20}" for m in HEADLINE)]
+    for (attack, defense), row in table.iterrows():
+        cells = "".join(f"{_cell(row, metric):>20}" for metric in HEADLINE)
+        lines.append(f"{attack:10}{defense:12}{cells}")
+    seeds = sorted(rows(profile).seed.unique().tolist())
+    return "\n".join([*lines, "", f"profile {profile}; mean ± standard deviation over seeds {seeds}"])
+
+
+def as_markdown(profile: str, metrics: Sequence[str] = HEADLINE) -> str:
+    """The headline table, or one of other metrics, as Markdown, for the README."""
+    table = headline(profile, metrics)
+    rows = [[*key, *(_cell(row, metric) for metric in metrics)] for key, row in table.iterrows()]
+    return markdown_table(["attack", "defense", *map(_title, metrics)], rows)
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells as a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _title(metric: str) -> str:
+    return metric if metric == "seconds" else f"{metric} %"
+
+
+def _cell(row: pd.Series, metric: str) -> str:
+    if (metric, "mean") not in row.index or pd.isna(row[metric, "mean"]):
+        return "–"
+    scale = 1 if metric == "seconds" else 100
+    mean, std = row[metric, "mean"] * scale, row[metric, "std"] * scale
+    return f"{mean:.1f}" if pd.isna(std) else f"{mean:.1f} ± {std:.1f}"

@@ -1,0 +1,98 @@
+"""What the stages share: who they run for, data in memory, reading models."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from ubt_utils.attacks.manifest import Manifest
+from ubt_utils.clip import models, towers
+from ubt_utils.clip.training import History
+from ubt_utils.core.store import Stage
+from ubt_utils.data.pairs import Pairs
+from ubt_utils.data.sets import DataSets
+from ubt_utils.data.zero_shot import target_index
+from ubt_utils.profiles.base import Profile
+
+NONE = "none"  # as an attack: the clean twin; as a defense: undefended
+LOG = ("train_seconds", "feature_seconds", "pairs_seen", "first_loss", "last_loss")
+WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a stage is run for: a profile, an attack ("none": the clean twin) and a seed."""
+
+    profile: Profile
+    attack: str
+    seed: int
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """The folder of its stages under `runs/`; profiles of one family share it."""
+        return self.profile.family, self.attack, str(self.seed)
+
+    def config(self) -> dict[str, Any]:
+        """What every stage's key holds: model, data (settings and content), seed, what stays locked."""
+        profile = self.profile
+        known = tuple(profile.sets.class_names())  # an unknown target is refused before anything is trained
+        for target in profile.also.values():
+            target_index(known, target)
+        return {
+            "model": profile.model,
+            "locked": profile.locked,
+            "sets": asdict(profile.sets),
+            "data": profile.sets.contents(),
+            "seed": self.seed,
+        }
+
+    def needs_poison(self) -> None:
+        """Raise ValueError for the clean twin, which has no trigger to examine."""
+        if self.attack == NONE:
+            raise ValueError("the clean twin has neither trigger nor poison: name an attack")
+
+
+@lru_cache(maxsize=2)
+def wild(sets: DataSets, seed: int) -> tuple[Pairs, torch.Tensor]:
+    """D before poisoning and the indices of its misplaced captions, kept in memory."""
+    return sets.wild_pairs(seed)
+
+
+def further(attack: str) -> str:
+    """The file of a further attack's manifest; each applies to what the ones before it made."""
+    return f"manifest-{attack}.json"
+
+
+def load_model(profile: Profile, stage: Stage, file: str = WEIGHTS) -> nn.Module:
+    """A model that a stage has written, locked as the profile says."""
+    return towers.lock(models.load(profile.model, stage.path(file)), profile.locked)
+
+
+def log_of(history: History) -> dict[str, Any]:
+    """The part of a training's history that metrics keep."""
+    return {
+        "train_seconds": history.seconds,
+        "pairs_seen": history.pairs_seen,
+        "first_loss": history.loss[0] if history.loss else None,  # nothing was trained
+        "last_loss": history.loss[-1] if history.loss else None,
+    }
+
+
+def unlogged(stage: Stage) -> dict[str, Any]:
+    """What a training stage measured about its model, without the log of its training."""
+    return {k: v for k, v in stage.metrics.items() if k not in LOG}
+
+
+def poisoned_pairs(profile: Profile, attacked: Stage, seed: int) -> tuple[Pairs, torch.Tensor]:
+    """D as the victim and the defender have it, and the truth (N,) bool that neither has."""
+    pairs, _ = wild(profile.sets, seed)
+    truth = torch.zeros(len(pairs), dtype=torch.bool)
+    for name in (MANIFEST, *map(further, profile.also)):
+        if name in attacked.contents:
+            manifest = Manifest.load(attacked.path(name))
+            pairs, truth = manifest.apply(pairs), truth | manifest.mask(len(pairs))
+    return pairs, truth

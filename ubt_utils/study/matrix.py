@@ -1,0 +1,109 @@
+"""The matrix: attacks × defenses × seeds, one record a cell, collected in one table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ubt_utils import profiles, stages
+from ubt_utils.attacks.gate import BackdoorDidNotTake
+from ubt_utils.clip.training import TrainingDiverged
+from ubt_utils.core import paths, records, store
+from ubt_utils.study import parallel
+
+SELECTION = ("pool_recall", "anchor", "chosen", "chosen_poisoned", "outside_poisoned", "left_out")
+RESULTS = (BackdoorDidNotTake, TrainingDiverged)  # a cell that ends so has no numbers, and that is a result
+TROUBLE = (store.StageError, ValueError, OSError)  # these are none: what an earlier run recorded stays
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One defense (or "none") against one attack, with one seed."""
+
+    profile: str
+    attack: str
+    defense: str
+    seed: int
+
+    def path(self) -> Path:
+        """Where its record waits until it is collected."""
+        name = records.name_of(self.attack, self.defense, self.seed)
+        return paths.runs() / self.profile / "cells" / name
+
+    def key(self) -> tuple[str, str, str, int]:
+        """Its row in the table."""
+        return self.profile, self.attack, self.defense, self.seed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell. error: why there is no record, or "". is_result: whether that is a result, so that
+    an earlier row no longer holds."""
+
+    cell: Cell
+    error: str = ""
+    is_result: bool = False
+
+
+def cells(profile: str, attacks: Iterable[str], defenses: Sequence[str], seeds: Iterable[int]) -> list[Cell]:
+    """All cells, undefended first; neighbors are of different attacks, so that workers do not wait for one
+    another's stages."""
+    attacks = tuple(attacks)
+    return [Cell(profile, a, d, s) for s in seeds for d in ("none", *defenses) for a in attacks]
+
+
+def run_cell(cell: Cell) -> Outcome:
+    """Run what a cell needs and write its record, whole or not at all."""
+    try:
+        run = stages.chain(profiles.get(cell.profile), cell.attack, cell.seed)
+        records.write(stages.record(run, cell.defense), cell.path())
+    except (*RESULTS, *TROUBLE) as error:
+        is_result = isinstance(error, RESULTS)
+        if is_result:
+            cell.path().unlink(missing_ok=True)
+        return Outcome(cell, f"{cell.attack}, {cell.defense}, seed {cell.seed}: {error}", is_result)
+    return Outcome(cell)
+
+
+def run(wanted: Sequence[Cell], workers: int = 1) -> list[Outcome]:
+    """Run all cells in `workers` processes. A finished stage is read, not run again; after a kill the same call
+    goes on."""
+    return parallel.each(run_cell, wanted, workers, "matrix", "cell")
+
+
+def row(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as one flat row: keys, metrics, what it descends from, where it was made, the curve as JSON."""
+    metrics = {k: v for k, v in record["metrics"].items() if isinstance(v, (int, float))}
+    rates = {
+        f"{name}_{end}": record["rates"][name][end] for name in record["rates"] for end in ("low", "high")
+    }
+    return {
+        **{key: record[key] for key in records.KEYS},
+        **metrics,
+        **rates,
+        **{key: record[key] for key in SELECTION if key in record},
+        "f0": records.public_model(record),
+        **{key: record["environment"][key] for key in ("date", "commit", "device", "threads", "workers")},
+        "stages": json.dumps(record["stages"]),
+        "contents": json.dumps(record["contents"]),
+        "made": json.dumps(record["made"]),
+        "curve": json.dumps(record.get("curve", [])),
+    }
+
+
+def collect(profile: str, outcomes: Sequence[Outcome]) -> Path:
+    """Write the finished cells to results/<family>/matrix.parquet. Cells of the table that are not among them
+    stay, and so do those that failed; those that are now known to have no numbers go. Where a cell has a record
+    under results/<profile>, too, that one is renewed, so that both tell of the same run."""
+    found = [records.load(o.cell.path()) for o in outcomes if not o.error]
+    for record in found:
+        if records.path_of(record).exists():
+            records.write(record)
+    path = records.table_path(profiles.get(profile).family, records.MATRIX)
+    gone = [o.cell.key() for o in outcomes if o.is_result]
+    return records.merge(path, pd.DataFrame(map(row, found)), list(records.KEYS), gone)

@@ -1,0 +1,36 @@
+"""Independent jobs in several processes, each with its share of the cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import joblib
+import torch
+from tqdm.auto import tqdm
+
+from ubt_utils.core import provenance
+
+Job, Result = TypeVar("Job"), TypeVar("Result")
+
+
+def each(
+    work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, label: str, unit: str
+) -> list[Result]:
+    """work(job) of all jobs, in their order; in `workers` processes where there are several. What runs and its
+    results must be picklable, and know nothing of the others."""
+    if workers < 1:
+        raise ValueError(f"at least one worker is needed, got {workers}")
+    with provenance.sharing(workers):
+        done: Iterable[Result] = map(work, jobs)
+        if workers > 1:
+            threads = max(1, (os.cpu_count() or 1) // workers)
+            pool = joblib.Parallel(workers, return_as="generator", batch_size=1)
+            done = pool(joblib.delayed(_alone)(work, job, threads) for job in jobs)
+        return list(tqdm(done, label, total=len(jobs), unit=unit, mininterval=1))
+
+
+def _alone(work: Callable[[Job], Result], job: Job, threads: int) -> Result:
+    torch.set_num_threads(threads)
+    return work(job)

@@ -1,0 +1,40 @@
+"""The public model of a profile as a file of the repository: train it, round it, note how it was made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ubt_utils import profiles, stages
+from ubt_utils.clip import artifacts, models
+from ubt_utils.core import records
+from ubt_utils.evaluate import measure
+from ubt_utils.stages.base import WEIGHTS
+
+
+def publish(profile: str = "mini", name: str = "") -> Path:
+    """Train a profile's public model by its recipe and ship it as results/f0/<name>.safetensors, with its note.
+
+    The same code, device and number of threads give the same bytes; others round otherwise, and training makes
+    that another model of about the same accuracy.
+    """
+    setting = replace(profiles.get(profile), weights="")
+    made = stages.pretrain(setting)
+    name = name or profile
+    note: dict[str, Any] = {
+        "profile": profile,
+        "model": setting.model,
+        "recipe": asdict(setting.pretrain),
+        "data": dict(setting.sets.contents()),
+        "seed": made.config["seed"],
+        "single_precision_sha256": records.content_of(made.contents),
+        "clean_accuracy": {"single": made.metrics["clean_accuracy"]},
+        "made": dict(made.made),
+        "command": f"python -m ubt_utils publish --profile {profile}",
+    }
+    artifacts.publish(made.path(WEIGHTS), name, note)
+    rounded = models.create(setting.model, 0)
+    artifacts.load(rounded, setting.model, name)
+    note["clean_accuracy"]["half"] = measure.clean(rounded, setting)["clean_accuracy"]
+    return artifacts.publish(made.path(WEIGHTS), name, note)

@@ -1,0 +1,132 @@
+"""What a defender holds, what a defense is, and what it may spend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ubt_utils.clip.objectives import Objective, contrastive
+from ubt_utils.clip.training import History, Recipe, fit
+from ubt_utils.data.pairs import Pairs
+from ubt_utils.data.pictures import take
+
+FORWARD_COST = 1 / 3  # a forward pass against a training step (forward and backward)
+OVERFIT = ("overfit-0", "overfit-1")  # UBT's overfit models, as `View.model` knows them
+UBT = "ubt"
+SIGHTS = ("D_safe", "D", "f0", "overfit", "detection", "class names")
+
+
+@dataclass(frozen=True)
+class View:
+    """What a defender holds: D as it is (poisoned), its tokens (N, L), and the split into
+    pool (N,) bool and the rest, made with the public model alone. suspicious (k,) indices
+    of D_u, compromised (b,) tokens B and left_out (l,) indices outside the pool that look like
+    D_u come from detection; defenses without detection ignore them. No labels, no manifest,
+    no clean captions.
+
+    model: reads a model by name: "public" is f0, "overfit-0" and "overfit-1" are UBT's. score: (N,) what
+    a detector makes of D, by name. names: per class of the zero-shot task its names; prompts: per class
+    (P, L) tokens of its prompts.
+    """
+
+    pairs: Pairs
+    tokens: torch.Tensor
+    pool: torch.Tensor
+    suspicious: torch.Tensor
+    compromised: torch.Tensor
+    left_out: torch.Tensor
+    model: Callable[[str], nn.Module]
+    score: Callable[[str], torch.Tensor]
+    names: tuple[tuple[str, ...], ...]
+    prompts: tuple[torch.Tensor, ...]
+
+    @property
+    def outside(self) -> torch.Tensor:
+        """(n,) indices of the pairs outside the pool: D_safe before detection has had its say."""
+        return (~self.pool).nonzero().flatten()
+
+    @property
+    def safe(self) -> torch.Tensor:
+        """(n,) indices of D_safe: the pairs outside the pool, without those left out."""
+        return self.outside[~torch.isin(self.outside, self.left_out)]
+
+
+@dataclass(frozen=True)
+class Session:
+    """How a defense runs: the key of its randomness, where it checkpoints, what it reports to."""
+
+    key: tuple[object, ...]
+    checkpoint: Path | None = None
+    watch: Callable[[int], Any] | None = None
+
+
+@dataclass(frozen=True)
+class Defense:
+    """One defense of the registry.
+
+    run: (model, view, recipe, session, **options) → History; changes the model in place. sees: what
+    it looks at, of SIGHTS; D_safe is the part of D outside the pool, which f0 alone tells, D all of it.
+    options: what `run` gets beside the recipe. recipe: fields of the recipe that the defense's source fixes,
+    such as its weight decay. cost: pairs that one pair of a step pays for, in trained pairs. looks: forward
+    passes over all of D before it trains. anew: starts from the public model, not from the backdoored one.
+    source: who says so, and what is ours in it. variant_of: the defense that it differs from by `options`
+    alone, and changed: in what, in words. fed_by: the detector whose list it unlearns, where that is not its
+    own.
+    """
+
+    name: str
+    run: Callable[..., History]
+    sees: tuple[str, ...]
+    source: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    cost: float = 1.0
+    looks: float = 0.0
+    anew: bool = False
+    variant_of: str = ""
+    changed: str = ""
+    fed_by: str = ""
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.sees) - set(SIGHTS):
+            raise ValueError(f"{self.name} sees {sorted(unknown)}; known: {', '.join(SIGHTS)}")
+
+    @property
+    def is_ubt(self) -> bool:
+        """Whether it is UBT or a variant of it, which sets the budget of all others."""
+        return UBT in (self.name, self.variant_of)
+
+    def steps(self, budget: float, pairs: int, batch: int) -> int:
+        """Steps of `batch` that a budget of trained pairs pays for, on a D of `pairs`; rounded up."""
+        left = budget - self.looks * FORWARD_COST * pairs
+        return max(1, -int(-left // (self.cost * batch)))
+
+
+def train_on(
+    model: nn.Module,
+    view: View,
+    index: torch.Tensor,
+    recipe: Recipe,
+    session: Session,
+    objective: Objective = contrastive,
+    label: str = "fine-tune on D_safe",
+    targets: torch.Tensor | None = None,
+) -> History:
+    """Train in place on the pairs `index` (n,) of D, with a loss of a defense's own. targets: (n, …) what the
+    loss gets beside the pictures, where that is not their captions."""
+    return fit(
+        model,
+        take(view.pairs.images, index),
+        view.tokens[index] if targets is None else targets,
+        recipe,
+        *session.key,
+        objective=objective,
+        checkpoint=session.checkpoint,
+        watch=session.watch,
+        label=label,
+    )

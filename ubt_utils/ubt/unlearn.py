@@ -1,0 +1,156 @@
+"""Step 5, unlearning: push pictures of D_u away from what the compromised tokens say, retain D_safe.
+
+    w · mean over D_u of relu( cos(x, t) − mean_j cos(x, t with v_j in place of B) )²  +  L_CLIP on D_safe
+
+x, t: a pair of D_u. B: the compromised tokens. v_j: other words of D_safe, drawn anew in each step. [paper] token
+level, and that the model's integrity is kept; [ours] this form, that B is swapped and not cut out, and that the
+push moves the image tower alone: the false rule is that a detail of a picture says a word, and what the word means
+is not to be forgotten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ubt_utils.clip import models
+from ubt_utils.clip.objectives import Objective, contrastive
+from ubt_utils.clip.training import History, Recipe
+from ubt_utils.core import device, distributed
+from ubt_utils.core.seeding import generator
+from ubt_utils.kernels.push import push
+from ubt_utils.ubt import tokens as tk
+from ubt_utils.ubt.defense import OVERFIT, Session, View, train_on
+from ubt_utils.ubt.select import Select, alike, carriers_outside, common_words, select_in_turn, tokens_of
+
+LEVELS = ("token", "sample")
+
+
+@dataclass(frozen=True)
+class Unlearn:
+    """Everything that step 5 can be told.
+
+    recipe: how long and how hard. weight: w. level: token, or sample, which pushes whole captions. words: how
+    many other words stand in for B; 0: B is left out. both: push both towers. retain: keep L_CLIP on D_safe.
+    second_look: leave pairs outside the pool that look like D_u out of D_safe. tokens_by: what finds B:
+    surprise, occlusion or gradient. detector: whose best scores are D_u. in_turn: several votes, for several
+    words.
+    """
+
+    recipe: Recipe
+    weight: float = 1.0
+    level: str = "token"
+    words: int = 4
+    both: bool = False
+    retain: bool = True
+    second_look: bool = True
+    tokens_by: str = "surprise"
+    detector: str = "ubt"
+    in_turn: bool = False
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS:
+            raise ValueError(f"unknown unlearning level {self.level!r}; known: {', '.join(LEVELS)}")
+
+    def options(self) -> dict[str, Any]:
+        """All but the recipe."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipe"}
+
+
+def unlearn(model: nn.Module, view: View, recipe: Recipe, session: Session, **options: Any) -> History:
+    """Unlearn D_u in place while retaining D_safe; options: the fields of `Unlearn` but the recipe.
+
+    Both towers move: the image tower to retain and to forget, the text tower to retain.
+    """
+    how = Unlearn(recipe, **options)
+    view = seen_by(view, how)
+    kept = view.safe if how.second_look else view.outside
+    objective = forgetting(view, how, *session.key)
+    return train_on(model, view, kept, recipe, session, objective, f"unlearn ({how.level} level)")
+
+
+def forgetting(view: View, how: Unlearn, *key: object) -> Objective:
+    """The loss at the top of this file: (model, batch of D_safe, its tokens, step) → ()."""
+    where = device.pick()
+    pictures = (view.pairs.images[view.suspicious].float() / 255).to(where)
+    captions, safe = view.tokens[view.suspicious], view.tokens[view.safe]
+    known = tk.vocabulary(safe, common_words(safe), view.compromised)
+
+    def objective(model: nn.Module, batch: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
+        retain = contrastive(model, batch, tokens, step) if how.retain else 0.0
+        draw = generator(*key, "forget", step)
+        pick = torch.randperm(len(captions), generator=draw)[: len(batch) * distributed.count()]
+        words = known[torch.randint(len(known), (how.words,), generator=draw)]
+        others = rivals(captions[pick], view.compromised, how.level, words)
+        caption, others = embedded(model, captions[pick], others, how.both)
+        x = F.normalize(model.encode_image(models.normalize(model, pictures[pick.to(where)])), dim=-1)
+        return retain + how.weight * push(x, caption, others)
+
+    return objective
+
+
+def rivals(
+    captions: torch.Tensor, compromised: torch.Tensor, level: str, words: torch.Tensor
+) -> torch.Tensor | None:
+    """(J, B, L) what captions (B, L) are held against: the same with each of the words (J,) in place of the
+    compromised tokens (b,); without those where there are no words; None at the sample level."""
+    if level == "sample":
+        return None
+    if len(words) == 0:
+        return tk.without(captions, compromised)[None]
+    return torch.stack([tk.swapped(captions, compromised, word) for word in words])
+
+
+def embedded(
+    model: nn.Module, captions: torch.Tensor, others: torch.Tensor | None, gradient: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Unit embeddings of captions (B, L) and of their rivals (J, B, L): (B, D) and (J, B, D); each distinct
+    caption is read once. gradient: whether any flows into the text tower."""
+    held = captions[None] if others is None else torch.cat([captions[None], others])
+    held = held.to(next(model.parameters()).device)
+    unique, back = held.flatten(0, 1).unique(dim=0, return_inverse=True)
+    with torch.set_grad_enabled(gradient and torch.is_grad_enabled()):
+        t = F.normalize(model.encode_text(unique), dim=-1)[back].unflatten(0, held.shape[:2])
+    return t[0], t[1:] if others is not None else None
+
+
+def seen_by(view: View, how: Unlearn) -> View:
+    """The view with D_u and B as a variant finds them; as it is for UBT itself."""
+    if how.in_turn:
+        view = voted_in_turn(view)
+    if how.detector != Unlearn.detector:
+        view = fed_by(view, how.detector)
+    if how.tokens_by != Unlearn.tokens_by:
+        overfit = [view.model(name) for name in OVERFIT]
+        images = view.pairs.images[view.suspicious]
+        found = tk.compromised(overfit, images, view.tokens, view.suspicious, how.tokens_by)
+        view = replace(view, compromised=found)
+    return view
+
+
+def fed_by(view: View, detector: str) -> View:
+    """The view with as many pairs in D_u as before, but those that a detector suspects most; B is what they
+    hold more often than D, and there is no second look."""
+    chosen = view.score(detector).sort(descending=True, stable=True).indices[: len(view.suspicious)]
+    found = tokens_of(view.tokens, chosen)
+    return replace(view, suspicious=chosen, compromised=found, left_out=chosen)
+
+
+def voted_in_turn(view: View) -> View:
+    """The view with all words in D_u and B that several votes name, and a second look for each."""
+    overfit, gain = view.score("overfit"), view.score("gain")
+    found = select_in_turn(view.tokens, overfit, view.pool, Select(top=len(view.suspicious)))
+    left_out = []
+    for one in found:
+        outside = carriers_outside(view.tokens, view.pool, one.compromised)
+        left_out.append(outside[alike(gain[one.chosen], gain[outside])])
+    return replace(
+        view,
+        suspicious=torch.cat([one.chosen for one in found]),
+        compromised=torch.cat([one.compromised for one in found]).unique(),
+        left_out=torch.cat(left_out).unique(),
+    )
