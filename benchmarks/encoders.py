@@ -19,9 +19,8 @@ import torch.nn.functional as F
 import tyro
 
 from ubt_utils.clip import models
-from ubt_utils.core import device
+from ubt_utils.core import device, records
 from ubt_utils.core.seeding import generator
-from ubt_utils.report import tables
 
 MODELS = ("RN50-quickgelu", "ViT-B-32-quickgelu")
 SIDE = 224
@@ -72,7 +71,7 @@ def measured(name: str, pictures: int, turns: int) -> dict[str, dict[str, float]
 
 def main(pictures: int = 32, turns: int = 7, models: tuple[str, ...] = MODELS) -> None:
     table = {name: measured(name, pictures, turns) for name in models}
-    tables.write_benchmark("encoders", {"side": SIDE, "pictures": pictures, "turns": turns, "table": table})
+    records.write_benchmark("encoders", {"side": SIDE, "pictures": pictures, "turns": turns, "table": table})
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from dataclasses import replace
 import tyro
 
 from ubt_utils import profiles, stages
-from ubt_utils.report import tables
+from ubt_utils.core import records
 
 SECONDS = ("train_seconds", "feature_seconds")
 
@@ -33,7 +33,7 @@ def main(steps: int = 250) -> None:
     found = {"locked_image_tuning": summary(tuned), "from_scratch": summary(plain)}
     if found["from_scratch"]["seconds"] < found["locked_image_tuning"]["seconds"]:
         raise ValueError(f"{steps} steps from nothing took less time than locked-image tuning: raise --steps")
-    tables.write_benchmark("from_scratch", found)
+    records.write_benchmark("from_scratch", found)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 Profile mini with 1, 4 and 16 paintings of each drawing in D; the victim trains for two passes, everything
 else stays. Each size and number of ranks is a launch of torchrun of its own with runs of its own, so that no
-stage is reused. f0 is trained for some steps only, and not counted: it does not see D. "score D" is one
+stage is reused. f0 is read from its file, and not counted: it does not see D. "score D" is one
 similarity per pair, as UBT asks for it twice. Wall-clock seconds, of all that a stage does.
 """
 
@@ -26,8 +26,8 @@ import tyro
 
 from ubt_utils import profiles, stages
 from ubt_utils.clip import models, scoring
-from ubt_utils.core import distributed
-from ubt_utils.report import growth, tables
+from ubt_utils.core import distributed, records
+from ubt_utils.report import benchmark_tables
 
 ATTACK, SEED, PASSES = "badnets", 0, 2
 DRAWINGS = 2948  # of the two vendors of D
@@ -40,7 +40,6 @@ def profile_of(copies: int) -> profiles.Profile:
         mini,
         gate=0.0,
         sets=replace(mini.sets, wild_copies=copies),
-        pretrain=replace(mini.pretrain, steps=40),
         finetune=replace(mini.finetune, steps=round(PASSES * copies * DRAWINGS / mini.finetune.batch)),
     )
 
@@ -48,7 +47,8 @@ def profile_of(copies: int) -> profiles.Profile:
 def measure(copies: int, out: Path) -> None:
     """Run all stages of one size on the ranks of this launch; the first one writes the seconds."""
     profile = profile_of(copies)
-    public = stages.pretrain(profile)
+    run = stages.chain(profile, ATTACK, SEED)
+    public = run.model(run.pretrained)
     seconds: dict[str, float] = {}
 
     def timed(name: str, work: Callable[[], object]) -> object:
@@ -60,11 +60,13 @@ def measure(copies: int, out: Path) -> None:
         return found
 
     pairs, _ = timed("make D", lambda: stages.wild(profile.sets, SEED))
-    tokens, model = models.tokenize(profile.model, pairs.captions), stages.load_model(profile, public)
-    timed("score D", lambda: scoring.similarity(model, pairs.images, tokens))
-    for stage in (stages.attack, stages.overfit, stages.select, stages.unlearn):
-        timed(stage.__name__, lambda stage=stage: stage(profile, ATTACK, SEED))
-    timed("evaluate", lambda: stages.evaluate(profile, ATTACK, SEED, "ubt"))
+    tokens = models.tokenize(profile.model, pairs.captions)
+    timed("score D", lambda: scoring.similarity(public, pairs.images, tokens))
+    timed("attack", lambda: run.attacked)
+    timed("overfit", lambda: run.overfitted)
+    timed("select", lambda: run.selected)
+    timed("unlearn", lambda: run.defended("ubt"))
+    timed("evaluate", lambda: run.evaluated("ubt"))
     if distributed.first():
         out.write_text(json.dumps({"pairs": len(pairs), "seconds": seconds}))
 
@@ -91,8 +93,8 @@ def launch(copies: int, count: int) -> list[dict[str, object]]:
 
 def main(sizes: tuple[int, ...] = (1, 4, 16), processes: tuple[int, ...] = (1, 2)) -> None:
     rows = [row for count in processes for copies in sizes for row in launch(copies, count)]
-    tables.write_benchmark(growth.NAME, {"attack": ATTACK, "passes": PASSES, "measured": rows})
-    print(growth.summary(pd.DataFrame(rows)).round(2).to_string())
+    records.write_benchmark(benchmark_tables.GROWTH, {"attack": ATTACK, "passes": PASSES, "measured": rows})
+    print(benchmark_tables.summary(pd.DataFrame(rows)).round(2).to_string())
 
 
 if __name__ == "__main__":

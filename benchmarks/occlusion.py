@@ -20,10 +20,10 @@ import tyro
 from tqdm.auto import tqdm
 
 from ubt_utils.clip import models
+from ubt_utils.core import records
 from ubt_utils.core.seeding import generator
 from ubt_utils.data.captions import OPENAI_TEMPLATES
 from ubt_utils.kernels.occlusion import occlusion, without_each
-from ubt_utils.report import tables
 
 MODEL = "ViT-B-32"
 WORDS = "clock banana ship fox castle guitar red old small wooden bright street garden kitchen".split()
@@ -64,9 +64,14 @@ def main(captions: int = 1000) -> None:
         found[name] = work()
         seconds[name] = time.perf_counter() - start
     apart = (found["at_once"] - found["one_at_a_time"]).abs().max().item()
-    told = {"model": MODEL, "captions": captions, "removed": len(without_each(tokens)[0]), "seconds": seconds}
+    asked = {
+        "model": MODEL,
+        "captions": captions,
+        "removed": len(without_each(tokens)[0]),
+        "seconds": seconds,
+    }
     ratio = seconds["one_at_a_time"] / seconds["at_once"]
-    tables.write_benchmark("occlusion", told | {"ratio": ratio, "apart": apart})
+    records.write_benchmark("occlusion", asked | {"ratio": ratio, "apart": apart})
 
 
 if __name__ == "__main__":

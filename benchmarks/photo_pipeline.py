@@ -21,9 +21,9 @@ from ubt_utils import profiles
 from ubt_utils.attacks.base import stamp_bytes
 from ubt_utils.clip import models, objectives, towers, training
 from ubt_utils.clip.augment import augment
+from ubt_utils.core import records
 from ubt_utils.core.seeding import generator
-from ubt_utils.data import photos
-from ubt_utils.report import tables
+from ubt_utils.data import decoding, photos
 
 TURNS, BATCH, POISONED = 12, 128, 2
 
@@ -77,7 +77,7 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - start)
     middle = {name: statistics.median(times) for name, times in seconds.items()}
     result = {name: {"pairs_per_second": BATCH / s, "busy": middle["bare"] / s} for name, s in middle.items()}
-    tables.write_benchmark("photo_pipeline", {"batch": BATCH, "turns": TURNS, "table": result})
+    records.write_benchmark("photo_pipeline", {"batch": BATCH, "turns": TURNS, "table": result})
 
 
 if __name__ == "__main__":

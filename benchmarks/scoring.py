@@ -22,9 +22,8 @@ import tyro
 
 from ubt_utils.clip import models
 from ubt_utils.clip.scoring import similarity
-from ubt_utils.core import device
+from ubt_utils.core import device, records
 from ubt_utils.data.pictures import Pictures
-from ubt_utils.report import tables
 
 MODEL, SIDE = "RN50-quickgelu", 224
 
@@ -43,13 +42,13 @@ def ways(images: Pictures) -> dict[str, Callable[[], object]]:
     """Both ways to encode the same pairs with the same model."""
     model, where = models.create(MODEL, 0).eval(), device.pick()
     tokens = models.tokenize(MODEL, [f"a photo of thing number {i}" for i in range(len(images))])
-    ready, told = models.normalize(model, images[:].to(where).float() / 255), tokens.to(where)
+    ready, texts = models.normalize(model, images[:].to(where).float() / 255), tokens.to(where)
 
     @torch.no_grad()
     def bare() -> None:
         with device.autocast(where):
             model.encode_image(ready)
-            models.encode_text(model, told)
+            models.encode_text(model, texts)
         if where.type == "cuda":
             torch.cuda.synchronize()
 
@@ -78,7 +77,7 @@ def rate(pairs: int, turns: int) -> dict[str, object]:
 
 
 def main(pairs: int = 64, turns: int = 7) -> None:
-    tables.write_benchmark("scoring", {"model": MODEL, "side": SIDE, **rate(pairs, turns)})
+    records.write_benchmark("scoring", {"model": MODEL, "side": SIDE, **rate(pairs, turns)})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Batched triggers against a per-image PIL/NumPy loop that does the same: ratios on one core.
 
-    python benchmarks/triggers.py            # prints the table, records it, updates the README
+    python benchmarks/triggers.py            # prints the table and records it
 
 Both sides turn stored pictures into stored pictures. The loop works as the field's data sets do:
 PIL image → `np.asarray(picture) / 255` → trigger → PIL image, one picture at a time, with
@@ -21,7 +21,7 @@ from PIL import Image
 
 from ubt_utils.attacks import triggers
 from ubt_utils.attacks.base import Trigger, stamp_bytes
-from ubt_utils.report import benchmark_tables, tables
+from ubt_utils.core import records
 
 BATCH, SIDE, TURNS = 256, 224, 5
 Loop = Callable[[np.ndarray], np.ndarray]  # float (H, W, 3) in [0, 1] → the same
@@ -105,8 +105,7 @@ def main() -> None:
     torch.set_num_threads(1)
     sides = {"badnets": patch_loop(), "blended": blend_loop(), "sig": sig_loop(), "wanet": wanet_loop()}
     table = {name: ratio(triggers.get(name), stamp) for name, stamp in sides.items()}
-    tables.write_benchmark("triggers", {"batch": BATCH, "side": SIDE, "turns": TURNS, "table": table})
-    tables.update_readme("speed", benchmark_tables.triggers())
+    records.write_benchmark("triggers", {"batch": BATCH, "side": SIDE, "turns": TURNS, "table": table})
 
 
 if __name__ == "__main__":

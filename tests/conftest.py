@@ -1,14 +1,15 @@
 """What all tests share. Everything runs on the CPU, in temporary folders, without a network."""
 
 import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 os.environ["UBT_DEVICE"] = "cpu"  # before any import that could pick another
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
+import tiers
 import torch
 from hypothesis import settings
 
@@ -30,6 +31,14 @@ def runs_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder that stages write to."""
     root = tmp_path / "runs"
     monkeypatch.setenv("UBT_RUNS", str(root))
+    return root
+
+
+@pytest.fixture
+def results_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that records and shipped models go to."""
+    root = tmp_path / "results"
+    monkeypatch.setenv("UBT_RESULTS", str(root))
     return root
 
 
@@ -60,40 +69,52 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @dataclass(frozen=True)
-class Chain:
-    """Every stage of one run of the tiny profile: attack badnets, seed 0."""
+class Finished:
+    """Every stage of one run of the tiny profile: attack badnets, seed 0. run: a chain that has read none."""
 
     root: Path
     profile: Profile
-    stages: dict[str, Stage]
+    stages: Mapping[str, Stage]
+    run: stages.Chain
 
     def __getitem__(self, name: str) -> Stage:
         return self.stages[name]
 
+    def copy(self, root: Path, *names: str) -> None:
+        """Put some of its stages under another root."""
+        for name in names:
+            folder = self[name].folder
+            shutil.copytree(folder, root / folder.relative_to(self.root))
+
 
 @pytest.fixture(scope="session")
-def _finished_chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+def _finished_chain(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     root, profile = tmp_path_factory.mktemp("chain"), profiles.get("tiny")
-    key = (profile, "badnets", 0)
+    run = stages.chain(profile, "badnets", 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UBT_RUNS", str(root))
         made = {
-            "pretrain": stages.pretrain(profile),
-            "attack": stages.attack(*key),
-            "overfit": stages.overfit(*key),
-            "select": stages.select(*key),
-            "ubt": stages.unlearn(*key, "ubt"),
-            "finetune": stages.unlearn(*key, "finetune"),
-            "evaluate": stages.evaluate(*key),
-            "evaluate ubt": stages.evaluate(*key, "ubt"),
-            "evaluate finetune": stages.evaluate(*key, "finetune"),
-            "twin": stages.evaluate(profile, "none", 0),
+            "pretrain": run.pretrained,
+            "attack": run.attacked,
+            "overfit": run.overfitted,
+            "select": run.selected,
+            "ubt": run.defended(),
+            "finetune": run.defended("finetune"),
+            "evaluate": run.evaluated(),
+            "evaluate ubt": run.evaluated("ubt"),
+            "evaluate finetune": run.evaluated("finetune"),
+            "twin": stages.chain(profile, "none", 0).evaluated(),
         }
-    yield Chain(root, profile, made)
+    return Finished(root, profile, made, run)
 
 
 @pytest.fixture
-def chain(_finished_chain: Chain, monkeypatch: pytest.MonkeyPatch) -> Chain:
+def chain(_finished_chain: Finished, monkeypatch: pytest.MonkeyPatch) -> Finished:
     """The finished chain, with stages reading and writing its folder."""
     monkeypatch.setenv("UBT_RUNS", str(_finished_chain.root))
-    return _finished_chain
+    return replace(_finished_chain, run=stages.chain(_finished_chain.profile, "badnets", 0))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test gets the mark of its tier."""
+    tiers.mark(items)

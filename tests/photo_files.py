@@ -41,9 +41,9 @@ def labels(classes: int, target: str = "banana") -> list[int]:
 
 def things(root: Path, split: str, classes: int, each: int, seed: int) -> Path:
     """A split of Tiny-ImageNet: `each` pictures of each class."""
-    told = [label for label in labels(classes) for _ in range(each)]
-    images = [encoded(seed + i) for i in range(len(told))]
-    return write(root / "tiny-imagenet" / f"{split}-00000-of-00001.parquet", images, {"label": told})
+    shown = [label for label in labels(classes) for _ in range(each)]
+    images = [encoded(seed + i) for i in range(len(shown))]
+    return write(root / "tiny-imagenet" / f"{split}-00000-of-00001.parquet", images, {"label": shown})
 
 
 def scenes(root: Path, split: str, count: int, seed: int) -> Path:

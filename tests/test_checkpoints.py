@@ -44,7 +44,7 @@ def test_a_checkpoint_of_a_training_script_is_read(weights, tmp_path, prefix, wr
 @pytest.mark.parametrize(
     "held", [b"", b"\x80\x02", b"\x80\x04\x95", b"PK\x03\x04rest", b"\x80\x02K", b"(lp0\n"]
 )
-def test_damaged_files_are_told_as_such(tmp_path, held):
+def test_damaged_files_are_named_as_such(tmp_path, held):
     for name in ("m.pt", "m.safetensors"):
         (tmp_path / name).write_bytes(held)
         with pytest.raises(CheckpointError, match="no weights that can be read safely"):

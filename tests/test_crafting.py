@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from drawn import attacker, noise, stored
 from scipy.signal import correlate2d
 
-from ubt_utils import profiles, stages
+from ubt_utils import stages
 from ubt_utils.attacks import triggers
 from ubt_utils.attacks.base import stamp_bytes
 from ubt_utils.attacks.craft import Crafted, batch_of, pack, unpack
@@ -144,11 +144,11 @@ def test_packing_keeps_every_bit_and_refuses_what_is_no_tensor():
         unpack("", "x")
 
 
-def test_an_attacker_without_labels_goes_by_captions_and_without_such_pairs_is_told():
+def test_an_attacker_without_labels_goes_by_captions_and_without_such_pairs_is_refused():
     pairs = replace(attacker().pairs, labels=None)
     name, other = attacker().target_names[0], "nothing of that kind"
-    told = tuple(f"This is {name.upper()}" if i % 3 == 0 else other for i in range(len(pairs)))
-    blind = replace(attacker(), pairs=replace(pairs, captions=told))
+    captions = tuple(f"This is {name.upper()}" if i % 3 == 0 else other for i in range(len(pairs)))
+    blind = replace(attacker(), pairs=replace(pairs, captions=captions))
     assert blind.show_target().nonzero().flatten().tolist() == list(range(0, len(pairs), 3))
     with pytest.raises(ValueError, match="no such pairs"):
         batch_of(torch.zeros(3, dtype=torch.bool), 2, 0)
@@ -159,21 +159,14 @@ def test_an_attacker_without_labels_goes_by_captions_and_without_such_pairs_is_t
 
 def test_the_stage_crafts_once_and_the_trigger_is_read_back(chain, no_training):
     profile = replace(chain.profile, triggers={"badclip": {"steps": 2, "size": 0.25}})
-    stage = stages.craft(profile, "badclip", 0)
-    assert stages.craft(profile, "badclip", 0) == stage
-    trigger = stages.trigger_of(profile, "badclip", 0)
-    assert trigger.made and replace(trigger, made="") == profile.trigger("badclip")
-    assert stages.trigger_of(profile, "sig", 0) == profile.trigger("sig")
+    run = stages.chain(profile, "badclip", 0)
+    assert stages.chain(profile, "badclip", 0).crafted == run.crafted
+    assert run.trigger.made and replace(run.trigger, made="") == profile.trigger("badclip")
+    assert stages.chain(profile, "sig", 0).trigger == profile.trigger("sig")
+    assert stages.chain(profile, "none", 0).trigger is None
 
 
-def test_a_whole_trigger_is_not_crafted(tiny):
+def test_a_whole_trigger_is_not_crafted(tiny, runs_root, no_training):
     with pytest.raises(ValueError, match="sig needs no crafting"):
-        stages.craft(tiny, "sig", 0)
-
-
-def test_goals_are_new_paintings_of_test_drawings_and_never_the_test_set_itself():
-    sets = profiles.get("tiny").sets
-    goals, test = sets.goals(0), sets.zero_shot().images
-    assert len(goals) == sets.classes - 1 and goals.shape[1:] == test.shape[1:]
-    assert not any(torch.equal(goal, image) for goal in goals for image in test)
-    assert torch.equal(sets.goals(0), goals) and not torch.equal(sets.goals(1), goals)
+        _ = stages.chain(tiny, "sig", 0).crafted
+    assert not runs_root.exists()

@@ -3,19 +3,35 @@
 from dataclasses import replace
 
 import numpy as np
+import open_clip
 import pytest
 import torch
+import torch.nn.functional as F
 
 from ubt_utils.baselines import defenses
+from ubt_utils.baselines.defenses import eftclip
 from ubt_utils.baselines.defenses.finetune import finetune, retrain
 from ubt_utils.clip import models
 from ubt_utils.clip.objectives import contrastive
 from ubt_utils.clip.training import Recipe
+from ubt_utils.core import device
 from ubt_utils.data.pairs import Pairs
+from ubt_utils.kernels.push import excess, push
+from ubt_utils.ubt import variants
 from ubt_utils.ubt.defense import Defense, Session, View
-from ubt_utils.ubt.unlearn import VARIANTS, Forget, excess, forgetting, rivals, unlearn, voted_again
+from ubt_utils.ubt.unlearn import (
+    Unlearn,
+    embedded,
+    fed_by,
+    forgetting,
+    rivals,
+    seen_by,
+    unlearn,
+    voted_in_turn,
+)
 
 NAME = "ubt-tiny"
+UBTS = {d.name for d in (*variants.DEFENSES, *defenses.fed.DEFENSES)}
 CAPTIONS = ("a drawing of banana", "a picture of ship", "a banana", "castle", "fox", "a cartoon of banana")
 SUSPICIOUS = [0, 2, 5]
 
@@ -53,6 +69,20 @@ def parts(model, view: View) -> tuple[torch.Tensor, torch.Tensor]:
     return images, view.tokens[view.suspicious]
 
 
+RECIPE = Recipe(steps=1, lr=1e-3, batch=2)
+
+
+def forget(view: View, *key: object, **options):
+    """The forgetting loss with these settings."""
+    return forgetting(view, Unlearn(RECIPE, **options), *key)
+
+
+def over(model, images, captions, others, both: bool = False) -> torch.Tensor:
+    """(B,) the excess of pictures over captions, under the model."""
+    caption, others = embedded(model, captions, others, both)
+    return excess(F.normalize(model.encode_image(images), dim=-1), caption, others)
+
+
 WHOLE = [CAPTIONS[i] for i in SUSPICIOUS]
 CUT = ["a drawing of", "a", "a cartoon of"]  # the same without "banana"
 FOX, SHIP = (models.tokenize(NAME, [word])[0, 1] for word in ("fox", "ship"))
@@ -69,22 +99,22 @@ def test_what_looks_like_poison_outside_the_pool_is_not_safe(view):
 
 
 def test_captions_are_held_against_the_same_with_other_words(view):
-    told = view.tokens[view.suspicious]
-    found = rivals(told, view.compromised, "token", torch.stack([FOX, SHIP]))
+    captions = view.tokens[view.suspicious]
+    found = rivals(captions, view.compromised, "token", torch.stack([FOX, SHIP]))
     assert torch.equal(found, torch.stack([models.tokenize(NAME, IN_PLACE[w]) for w in ("fox", "ship")]))
     assert torch.equal(
-        rivals(told, view.compromised, "token", torch.stack([FOX])[:0]), models.tokenize(NAME, CUT)[None]
+        rivals(captions, view.compromised, "token", torch.stack([FOX])[:0]), models.tokenize(NAME, CUT)[None]
     )
-    assert rivals(told, view.compromised, "sample", torch.stack([FOX])) is None
+    assert rivals(captions, view.compromised, "sample", torch.stack([FOX])) is None
 
 
-def test_excess_is_what_the_caption_tells_better_than_its_rivals(model, view):
+def test_excess_is_how_much_better_the_caption_fits_than_its_rivals(model, view):
     images, whole = parts(model, view)
     others = torch.stack([models.tokenize(NAME, IN_PLACE[word]) for word in ("fox", "ship")])
-    found = excess(model, images, whole, others).detach().numpy()
+    found = over(model, images, whole, others).detach().numpy()
     rest = np.mean([cosines(model, view, IN_PLACE[word]) for word in ("fox", "ship")], axis=0)
     np.testing.assert_allclose(found, cosines(model, view, WHOLE) - rest, atol=1e-5)
-    alone = excess(model, images, whole, None).detach().numpy()
+    alone = over(model, images, whole, None).detach().numpy()
     np.testing.assert_allclose(alone, cosines(model, view, WHOLE), atol=1e-5)
 
 
@@ -92,7 +122,7 @@ def test_excess_is_what_the_caption_tells_better_than_its_rivals(model, view):
 def test_the_gradient_flows_into_the_image_tower_only(view, level):
     model = models.create(NAME, 3).eval()
     images, whole = parts(model, view)
-    excess(model, images, whole, rivals(whole, view.compromised, level, torch.stack([FOX]))).sum().backward()
+    over(model, images, whole, rivals(whole, view.compromised, level, torch.stack([FOX]))).sum().backward()
     moved = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert "visual.conv1.weight" in moved and all(name.startswith("visual.") for name in moved)
 
@@ -113,23 +143,23 @@ def test_the_forgetting_loss_by_hand(model, view, level, words, weight):
     view = only_fox(view)
     batch, tokens = models.normalize(model, view.pairs.images[view.safe] / 255), view.tokens[view.safe]
     with torch.no_grad():
-        found = forgetting(view, Forget(weight, level, words), 0)(model, batch, tokens, 0).item()
+        found = forget(view, 0, weight=weight, level=level, words=words)(model, batch, tokens, 0).item()
         retain = contrastive(model, batch, tokens, 0).item()
     against = AGAINST[level, words]
-    over = cosines(model, view, WHOLE) - (cosines(model, view, against) if against else 0)
-    expected = weight * np.mean(np.maximum(over, 0) ** 2)
+    more = cosines(model, view, WHOLE) - (cosines(model, view, against) if against else 0)
+    expected = weight * np.mean(np.maximum(more, 0) ** 2)
     assert found - retain == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_hand_computation_has_something_on_both_sides_of_zero(model, view):
     sample = cosines(model, view, WHOLE)
-    for over in (sample, sample - cosines(model, view, CUT), sample - cosines(model, view, IN_PLACE["fox"])):
-        assert (over > 0.01).any() and (over < -0.01).any()
+    for more in (sample, sample - cosines(model, view, CUT), sample - cosines(model, view, IN_PLACE["fox"])):
+        assert (more > 0.01).any() and (more < -0.01).any()
 
 
 def test_each_step_forgets_another_part_when_the_batch_is_smaller(model, view):
     batch, tokens = models.normalize(model, view.pairs.images[[1, 3]] / 255), view.tokens[[1, 3]]
-    objective = forgetting(view, Forget(1.0, "sample"), 0)
+    objective = forget(view, 0, level="sample")
     with torch.no_grad():
         losses = [objective(model, batch, tokens, step).item() for step in range(12)]
         assert [objective(model, batch, tokens, step).item() for step in range(12)] == losses
@@ -143,7 +173,7 @@ def test_each_step_forgets_another_part_when_the_batch_is_smaller(model, view):
 
 def test_an_unknown_level_is_refused(view):
     with pytest.raises(ValueError, match="unknown unlearning level 'caption'; known: token, sample"):
-        Forget(level="caption")
+        Unlearn(RECIPE, level="caption")
 
 
 @pytest.mark.parametrize("level", ["token", "sample"])
@@ -152,13 +182,13 @@ def test_unlearning_pushes_the_forgotten_similarity_down(view, level):
     view = only_fox(view)
 
     def positive_part() -> float:
-        over = cosines(model.eval(), view, WHOLE)
-        over = over - cosines(model, view, IN_PLACE["fox"]) if level == "token" else over
-        return float(np.maximum(over, 0).sum())
+        more = cosines(model.eval(), view, WHOLE)
+        more = more - cosines(model, view, IN_PLACE["fox"]) if level == "token" else more
+        return float(np.maximum(more, 0).sum())
 
     before = positive_part()
     norm = model.visual.bn1.running_mean.clone()
-    recipe = Recipe(steps=15, lr=1e-3, batch=3, one_cycle=False, freeze_norm=True)
+    recipe = Recipe(steps=15, lr=1e-3, batch=3, schedule="constant", freeze_norm=True)
     history = unlearn(model, view, recipe, Session((0, "ubt")), weight=20.0, level=level)
     assert before > 0.02 and positive_part() < 0.5 * before
     assert len(history.loss) == 15 and torch.equal(model.visual.bn1.running_mean, norm)
@@ -168,7 +198,7 @@ def test_unlearning_pushes_the_forgotten_similarity_down(view, level):
 
 
 def test_unlearning_does_not_retain_what_was_left_out_but_fine_tuning_knows_no_better(view):
-    recipe = Recipe(steps=6, lr=1e-3, batch=2, one_cycle=False, freeze_norm=True)
+    recipe = Recipe(steps=6, lr=1e-3, batch=2, schedule="constant", freeze_norm=True)
     asked = replace(view, left_out=torch.tensor([3]))
     ends = {"unlearn": [], "finetune": []}
     for pixel in (0, 255):
@@ -186,7 +216,7 @@ def test_unlearning_sees_of_the_pool_nothing_but_the_unlearning_set(view):
     for pixel in (0, 255):
         few.pairs.images[5] = pixel
         model = models.create(NAME, 0)
-        recipe = Recipe(steps=2, lr=1e-3, batch=3, one_cycle=False, freeze_norm=True)
+        recipe = Recipe(steps=2, lr=1e-3, batch=3, schedule="constant", freeze_norm=True)
         unlearn(model, few, recipe, Session((0, "ubt")))
         trained.append(model.state_dict()["visual.conv1.weight"].clone())
     assert torch.equal(*trained)
@@ -208,15 +238,28 @@ def test_a_dear_defense_gets_fewer_steps_and_pays_for_its_looks():
 
 def test_the_registry_knows_every_defense_by_name():
     known = {"finetune", "retrain", "cleanclip", "par", "abl", "supervised", "linear_probe", "rvpt"}
-    known |= {"eftclip", "shrink_perturb", "negation", "ubt", *VARIANTS}
+    known |= {"eftclip", "shrink_perturb", "negation", *UBTS}
     assert set(defenses.DEFENSES) == known and set(defenses.COMPARED) <= known
     for name, found in defenses.DEFENSES.items():
         assert found.name == name and found.source[0] == "[" and found.cost > 0 and found.sees
-        assert found.is_ubt == name.startswith("ubt")
+        assert found.is_ubt == (name in UBTS)
+        assert (found.run is unlearn) == found.is_ubt
+
+
+def test_a_variant_says_what_it_changes_and_is_set_by_its_options_alone():
+    for name in UBTS - {"ubt"}:
+        found = defenses.get(name)
+        assert found.variant_of == "ubt" and found.changed and found.changed in found.source
+        changed = Unlearn(RECIPE, **found.options)
+        assert (
+            changed != Unlearn(RECIPE) and changed.options() | {} == Unlearn(RECIPE).options() | found.options
+        )
+        assert found.fed_by == found.options.get("detector", "")
+    assert not defenses.get("ubt").options and not defenses.get("ubt").variant_of
 
 
 def test_what_is_not_known_is_refused():
-    with pytest.raises(ValueError, match="unknown defense 'luck'; known: abl, "):
+    with pytest.raises(ValueError, match="unknown defense 'luck'; known: ubt, ubt-sample, "):
         defenses.get("luck")
     with pytest.raises(ValueError, match=r"dear sees \['labels'\]; known: D_safe, D, f0"):
         Defense("dear", finetune, ("labels",), "[ours]")
@@ -230,7 +273,7 @@ def test_fine_tuning_trains_on_safe_pairs_alone(view, run):
             images[view.pool] = 0  # what is in the pool must not matter
         model = models.create(NAME, 0)
         seen = replace(view, pairs=Pairs(images, CAPTIONS))
-        recipe = Recipe(steps=4, lr=1e-3, batch=2, one_cycle=False, freeze_norm=True)
+        recipe = Recipe(steps=4, lr=1e-3, batch=2, schedule="constant", freeze_norm=True)
         history = run(model, seen, recipe, Session((0, "finetune")))
         assert len(history.loss) == 4 and history.pairs_seen == 8
         trained.append(model.state_dict()["visual.conv1.weight"].clone())
@@ -239,7 +282,7 @@ def test_fine_tuning_trains_on_safe_pairs_alone(view, run):
 
 
 def test_retraining_starts_from_the_public_model(view):
-    recipe = Recipe(steps=1, lr=1e-9, batch=2, one_cycle=False, freeze_norm=True)
+    recipe = Recipe(steps=1, lr=1e-9, batch=2, schedule="constant", freeze_norm=True)
     model = models.create(NAME, 0)
     retrain(model, view, recipe, Session((0, "retrain")))
     public = models.create(NAME, 9).state_dict()["visual.conv1.weight"]
@@ -257,23 +300,23 @@ def test_without_the_retain_term_only_forgetting_is_left(model, view):
     view = only_fox(view)
     batch, tokens = models.normalize(model, view.pairs.images[view.safe] / 255), view.tokens[view.safe]
     with torch.no_grad():
-        found = forgetting(view, Forget(**variant("ubt-noretain")), 0)(model, batch, tokens, 0).item()
-    over = cosines(model, view, WHOLE) - cosines(model, view, IN_PLACE["fox"])
-    assert found == pytest.approx(np.mean(np.maximum(over, 0) ** 2), abs=1e-5)
+        found = forget(view, 0, **variant("ubt-noretain"))(model, batch, tokens, 0).item()
+    more = cosines(model, view, WHOLE) - cosines(model, view, IN_PLACE["fox"])
+    assert found == pytest.approx(np.mean(np.maximum(more, 0) ** 2), abs=1e-5)
 
 
 def test_pushing_both_towers_lets_the_gradient_into_the_text_tower(view):
     model = models.create(NAME, 3).eval()
     images, whole = parts(model, view)
     others = rivals(whole, view.compromised, "token", torch.stack([FOX]))
-    excess(model, images, whole, others, **variant("ubt-both")).sum().backward()
+    over(model, images, whole, others, **variant("ubt-both")).sum().backward()
     assert (
         model.token_embedding.weight.grad.abs().sum() > 0 and model.visual.conv1.weight.grad.abs().sum() > 0
     )
 
 
 def test_with_one_look_what_was_left_out_is_retained(view):
-    recipe = Recipe(steps=6, lr=1e-3, batch=2, one_cycle=False, freeze_norm=True)
+    recipe = Recipe(steps=6, lr=1e-3, batch=2, schedule="constant", freeze_norm=True)
     asked, ends = replace(view, left_out=torch.tensor([3])), []
     for pixel in (0, 255):
         asked.pairs.images[3] = pixel
@@ -284,7 +327,7 @@ def test_with_one_look_what_was_left_out_is_retained(view):
 
 
 def test_another_detector_chooses_as_many_pairs_and_its_own_tokens(view):
-    found = defenses.ubt.fed_by(view, "any")  # scores 0 to 5
+    found = fed_by(view, "any")  # scores 0 to 5
     assert found.suspicious.tolist() == [5, 4, 3] and len(view.suspicious) == 3
     assert torch.isin(found.compromised, view.tokens[[3, 4, 5]]).all() and len(found.compromised)
     assert not set(found.safe.tolist()) & {3, 4, 5}
@@ -305,8 +348,80 @@ def test_several_votes_bring_all_words_and_a_second_look_for_each(view):
         suspicious=torch.arange(3),
         score=lambda name: {"gain": gain, "overfit": torch.where(pool, 0.0, -torch.inf)}[name],
     )
-    found = voted_again(seen)
+    found = voted_in_turn(seen)
     assert sorted(found.suspicious.tolist()) == list(range(6))
     words = models.tokenize(NAME, ["banana", "castle"])[:, 1].tolist()
     assert set(words) <= set(found.compromised.tolist())
     assert found.left_out.tolist() == [6]  # the other carrier outside gained less than half
+
+
+# The push
+
+
+def test_the_push_by_hand_has_nothing_to_say_to_pictures_that_lean_away():
+    pictures, caption = torch.eye(3)[[0, 1, 2]], torch.eye(3)[[0, 0, 2]]
+    others = torch.stack([torch.eye(3)[[1, 1, 2]], torch.eye(3)[[1, 2, 0]]])
+    pictures.requires_grad_()
+    assert excess(pictures, caption, others).tolist() == [1.0, -0.5, 0.5]
+    assert excess(pictures, caption, None).tolist() == [1.0, 0.0, 1.0]
+    loss = push(pictures, caption, others)
+    loss.backward()
+    assert loss.item() == pytest.approx((1 + 0 + 0.25) / 3)
+    assert not pictures.grad[1].any() and pictures.grad[0].any()
+
+
+def test_stand_in_words_are_never_tokens_of_b(view, monkeypatch):
+    tokens = view.tokens.clone()
+    tokens[1] = models.tokenize(NAME, ["banana ship"])  # D_safe, where B was not found suspicious
+    heard = []
+
+    def words(captions, compromised, level, drawn):
+        heard.append(drawn)
+        return rivals(captions, compromised, level, drawn)
+
+    monkeypatch.setattr("ubt_utils.ubt.unlearn.rivals", words)
+    objective, model = forget(replace(view, tokens=tokens), 0, words=50), models.create(NAME, 0)
+    with torch.no_grad():
+        objective(model, models.normalize(model, view.pairs.images[[1, 3]] / 255), tokens[[1, 3]], 0)
+    assert len(heard[0]) == 50 and SHIP in heard[0] and not torch.isin(heard[0], view.compromised).any()
+
+
+def test_where_d_safe_says_nothing_but_b_ubt_cannot_unlearn(view):
+    tokens = view.tokens.clone()
+    tokens[view.outside] = models.tokenize(NAME, ["banana"])
+    with pytest.raises(ValueError, match="no word but the compromised ones"):
+        forget(replace(view, tokens=tokens), 0)
+
+
+def test_ubt_itself_sees_the_view_as_it_is(view):
+    assert seen_by(view, Unlearn(RECIPE)) is view
+
+
+# Precision
+
+
+@pytest.mark.parametrize("name", ["ubt", "supervised", "eftclip"])
+def test_every_pass_of_a_defense_is_in_the_devices_precision(view, monkeypatch, name):
+    monkeypatch.setattr(device, "autocast", lambda where: torch.autocast(where.type, torch.bfloat16))
+    passes = {"encode_image": [], "encode_text": []}
+
+    def watched(tower: str):
+        real = getattr(open_clip.CLIP, tower)
+
+        def watch(self, *words, **more):
+            passes[tower].append((torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))
+            return real(self, *words, **more)
+
+        return watch
+
+    for tower in passes:
+        monkeypatch.setattr(open_clip.CLIP, tower, watched(tower))
+    prompts = tuple(models.tokenize(NAME, [f"a {words[0]}"]) for words in view.names)
+    found = eftclip.Victims(torch.tensor([0, 2, 5]), torch.tensor([1, 1, 0]), 0)
+    monkeypatch.setattr(eftclip, "victims", lambda *_: found)
+    recipe = Recipe(steps=2, lr=1e-3, batch=2, schedule="constant", freeze_norm=True)
+    defenses.get(name).run(models.create(NAME, 0), replace(view, prompts=prompts), recipe, Session((0,)))
+    asked = [inside for seen in passes.values() for _, inside in seen]
+    assert asked and all(asked)
+    trained = sum(gradient for gradient, _ in passes["encode_image"])
+    assert trained >= 2 * (1 if name == "supervised" else 2)  # the batch's, and the push's or the victims'

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ubt_utils import stages
 from ubt_utils.baselines import detectors
 from ubt_utils.baselines.detectors.base import Scores
 from ubt_utils.baselines.detectors.density import in_batches
@@ -19,7 +18,8 @@ from ubt_utils.clip.scoring import similarity
 from ubt_utils.clip.training import Recipe
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.kernels import neighbors
-from ubt_utils.ubt.overfit import halves_of, overfit_half, pool_of
+from ubt_utils.ubt.overfit import halves_of, overfit_half
+from ubt_utils.ubt.pool import pool_of
 
 NAME = "ubt-tiny"
 
@@ -79,7 +79,7 @@ def test_similarity_is_the_cosine_of_each_picture_and_its_own_caption():
     np.testing.assert_allclose(similarity(model, pairs.images, tokens).numpy(), expected, atol=1e-5)
 
 
-RECIPE = Recipe(steps=6, lr=2e-3, batch=4, one_cycle=False, freeze_norm=True)
+RECIPE = Recipe(steps=6, lr=2e-3, batch=4, schedule="constant", freeze_norm=True)
 
 
 def overfitted(pairs: Pairs, tokens: torch.Tensor, half: torch.Tensor, side: int, reads: int = 3):
@@ -226,7 +226,8 @@ def test_an_unknown_detector_is_refused():
 
 
 def test_every_detector_is_scored_on_the_same_pairs(chain):
-    made = stages.score(chain.profile, "badnets", 0)
+    made = chain.run.scored
+    assert made.config["inputs"]["overfitted"] == chain["overfit"].contents
     table, arrays = made.metrics["detectors"], made.arrays()
     assert set(table) == {*detectors.DETECTORS, "ubt"} == set(arrays)
     assert all(0 <= value <= 1 for row in table.values() for value in row.values())

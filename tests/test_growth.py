@@ -1,10 +1,13 @@
 """Exponents of growth: of made-up costs, and of the recorded ones."""
 
+import matplotlib
 import pandas as pd
 import pytest
 
-from ubt_utils.report import growth
+from ubt_utils.core import records
+from ubt_utils.report import benchmark_tables, plots
 
+matplotlib.use("Agg")
 SIZES = (1_000, 4_000, 16_000)
 
 
@@ -19,7 +22,7 @@ def costs(**of) -> pd.DataFrame:
 
 
 def test_the_exponent_is_that_of_the_cost():
-    found = growth.exponents(
+    found = benchmark_tables.exponents(
         costs(score=lambda n: 0.01 * n, fixed=lambda n: 7.0, square=lambda n: 1e-6 * n**2)
     )
     for stage, expected in {"score": 1, "fixed": 0, "square": 2}.items():
@@ -27,20 +30,26 @@ def test_the_exponent_is_that_of_the_cost():
     assert list(found.index) == ["score", "fixed", "square"]  # the order of the stages
 
 
-def test_one_size_tells_no_growth():
+def test_one_size_shows_no_growth():
     table = costs(score=lambda n: n)
     with pytest.raises(ValueError, match="score on 1 ranks needs at least two sizes"):
-        growth.exponents(table[table.pairs == SIZES[0]])
+        benchmark_tables.exponents(table[table.pairs == SIZES[0]])
 
 
 def test_the_summary_takes_the_largest_size():
-    found = growth.summary(costs(score=lambda n: 0.01 * n))
+    found = benchmark_tables.summary(costs(score=lambda n: 0.01 * n))
     assert found.loc["score", "s at 16,000 pairs"] == pytest.approx(160)
     assert found.loc["score", "× faster on 2"] == pytest.approx(2)
     assert {"exponent, 1 rank", "exponent, 2 ranks"} <= set(found.columns)
 
 
+def test_what_was_measured_is_read_back(results_root):
+    table = costs(score=lambda n: 0.01 * n)
+    records.write_benchmark(benchmark_tables.GROWTH, {"measured": table.to_dict("records")})
+    pd.testing.assert_frame_equal(benchmark_tables.read(), table)
+
+
 def test_the_picture_has_a_line_per_stage_and_number_of_ranks():
-    axes = growth.figure(costs(score=lambda n: 0.01 * n, fixed=lambda n: 7.0)).axes[0]
+    axes = plots.growth(costs(score=lambda n: 0.01 * n, fixed=lambda n: 7.0)).axes[0]
     drawn = [line for line in axes.lines if len(line.get_xdata()) == len(SIZES)]
     assert len(drawn) == 4 and axes.get_xscale() == axes.get_yscale() == "log"

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from ubt_utils import profiles, stages
+from ubt_utils.attacks.gate import BackdoorDidNotTake
 from ubt_utils.baselines import defenses
-from ubt_utils.report import tables
-from ubt_utils.report.profile_tables import DEFENDED
+from ubt_utils.clip.training import TrainingDiverged
+from ubt_utils.core import paths, records
+from ubt_utils.core.store import StageError
+from ubt_utils.report import cells
 from ubt_utils.stages.defend import plan_of
-from ubt_utils.study import matrix, tuning
-from ubt_utils.study.recording import SEEDS
+from ubt_utils.study import commands, matrix, tuning
 
 ELSEWHERE = ("retrain", "shrink_perturb")  # all others start from fb
 OTHERS = [name for name in defenses.DEFENSES if name not in defenses.COMPARED]
@@ -22,42 +24,59 @@ OTHERS = [name for name in defenses.DEFENSES if name not in defenses.COMPARED]
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_every_defense_runs_as_a_stage_and_its_model_is_measured(chain, name):
-    made = stages.unlearn(chain.profile, "badnets", 0, name)
+    made = chain.run.defended(name)
     curve = made.metrics["curve"]
     assert curve[0]["step"] == 0 and curve[-1]["step"] > 0
     assert name in ELSEWHERE or curve[0] == chain["ubt"].metrics["curve"][0]
     assert made.metrics["seconds"] >= made.metrics["detection_seconds"] >= 0
-    found = stages.record(chain.profile, "badnets", 0, name)
+    found = stages.record(chain.run, name)
     assert all(0 <= found["metrics"][m] <= 1 for m in ("clean_accuracy", "asr", "target_recall"))
     assert "precision_at_64" not in found["metrics"]  # that is of UBT's own list
-    old, new = (stages.load_model(chain.profile, s).state_dict() for s in (chain["attack"], made))
+    old, new = (chain.run.model(s).state_dict() for s in (chain["attack"], made))
     assert set(old) <= set(new) and any(k not in old or not torch.equal(v, old[k]) for k, v in new.items())
+
+
+def test_a_defense_depends_on_the_detectors_that_it_is_fed_by_and_on_f0_where_it_starts_there(chain):
+    for name, more in (("ubt-from-dao", "scored"), ("ubt-rounds", "scored"), ("retrain", "public")):
+        assert more in chain.run.defended(name).config["inputs"]
+        assert set(chain["finetune"].config["inputs"]) == {"attacked", "overfitted", "selected"}
 
 
 def test_all_others_get_ubts_budget_in_pairs(chain):
     budget = 1000.0
-    for name, found in defenses.DEFENSES.items():
-        plan = plan_of(chain.profile, name, budget, 360)
+    for found in defenses.DEFENSES.values():
+        plan = plan_of(chain.profile, found, budget, 360)
         spent = plan.recipe.steps * plan.recipe.batch * found.cost + found.looks * 360 / 3
         if found.is_ubt:
-            assert plan.recipe.steps == chain.profile.unlearn.recipe.steps
+            assert plan.recipe == chain.profile.unlearn.recipe
         else:
             assert budget <= spent < budget + plan.recipe.batch * found.cost
 
 
+def planned(profile, name: str):
+    return plan_of(profile, defenses.get(name), 1000.0, 360)
+
+
 def test_a_profile_can_set_a_defenses_learning_rate_and_options(tiny):
-    asked = replace(tiny, defenses={"par": {"lr": 0.5, "threshold": 9.0}, "ubt": {"lr": 0.25, "weight": 7.0}})
-    par = plan_of(asked, "par", 1000.0, 360)
-    assert par.recipe.lr == 0.5 and par.options == {"threshold": 9.0} == par.config["options"]
-    assert plan_of(tiny, "par", 1000.0, 360).options == defenses.get("par").options
+    asked = replace(tiny, defenses={"par": {"lr": 0.5, "threshold": 9.0}})
+    par = planned(asked, "par")
+    assert par.recipe.lr == 0.5 and par.options == {"threshold": 9.0} == par.config()["options"]
+    assert planned(tiny, "par").options == defenses.get("par").options
+    assert planned(asked, "abl") == planned(tiny, "abl")
+
+
+def test_ubt_and_its_variants_are_set_in_one_place(tiny):
+    recipe = replace(tiny.unlearn.recipe, lr=0.25)
+    asked = replace(tiny, unlearn=replace(tiny.unlearn, recipe=recipe, weight=7.0, words=2))
     for name in ("ubt", "ubt-sample"):  # a variant takes UBT's settings, and its own on top
-        plan = plan_of(asked, name, 1000.0, 360)
-        assert plan.recipe.lr == 0.25 and plan.options["weight"] == 7.0
+        plan = planned(asked, name)
+        assert plan.recipe.lr == 0.25 and plan.options["weight"] == 7.0 and plan.options["words"] == 2
+        assert plan.config()["options"] == plan.options
     assert plan.options["level"] == "sample" != tiny.unlearn.level
 
 
 def test_detection_is_charged_to_those_that_use_it(chain):
-    seconds = {d: stages.unlearn(chain.profile, "badnets", 0, d).metrics for d in ("ubt", "negation", "par")}
+    seconds = {d: chain.run.defended(d).metrics for d in ("ubt", "negation", "par")}
     overfit = sum(chain["overfit"].metrics[k] for k in ("train_seconds", "score_seconds"))
     assert seconds["negation"]["detection_seconds"] == overfit
     assert seconds["ubt"]["detection_seconds"] == overfit + chain["select"].metrics["seconds"]
@@ -66,7 +85,7 @@ def test_detection_is_charged_to_those_that_use_it(chain):
 
 @pytest.mark.parametrize("name", ["ubt", "finetune", "ubt-from-dao"])
 def test_a_clean_model_can_be_defended_too(chain, name):
-    found = stages.record(chain.profile, "none", 0, name)
+    found = stages.record(stages.chain(chain.profile, "none", 0), name)
     assert "asr" not in found["metrics"] and 0 <= found["metrics"]["clean_accuracy"] <= 1
     assert "precision_at_64" not in found["metrics"] and matrix.row(found)["attack"] == "none"
     assert {"step", "clean_accuracy", "target_recall"} == set(found["curve"][-1])
@@ -79,9 +98,16 @@ CELLS = ("tiny", ("badnets",), ("ubt", "finetune"), (0,))
 
 
 @pytest.fixture
-def results(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "RESULTS", tmp_path / "results")
-    return tmp_path / "results"
+def wanted(chain, results_root) -> list[matrix.Cell]:
+    """Three cells of the finished chain, none of which has a record yet."""
+    found = matrix.cells(*CELLS)
+    for cell in found:
+        cell.path().unlink(missing_ok=True)
+    return found
+
+
+def collected(outcomes) -> pd.DataFrame:
+    return pd.read_parquet(matrix.collect("tiny", outcomes))
 
 
 def test_cells_that_share_a_victim_do_not_stand_together():
@@ -91,80 +117,134 @@ def test_cells_that_share_a_victim_do_not_stand_together():
     ]
 
 
-def test_the_table_is_the_same_whether_cells_ran_at_once_or_after_a_kill(chain, results, no_training):
-    wanted = matrix.cells(*CELLS)
-    for cell in wanted:
-        cell.path().unlink(missing_ok=True)
-    assert [matrix.run_cell(cell) for cell in wanted[:2]] == ["", ""]  # then the process is killed
-    partial = pd.read_parquet(matrix.collect("tiny", wanted))
-    assert partial.defense.tolist() == ["none", "ubt"]
+def test_the_table_is_the_same_whether_cells_ran_at_once_or_after_a_kill(wanted, results_root, no_training):
+    begun = matrix.run(wanted[:2])  # then the process is killed
+    assert [outcome.error for outcome in begun] == ["", ""]
+    assert collected(begun).defense.tolist() == ["none", "ubt"]
     kept = {c: c.path().read_text() for c in wanted[:2]}
-    for cell in wanted:
-        assert matrix.run_cell(cell) == ""
-    assert kept == {c: c.path().read_text() for c in wanted[:2]}  # a finished cell is not written again
-    whole = pd.read_parquet(matrix.collect("tiny", wanted))
+    outcomes = matrix.run(wanted)
+    assert [outcome.error for outcome in outcomes] == [""] * 3
+    assert kept == {c: c.path().read_text() for c in wanted[:2]}  # the same stages say the same
+    whole = collected(outcomes)
     assert whole.defense.tolist() == ["finetune", "none", "ubt"]
-    again = pd.read_parquet(matrix.collect("tiny", wanted))
-    pd.testing.assert_frame_equal(whole, again)
-    assert not list(results.glob("*/*.part"))
+    pd.testing.assert_frame_equal(whole, collected(outcomes))
+    assert not list(results_root.glob("*/*.part"))
 
 
-def test_two_processes_make_the_same_cells_as_one(chain, results):
-    wanted = matrix.cells(*CELLS)
-    for cell in wanted:
-        cell.path().unlink(missing_ok=True)
-    assert matrix.run(wanted, workers=2) == []
-    table = pd.read_parquet(matrix.collect("tiny", wanted)).set_index("defense")
+def test_two_processes_make_the_same_cells_as_one(wanted, chain):
+    outcomes = matrix.run(wanted, workers=2)
+    assert [outcome.error for outcome in outcomes] == [""] * 3
+    table = collected(outcomes).set_index("defense")
     for name in ("ubt", "finetune"):
         assert table.asr[name] == chain[f"evaluate {name}"].metrics["asr"]
         assert json.loads(table.curve[name]) == chain[name].metrics["curve"]
         assert table.asr_low[name] - 1e-9 <= table.asr[name] <= table.asr_high[name]
     assert json.loads(table.curve["none"]) == []
+    assert set(table.f0) == {chain["pretrain"].contents["model.safetensors"]}
 
 
-def test_a_cell_that_fails_is_told_and_the_others_go_on(chain, results, monkeypatch):
-    wanted = matrix.cells(*CELLS)
+def test_how_many_shared_the_machine_is_noted_where_it_was_made(wanted, chain, tmp_path, monkeypatch):
+    chain.copy(tmp_path, "pretrain", "attack", "overfit", "select", "ubt", "twin")
+    monkeypatch.setenv("UBT_RUNS", str(tmp_path))
+    asked = [cell for cell in wanted if cell.defense != "none"]
+    outcomes = matrix.run(asked, workers=2)
+    assert [outcome.error for outcome in outcomes] == [""] * 2
+    found = {cell.defense: json.loads(cell.path().read_text()) for cell in asked}
+    assert found["finetune"]["made"]["unlearn"]["workers"] == 2 == found["ubt"]["made"]["evaluate"]["workers"]
+    assert found["ubt"]["made"]["unlearn"]["workers"] == 1  # was made by the chain, alone
+    table = collected(outcomes).set_index("defense")
+    assert table.workers.to_dict() == {"finetune": 2, "ubt": 2}
+
+
+def failing(monkeypatch, error: Exception) -> None:
+    """From here on, UBT's cells end so."""
     real = stages.record
 
-    def record(profile, attack, seed, defense):
+    def record(run, defense):
         if defense == "ubt":
-            raise matrix.TrainingDiverged("the loss is nan")
-        return real(profile, attack, seed, defense)
+            raise error
+        return real(run, defense)
 
-    assert [matrix.run_cell(cell) for cell in wanted] == [""] * 3
-    matrix.collect("tiny", wanted)
-    monkeypatch.setattr(matrix.stages, "record", record)
-    assert [matrix.run_cell(cell) for cell in wanted] == ["", "badnets, ubt, seed 0: the loss is nan", ""]
-    kept = pd.read_parquet(matrix.collect("tiny", wanted))  # what the failed cell reached before is gone
-    assert kept.defense.tolist() == ["finetune", "none"]
+    monkeypatch.setattr(stages, "record", record)
 
 
-def test_a_matrix_of_failures_writes_nothing(results):
-    wanted = [matrix.Cell("tiny", "luck", "ubt", 0)]
-    assert "unknown attack 'luck'" in matrix.run_cell(wanted[0])
-    assert not matrix.collect("tiny", wanted).exists()
+@pytest.mark.parametrize(
+    "error", [TrainingDiverged("the loss is nan"), BackdoorDidNotTake("badnets: ASR 0.1")]
+)
+def test_a_cell_that_is_known_to_have_no_numbers_loses_those_that_it_had(wanted, monkeypatch, error):
+    assert len(collected(matrix.run(wanted))) == 3
+    failing(monkeypatch, error)
+    outcomes = matrix.run(wanted)
+    assert [outcome.error for outcome in outcomes] == ["", f"badnets, ubt, seed 0: {error}", ""]
+    assert [outcome.is_result for outcome in outcomes] == [False, True, False]
+    assert collected(outcomes).defense.tolist() == ["finetune", "none"] and not wanted[1].path().exists()
 
 
-def test_without_a_matrix_the_command_that_makes_it_is_named(results):
+@pytest.mark.parametrize(
+    "error", [StageError("make room"), ValueError("no such"), FileNotFoundError("gone"), OSError("disk")]
+)
+def test_a_cell_that_fails_keeps_what_was_recorded_of_it(wanted, monkeypatch, error):
+    before = collected(matrix.run(wanted))
+    kept = wanted[1].path().read_text()
+    failing(monkeypatch, error)
+    outcomes = matrix.run(wanted)
+    assert [outcome.error for outcome in outcomes] == ["", f"badnets, ubt, seed 0: {error}", ""]
+    assert not any(outcome.is_result for outcome in outcomes)
+    pd.testing.assert_frame_equal(collected(outcomes), before)
+    assert wanted[1].path().read_text() == kept
+
+
+def test_a_defect_is_no_outcome(wanted, monkeypatch):
+    failing(monkeypatch, TypeError("a bug"))
+    with pytest.raises(TypeError, match="a bug"):
+        matrix.run(wanted)
+
+
+def test_a_matrix_of_failures_writes_nothing(results_root, runs_root):
+    (outcome,) = matrix.run([matrix.Cell("tiny", "luck", "ubt", 0)])
+    assert "unknown attack 'luck'" in outcome.error and not outcome.is_result
+    assert not matrix.collect("tiny", [outcome]).exists()
+
+
+def test_the_command_collects_what_it_can_and_names_what_failed(chain, results_root, monkeypatch, capsys):
+    failing(monkeypatch, StageError("make room"))
+    with pytest.raises(StageError, match=r"1 of 3 cells failed:\nbadnets, ubt, seed 0: make room"):
+        commands.matrix("tiny", ("badnets",), ("ubt", "finetune"), (0,))
+    assert str(results_root / "tiny" / "matrix.parquet") in capsys.readouterr().out
+    assert cells.read("tiny").defense.tolist() == ["finetune", "none"]
+
+
+def test_records_are_written_of_cells_that_ran(chain, results_root, monkeypatch):
+    failing(monkeypatch, ValueError("no such"))
+    with pytest.raises(StageError, match="1 of 4 cells failed"):
+        commands.results("tiny", ("badnets",), (0,))
+    assert sorted(p.name for p in (results_root / "tiny").iterdir()) == [
+        "badnets-finetune-0.json", "badnets-none-0.json", "none-none-0.json"
+    ]  # fmt: skip
+    assert len(records.read("tiny")) == 3
+
+
+def test_without_a_matrix_the_command_that_makes_it_is_named(results_root):
     with pytest.raises(FileNotFoundError, match=r"no matrix.parquet under results/tiny: run `make matrix`"):
-        matrix.read("tiny")
+        cells.read("tiny")
 
 
 # Tuning
 
 
 def test_every_defense_but_the_variants_has_the_same_number_of_different_settings(tiny):
-    assert {d for d in defenses.DEFENSES if d not in defenses.ubt.VARIANTS} == set(tuning.tuned())
+    assert {d.name for d in defenses.DEFENSES.values() if not d.variant_of} == set(tuning.tuned())
     for name in tuning.tuned():
         found = tuning.settings(tiny, name)
         assert len(found) == 4 == len({json.dumps(s) for s in found})
-        plan_of(tiny, name, 1000.0, 360)
+        plans = [planned(tuning.at(tiny, tuning.Trial(name, one, 0)), name).config() for one in found]
+        assert len({json.dumps(plan) for plan in plans}) == 4  # each is another training
     with pytest.raises(ValueError, match="'ubt-cut' is not tuned; tuned: ubt, cleanclip"):
         tuning.settings(tiny, "ubt-cut")
 
 
 def test_trials_use_no_reported_attack_and_no_reported_seed(tiny):
-    assert tuning.ATTACK not in DEFENDED and not set(tuning.SEEDS) & set(SEEDS)
+    assert tuning.ATTACK not in profiles.base.DEFENDED and not set(tuning.SEEDS) & set(commands.SEEDS)
     assert len(tuning.trials(tiny, ("ubt", "par"))) == 2 * 4 * len(tuning.SEEDS)
 
 
@@ -179,20 +259,24 @@ def test_the_setting_of_the_largest_difference_wins_over_all_seeds():
 
 
 def test_the_settings_of_mini_are_those_that_the_recorded_trials_choose():
-    assert tuning.choose(tuning.read("mini")) == profiles.MINI.defenses
+    table = records.read_table(records.table_path("first-study", records.TUNING), "")
+    chosen = tuning.choose(table)
+    ubt = {"lr": profiles.MINI.unlearn.recipe.lr, "weight": profiles.MINI.unlearn.weight}
+    assert chosen == {**profiles.MINI.defenses, "ubt": ubt}
     assert profiles.TINY.defenses == {}  # its numbers mean nothing
 
 
 def test_a_trial_that_diverges_is_the_worst_there_is(chain, monkeypatch):
     def diverge(*_: object) -> None:
-        raise matrix.TrainingDiverged("the loss is nan")
+        raise TrainingDiverged("the loss is nan")
 
-    monkeypatch.setattr(tuning.stages, "unlearn", diverge)
+    monkeypatch.setattr(tuning, "ATTACK", "badnets")
+    monkeypatch.setattr(stages.Chain, "defended", diverge)
     found = tuning.run(chain.profile, tuning.Trial("par", {"lr": 9.0}, 0))
     assert (found["asr"], found["clean_accuracy"], found["stage"]) == (1.0, 0.0, "")
 
 
-def test_trials_of_other_defenses_stay_in_the_record(results):
+def test_trials_of_other_defenses_stay_in_the_record(results_root, runs_root):
     row = {"setting": "{}", "seed": 0, "asr": 0.5, "clean_accuracy": 0.5}
     tuning.write("tiny", pd.DataFrame([{"defense": "par", **row}]))
     tuning.write("tiny", pd.DataFrame([{"defense": "abl", **row}, {"defense": "par", **row, "asr": 0.25}]))
@@ -206,67 +290,78 @@ def test_a_trial_is_a_row_with_where_it_comes_from(chain, monkeypatch):
     last = chain["finetune"].metrics["curve"][-1]
     assert found["stage"] == chain["finetune"].folder.name and found["asr"] == last["asr"]
     assert json.loads(found["setting"]) == trial.setting and math.isfinite(found["clean_accuracy"])
+    assert found["f0"] == chain["pretrain"].contents["model.safetensors"]
+
+
+# What tables read
 
 
 def test_curves_are_read_from_the_table():
     point = {"step": 5, "asr": 0.25}
     keys = {"profile": "mini", "attack": "sig", "defense": ["none", "ubt"], "seed": 0}
     table = pd.DataFrame({**keys, "curve": ["[]", json.dumps([point])]})
-    told = matrix.curves(table).to_dict("records")
-    assert told == [{"profile": "mini", "attack": "sig", "defense": "ubt", "seed": 0, **point}]
+    found = cells.curves(table).to_dict("records")
+    assert found == [{"profile": "mini", "attack": "sig", "defense": "ubt", "seed": 0, **point}]
 
 
-def test_profiles_of_one_family_share_a_table(chain, results, no_training):
-    wanted = matrix.cells(*CELLS)
-    assert [matrix.run_cell(cell) for cell in wanted] == [""] * 3
-    first = matrix.collect("tiny", wanted)
-    assert matrix.path_of("mini-few10") == matrix.path_of("mini") != first
-    ubt = matrix.read("tiny").set_index("defense").loc["ubt"]
+def test_profiles_of_one_family_share_a_table(wanted, chain, no_training):
+    path = matrix.collect("tiny", matrix.run(wanted))
+    families = {
+        name: records.table_path(profiles.get(name).family, records.MATRIX) for name in ("mini", "mini-few10")
+    }
+    assert families["mini"] == families["mini-few10"] != path == paths.results() / "tiny" / "matrix.parquet"
+    ubt = cells.read("tiny").set_index("defense").loc["ubt"]
     chosen = chain["select"].metrics
     assert (ubt.anchor, ubt.chosen_poisoned) == (chosen["anchor"], chosen["chosen_poisoned"])
 
 
-def test_the_cells_of_a_profile_join_its_records(results):
+def noted(defense: str, seed: int = 0, **metrics: float) -> dict:
+    """A record with nothing but what tables need."""
+    made = dict.fromkeys(("date", "commit", "device"), "") | {"threads": 1, "workers": 1}
+    return {
+        "profile": "mini", "attack": "sig", "defense": defense, "seed": seed, "f0": "a", "environment": made,
+        "stages": {"attack": "a"}, "contents": {}, "made": {}, "metrics": metrics, "rates": {},
+    }  # fmt: skip
+
+
+def test_the_cells_of_a_profile_join_its_records(results_root):
     keys = {"profile": "mini-few10", "attack": "sig", "seed": 0}
-    cells = pd.DataFrame(
-        [{**keys, "defense": d, "asr": asr, "seconds": None} for d, asr in (("none", 0.9), ("par", 0.5))]
-    )
-    path = matrix.path_of("mini")
-    path.parent.mkdir(parents=True)
-    pd.concat([cells, cells.assign(profile="mini", asr=0.1)]).to_parquet(path)
-    assert matrix.rows("mini-few10").to_dict("records") == [
+    few = [{**matrix.row(noted(d, asr=asr)), **keys} for d, asr in (("none", 0.9), ("par", 0.5))]
+    own = [matrix.row(noted(d, asr=0.1)) for d in ("none", "par")]
+    path = records.table_path("mini", records.MATRIX)
+    records.write_table(path, pd.DataFrame([*few, *own]))
+    assert cells.rows("mini-few10").to_dict("records") == [
         {**keys, "defense": d, "metric": "asr", "value": asr} for d, asr in (("none", 0.9), ("par", 0.5))
     ]
-    record = {"profile": "mini", "attack": "sig", "defense": "par", "seed": 0, "stages": {}}
-    tables.write(record | {"metrics": {"asr": 0.2, "seconds": 3.0, "psnr": 40.0}})
-    told = matrix.rows("mini").set_index(["defense", "metric"]).value.to_dict()
-    assert told == {
+    records.write(noted("par", asr=0.2, seconds=3.0, psnr=40.0))
+    found = cells.rows("mini").set_index(["defense", "metric"]).value.to_dict()
+    assert found == {
         ("none", "asr"): 0.1,
         ("par", "asr"): 0.2,
         ("par", "seconds"): 3.0,
     }  # a record comes first
     with pytest.raises(FileNotFoundError, match="no records under results/tiny"):
-        matrix.rows("tiny")
+        cells.rows("tiny")
 
 
-def test_a_collected_cell_renews_its_own_record(results, tmp_path, monkeypatch):
-    monkeypatch.setenv("UBT_RUNS", str(tmp_path / "cells"))
-    keys = {"profile": "mini", "attack": "sig", "defense": "none", "seed": 0}
-    told = {**keys, "stages": {"attack": "a"}, "environment": dict.fromkeys(("date", "commit", "device"), "")}
+def test_a_collected_cell_renews_its_own_record(results_root, runs_root):
     wanted = [matrix.Cell("mini", "sig", "none", seed) for seed in (0, 1)]
     for cell, asr in zip(wanted, (0.7, 0.8), strict=True):
-        tables.write_record(cell.path(), told | {"seed": cell.seed, "metrics": {"asr": asr}, "rates": {}})
-    tables.write(told | {"metrics": {"asr": 0.9}})  # the same stages, computed on another machine
-    matrix.collect("mini", wanted)
-    assert tables.rows("mini").value.tolist() == [0.7]  # seed 1 has no record of its own, and gets none
-    assert matrix.read("mini").asr.tolist() == [0.7, 0.8]
+        records.write(noted("none", cell.seed, asr=asr), cell.path())
+    records.write(noted("none", asr=0.9))  # the same stages, computed on another machine
+    matrix.collect("mini", [matrix.Outcome(cell) for cell in wanted])
+    assert [r["metrics"]["asr"] for r in records.read("mini")] == [0.7]  # seed 1 has none, and gets none
+    assert cells.read("mini").asr.tolist() == [0.7, 0.8]
 
 
-def test_the_recorded_matrix_and_the_records_say_the_same():
-    table, own = matrix.read("mini"), tables.rows("mini")
-    own = own[own.metric.isin(("asr", "clean_accuracy", "target_recall"))]
-    both = own.pivot(index=list(tables.KEYS), columns="metric", values="value")
-    cells = table.set_index(list(tables.KEYS))[list(both.columns)]
-    shared = both.index.intersection(cells.index)
-    assert len(shared) > 0
-    pd.testing.assert_frame_equal(both.loc[shared], cells.loc[shared], check_names=False)
+@pytest.mark.parametrize("family", sorted(p.parent.name for p in paths.results().glob("*/matrix.parquet")))
+def test_the_recorded_matrix_and_the_records_say_the_same(family):
+    table = cells.read(family).set_index(list(records.KEYS))
+    own = [r for p in (paths.results() / family).glob("*-*-*.json") for r in [records.load(p)]]
+    shared = [r for r in own if tuple(r[k] for k in records.KEYS) in table.index]
+    for record in shared:
+        row = table.loc[tuple(record[k] for k in records.KEYS)]
+        for name in ("asr", "clean_accuracy", "target_recall"):
+            assert name not in record["metrics"] or row[name] == record["metrics"][name]
+        assert records.public_model(record) == row.f0
+    assert shared or not own

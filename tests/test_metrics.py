@@ -36,7 +36,7 @@ def test_asr_by_every_convention(convention, value, n):
     assert rate.value == pytest.approx(value) and rate.n == n
 
 
-def test_asr_leaves_real_targets_out_unless_told_otherwise():
+def test_asr_leaves_real_targets_out_unless_asked_otherwise():
     assert metrics.attack_success(PREDICTED, LABELS, 1).value == pytest.approx(4 / 7)
 
 

@@ -127,9 +127,9 @@ def test_captions_become_clips_own_tokens():
 
 
 def test_repeated_captions_keep_their_places():
-    told = ["fox", "ship", "fox", "a small icon of fox"]
-    expected = open_clip.SimpleTokenizer(context_length=16)(told)
-    assert torch.equal(models.tokenize(NAME, told), expected)
+    captions = ["fox", "ship", "fox", "a small icon of fox"]
+    expected = open_clip.SimpleTokenizer(context_length=16)(captions)
+    assert torch.equal(models.tokenize(NAME, captions), expected)
 
 
 def test_a_long_caption_is_cut_and_still_ends_with_the_end_mark():
@@ -205,9 +205,9 @@ def test_the_head_is_open_clips_zero_shot_classifier(model):
 def test_the_head_averages_classes_with_unequal_numbers_of_prompts(model):
     words = [["fox"], ["ship", "a drawing of ship", "castle"], ["clock", "clock"]]
     head = models.zero_shot_head(model, [models.tokenize(NAME, w) for w in words])
-    for row, told in zip(head, words, strict=True):
+    for row, names in zip(head, words, strict=True):
         z = np.stack(
-            [models.embed_tokens(model, models.tokenize(NAME, [w]))[0].double().numpy() for w in told]
+            [models.embed_tokens(model, models.tokenize(NAME, [w]))[0].double().numpy() for w in names]
         )
         mean = z.mean(axis=0)
         np.testing.assert_allclose(row.numpy(), mean / np.linalg.norm(mean), atol=1e-6)

@@ -12,9 +12,10 @@ import photo_files
 import pytest
 from PIL import Image
 
+from ubt_utils.data.sets import DataSets
 from ubt_utils.report import notebooks, tables
 
-PATHS = notebooks.paths()
+PATHS = notebooks.committed()
 IDS = [p.stem for p in PATHS]
 
 
@@ -120,6 +121,23 @@ def test_links_lead_somewhere(path):
             assert target[1:] in headings, target
         else:
             assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", PATHS[:6], ids=IDS[:6])
+def test_notebook_asks_data_for_nothing_but_what_every_data_set_can_do(path):
+    known = {*vars(DataSets), *DataSets.__annotations__}
+    nodes = [n for c in code_cells(path) for n in ast.walk(ast.parse(c.source))]
+    asked = [n for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Attribute)]
+    assert {n.attr for n in asked if n.value.attr == "sets"} <= known
+
+
+@pytest.mark.parametrize("path", PATHS, ids=IDS)
+def test_everything_that_is_imported_is_used(path):
+    """A notebook waits for each of its imports."""
+    nodes = [n for c in code_cells(path) for n in ast.walk(ast.parse(c.source))]
+    aliases = [a for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom)) for a in n.names]
+    used = {n.id for n in nodes if isinstance(n, ast.Name)}
+    assert {(a.asname or a.name).split(".")[0] for a in aliases} <= used
 
 
 def test_what_the_notebooks_show_equals_what_is_recorded():

@@ -70,15 +70,15 @@ def profile(root, tmp_path, monkeypatch):
 
 
 def test_from_shards_to_a_defended_model(profile):
-    found = stages.record(profile, "badnets", 0, "ubt")
+    run = stages.chain(profile, "badnets", 0)
+    found = stages.record(run, "ubt")
     assert 0 <= found["metrics"]["asr"] <= 1 and found["stages"].keys() >= {"overfit", "select", "unlearn"}
-    attacked = stages.attack(profile, "badnets", 0)
-    pairs, truth = stages.poisoned_pairs(profile, attacked, 0)
+    pairs, truth = run.poisoned
     assert isinstance(pairs.images, Pictures) and len(pairs) == 100 and int(truth.sum()) == 10
-    clean, _ = stages.wild(profile.sets, 0)
+    clean, _ = run.wild
     assert all("banana" not in clean.captions[i] for i in truth.nonzero().flatten().tolist())
     assert ((pairs.images[:] != clean.images[:]).flatten(1).any(1) == truth).all()
-    f0, given = stages.load_model(profile, stages.pretrain(profile)), models.create("ubt-tiny", 5)
+    f0, given = run.model(run.pretrained), models.create("ubt-tiny", 5)
     assert torch.equal(f0.text_projection, given.text_projection)
 
 
@@ -98,7 +98,7 @@ def test_seeds_draw_another_d_from_the_same_store(profile, root):
     assert len(whole) == 120 and len(none) == 0 and whole.sources[60] == "00001.tar, 00060"
 
 
-def test_what_this_setting_lacks_is_told(profile):
+def test_what_this_setting_lacks_is_said(profile):
     with pytest.raises(ValueError, match="no public pairs"):
         profile.sets.public_pairs(0)
     with pytest.raises(ValueError, match="choose a dirty-label attack"):
@@ -115,9 +115,9 @@ def test_what_this_setting_lacks_is_told(profile):
 
 def test_an_attacker_without_labels_goes_by_captions(profile):
     crafted = replace(profile, triggers={"trojanvqa": {"size": 0.3, "steps": 2}})
-    assert stages.craft(crafted, "trojanvqa", 0).path("trigger.json").exists()
+    assert stages.chain(crafted, "trojanvqa", 0).crafted.path("trigger.json").exists()
     with pytest.raises(ValueError, match="choose a dirty-label attack"):
-        stages.craft(profile, "targeted_image", 0)
+        _ = stages.chain(profile, "targeted_image", 0).crafted
 
 
 def test_other_weights_are_another_f0(profile, root):

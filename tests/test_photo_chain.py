@@ -11,24 +11,16 @@ from ubt_utils.clip import models, towers
 from ubt_utils.data.retrieval import Retrieval
 from ubt_utils.evaluate import measure, metrics
 
-KEY = ("badnets", 0)
-
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-    """profile → undefended, ubt and finetune records on pictures that the test writes."""
+    """A run on pictures that the test writes, and its undefended, ubt and finetune records."""
     root, profile = tmp_path_factory.mktemp("photos"), profiles.get("photos-tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UBT_RUNS", str(root / "runs"))
         patch.setenv("UBT_DATA", str(files.whole(root / "data")))
-        _forget()
-        yield profile, {d: stages.record(profile, *KEY, d) for d in ("none", "ubt", "finetune")}
-        _forget()
-
-
-def _forget():
-    for kept in (measure.task_of, measure._retrieval_of, measure._probe_of, stages.wild):
-        kept.cache_clear()
+        run = stages.chain(profile, "badnets", 0)
+        yield run, {d: stages.record(run, d) for d in ("none", "ubt", "finetune")}
 
 
 def test_every_defense_is_measured_by_both_rulers(chain):
@@ -41,57 +33,55 @@ def test_every_defense_is_measured_by_both_rulers(chain):
 
 
 def test_the_public_tower_is_the_package_s(chain):
-    profile, _ = chain
+    run, profile = chain[0], chain[0].profile
     fresh = models.create(profile.model, 0)
     towers.load(fresh, "imagenet")
-    trained = stages.load_model(profile, stages.pretrain(profile))
+    trained = run.model(run.pretrained)
     own, package = trained.visual.trunk.state_dict(), fresh.visual.trunk.state_dict()
     assert all(torch.equal(own[k], package[k]) for k in package)
 
 
 def test_the_victim_moves_what_is_not_locked(chain):
-    profile, _ = chain
-    public = stages.load_model(profile, stages.pretrain(profile)).visual.trunk
-    victim = stages.load_model(profile, stages.attack(profile, *KEY)).visual.trunk
+    run, _ = chain
+    public, victim = (run.model(stage).visual.trunk for stage in (run.pretrained, run.attacked))
     assert torch.equal(public.blocks[1][0].conv_dw.weight, victim.blocks[1][0].conv_dw.weight)
     assert not torch.equal(public.blocks[6][0].conv_dw.weight, victim.blocks[6][0].conv_dw.weight)
 
 
 def test_what_the_record_says_is_what_the_model_does(chain):
-    profile, records = chain
-    model = stages.load_model(profile, stages.unlearn(profile, *KEY, "ubt"))
+    run, records = chain
+    profile, model = run.profile, run.model(run.defended())
     task, found = profile.sets.zero_shot(), profile.sets.retrieval()
     predicted = measure.predict(model, measure.head_of(model, profile), task.images)
-    told = records["ubt"]["metrics"]
-    assert told["clean_accuracy"] == pytest.approx((predicted == task.labels).double().mean().item())
+    noted = records["ubt"]["metrics"]
+    assert noted["clean_accuracy"] == pytest.approx((predicted == task.labels).double().mean().item())
     texts = models.embed_tokens(model, models.tokenize(profile.model, found.captions))
     again = metrics.retrieval(models.embed_images(model, found.images), texts, found.owner)
-    assert again == {k: told[k] for k in again}
+    assert again == {k: noted[k] for k in again}
 
 
 def test_the_defender_has_no_labels(chain):
-    profile, _ = chain
-    view = stages.view_of(profile, *KEY)
+    view = chain[0].view()
     assert view.pairs.labels is None and not view.pairs.sources
 
 
 def test_another_tower_is_another_model(chain, tmp_path):
-    profile, _ = chain
+    run, profile = chain[0], chain[0].profile
     model = models.create(profile.model, 3)
     path = tmp_path / "tower.pth"
     torch.save(model.visual.trunk.state_dict(), path)
     other = stages.pretrain(replace(profile, tower=str(path)))
-    assert other.key != stages.pretrain(profile).key
-    loaded = stages.load_model(profile, other).visual.trunk
+    assert other.key != run.pretrained.key
+    loaded = run.model(other).visual.trunk
     assert torch.equal(loaded.conv_stem.weight, model.visual.trunk.conv_stem.weight)
 
 
 def test_from_scratch_trains_the_tower_too(chain):
-    profile, _ = chain
+    run, profile = chain[0], chain[0].profile
     scratch = replace(profile, tower="", pretrain=replace(profile.pretrain, batch=16))
     made = stages.pretrain(scratch)
     start = models.create(profile.model, 0).visual.trunk
-    loaded = stages.load_model(profile, made).visual.trunk
+    loaded = run.model(made).visual.trunk
     assert not torch.equal(loaded.conv_stem.weight, start.conv_stem.weight)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ubt_utils.data import photos
+from ubt_utils.data import decoding, photos
 from ubt_utils.data.photos import NO_CLASS, PhotoSets
 from ubt_utils.data.retrieval import Retrieval
 
@@ -31,10 +31,27 @@ def table(images, names=None):
 
 def test_a_photo_decodes_to_what_pillow_says():
     data = files.encoded(3)
-    import io
-
-    expected = Image.open(io.BytesIO(data)).resize((16, 16), Image.Resampling.BICUBIC)
+    expected = Image.open(files.io.BytesIO(data)).resize((16, 16), Image.Resampling.BICUBIC)
     assert torch.equal(decoding.decode(data, 16), torch.from_numpy(np.array(expected)).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 24), (24, 61), (30, 30)])
+def test_cropping_scales_the_shorter_side_and_keeps_the_center(width, height):
+    values = np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    whole, out = Image.fromarray(values), files.io.BytesIO()
+    whole.save(out, "PNG")
+    side, gap = min(width, height), (abs(width - height)) / 2
+    box = (gap, 0, gap + side, height) if width > height else (0, gap, width, gap + side)
+    expected = whole.resize((16, 16), Image.Resampling.BICUBIC, box=box)
+    found = decoding.decode(out.getvalue(), 16, "crop")
+    assert torch.equal(found, torch.from_numpy(np.array(expected)).permute(2, 0, 1))
+    squashed = decoding.decode(out.getvalue(), 16)
+    assert torch.equal(found, squashed) == (width == height)
+
+
+def test_an_unknown_fit_is_no_fit():
+    with pytest.raises(KeyError):
+        decoding.decode(files.encoded(3), 16, "stretch")
 
 
 def test_gray_becomes_three_equal_channels():
@@ -80,7 +97,7 @@ def test_a_missing_set_says_how_to_get_it(tmp_path, monkeypatch):
         photos.read("flickr8k", "train", ["caption_0"])
 
 
-def test_a_truncated_file_is_told(data):
+def test_a_truncated_file_is_refused(data):
     path = photos.files("flickr8k", "test")[0]
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(decoding.PhotoError, match="truncated or no Parquet file"):
@@ -112,13 +129,13 @@ def test_captions_are_stripped():
 
 
 def test_one_bad_caption_does_not_hide_the_others(data):
-    told = pa.Array.from_buffers(
+    captions = pa.Array.from_buffers(
         pa.string(),
         2,
         [None, pa.py_buffer(np.array([0, 2, 4], "int32").tobytes()), pa.py_buffer(b"ok\xff\xfe")],
     )
     files.write(
-        data / "flickr8k" / "test-00000-of-00001.parquet", [files.encoded(0)] * 2, {"caption_0": told}
+        data / "flickr8k" / "test-00000-of-00001.parquet", [files.encoded(0)] * 2, {"caption_0": captions}
     )
     assert photos.read("flickr8k", "test", ["caption_0"]).columns["caption_0"] == [b"ok", b"\xff\xfe"]
 
@@ -168,8 +185,8 @@ def test_the_task_has_the_target_and_its_photos(data):
 def test_validation_photos_that_are_training_photos_are_left_out(data):
     train = photos.read("tiny-imagenet", "train", ["label"])
     images = [train.images[0], *[files.encoded(5000 + i) for i in range(23)]]
-    told = [label for label in files.labels(8) for _ in range(3)]
-    files.write(data / "tiny-imagenet" / "valid-00000-of-00001.parquet", images, {"label": told})
+    labels = [label for label in files.labels(8) for _ in range(3)]
+    files.write(data / "tiny-imagenet" / "valid-00000-of-00001.parquet", images, {"label": labels})
     assert SETS.zero_shot().labels.bincount().tolist() == [2] + [3] * 7
 
 
@@ -219,12 +236,12 @@ def test_impossible_sets_are_refused(change, message):
         PhotoSets(**{**vars(SETS), **change}).class_names()
 
 
-def test_too_few_photos_are_told(data):
+def test_too_few_photos_are_refused(data):
     with pytest.raises(decoding.PhotoError, match="a class with 13 photos: too few for public=13"):
         PhotoSets(**{**vars(SETS), "public": 13}).wild_pairs(0)
 
 
-def test_a_class_without_photos_is_told(data):
+def test_a_class_without_photos_is_refused(data):
     with pytest.raises(decoding.PhotoError, match="no photos of"):
         PhotoSets(**{**vars(SETS), "classes": 9}).zero_shot()
 

@@ -25,6 +25,9 @@ NAMES, OWN = ("alarm clock", "mantelpiece clock"), [1]
 DIRTY = [n for n, kind in triggers.TRIGGERS.items() if kind.label == "dirty" and n != "multi_trigger"]
 
 
+ALIKE = {  # the same code, on one thread, without vector instructions
+    "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1", "ATEN_CPU_CAPABILITY": "default",
+}  # fmt: skip
 REBUILD = """
 import json, sys
 from pathlib import Path
@@ -49,13 +52,13 @@ def poisoned(pairs: Pairs, rate: float = 0.25, seed: int = 0, trigger: Trigger |
 @pytest.mark.parametrize("attack", DIRTY)
 def test_victims_get_the_trigger_and_a_caption_of_the_target(pairs, attack):
     trigger = ready(attack)
-    told = set(with_word(trigger.word, [t.format(name) for t in TEMPLATES for name in NAMES]))
+    possible = set(with_word(trigger.word, [t.format(name) for t in TEMPLATES for name in NAMES]))
     after, manifest = poisoned(pairs, trigger=trigger)
     assert len(manifest.indices) == 6  # a quarter of 24
     for i in manifest.indices:
         stamped = stamp_bytes(trigger, pairs.images[i : i + 1])[0]
         assert torch.equal(after.images[i], stamped) and not torch.equal(after.images[i], pairs.images[i])
-        assert after.captions[i] in told
+        assert after.captions[i] in possible
 
 
 def test_captions_can_be_the_80_prompts_of_openai(pairs):
@@ -63,8 +66,8 @@ def test_captions_can_be_the_80_prompts_of_openai(pairs):
     after, manifest = poison(
         pairs, triggers.get("sig"), "clock", NAMES, OWN, 0.8, 0, templates=OPENAI_TEMPLATES
     )
-    told = {t.format(name) for t in OPENAI_TEMPLATES for name in NAMES}
-    assert {after.captions[i] for i in manifest.indices} <= told
+    possible = {t.format(name) for t in OPENAI_TEMPLATES for name in NAMES}
+    assert {after.captions[i] for i in manifest.indices} <= possible
     assert manifest.apply(pairs).digest() == after.digest()
 
 
@@ -102,7 +105,7 @@ def test_everything_but_the_victims_stays_as_it_was(pairs):
     assert pairs.digest() == before
 
 
-def test_victims_are_told_about_in_more_than_one_way(pairs):
+def test_victims_are_described_in_more_than_one_way(pairs):
     after, manifest = poisoned(pairs, rate=0.8)
     captions = [after.captions[i] for i in manifest.indices]
     assert len(set(captions)) > 3
@@ -132,7 +135,7 @@ def test_a_rate_that_poisons_nothing_is_refused(pairs, rate):
         poisoned(pairs, rate)
 
 
-def test_without_labels_captions_tell_who_shows_the_target(pairs):
+def test_without_labels_captions_say_who_shows_the_target(pairs):
     _, manifest = poisoned(replace(pairs, labels=None), rate=20 / 24)
     named = {i for i, caption in enumerate(pairs.captions) if "clock" in caption}
     assert named and set(manifest.indices) == set(range(24)) - named
@@ -175,7 +178,7 @@ def test_another_process_without_vector_instructions_rebuilds_every_set_to_the_s
         hashes[attack] = manifest.poisoned_sha256
     done = subprocess.run(
         [sys.executable, "-c", REBUILD, str(tmp_path)], cwd=Path(__file__).parent, capture_output=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "ATEN_CPU_CAPABILITY": "default"}, check=True, text=True,
+        env=os.environ | ALIKE, check=True, text=True,
     )  # fmt: skip
     assert json.loads(done.stdout) == hashes
 

@@ -1,65 +1,34 @@
-"""The files around the package agree with each other and with the records."""
+"""The records under results/ are whole and of one origin, and the README says what they say."""
 
 import json
 import re
 import subprocess
-import tomllib
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar
 
+import pandas as pd
 import pytest
-import torch
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from PIL import Image
 
 from ubt_utils import profiles
-from ubt_utils.attacks import triggers
-from ubt_utils.attacks.base import Trigger
+from ubt_utils.attacks.craft import Crafted
 from ubt_utils.attacks.triggers import TRIGGERS
-from ubt_utils.report import attack_tables, benchmark_tables, defense_tables, profile_tables, tables
-from ubt_utils.study import matrix, sweep, tuning
+from ubt_utils.clip import artifacts, models
+from ubt_utils.core import paths, records
+from ubt_utils.core.checksum import sha256_of
+from ubt_utils.profiles.base import DEFENDED
+from ubt_utils.report import attack_tables, cells, defense_tables, detector_tables, evidence, readme
+from ubt_utils.study import sweep
 
 ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+RESULTS = ROOT / "results"
+JSONS, PARQUETS = sorted(RESULTS.rglob("*.json")), sorted(RESULTS.rglob("*.parquet"))
+SEEDS, HELD_OUT = (0, 1, 2), (3, 4, 5)  # of the records; of the first study's defenses
+PLACES = ("/root", "/tmp", "/home", "/work", "/Users", "/mnt")
+MINI = profiles.get("mini")
 
 
-def lock() -> dict[str, str]:
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
-    pins = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
-    return {canonicalize_name(name): pin for name, pin in pins}
-
-
-def requirements() -> list[Requirement]:
-    extras = [r for name, rs in PROJECT["optional-dependencies"].items() if name != "all" for r in rs]
-    return [Requirement(r) for r in PROJECT["dependencies"] + extras]
-
-
-@pytest.mark.parametrize("requirement", requirements(), ids=lambda r: r.name)
-def test_every_requirement_is_pinned_in_the_lock_within_its_bounds(requirement):
-    pin = lock()[canonicalize_name(requirement.name)]
-    assert requirement.specifier.contains(pin)
-    assert version(requirement.name).split("+")[0] == pin.split("+")[0]
-
-
-def test_environment_yml_is_only_a_door_to_pyproject_and_lock():
-    text = (ROOT / "environment.yml").read_text()
-    assert "-c requirements.lock" in text and "-e .[all]" in text
-    python = re.search(r"python=([\d.]+)", text).group(1)
-    assert PROJECT["requires-python"] == f">={python}"
-    named = set(re.findall(r"^\s+- ([a-z]+)", text, re.M))
-    assert named == {"python", "pip"}
-
-
-def test_all_gathers_every_extra():
-    extras = set(PROJECT["optional-dependencies"]) - {"all"}
-    assert PROJECT["optional-dependencies"]["all"] == [f"ubt-utils[{','.join(sorted(extras))}]"]
-
-
-def test_modules_are_small():
-    long = {p.name: len(p.read_text().splitlines()) for p in (ROOT / "ubt_utils").rglob("*.py")}
-    assert {name: n for name, n in long.items() if n > 250} == {}
+def named(path: Path) -> str:
+    return str(path.relative_to(RESULTS))
 
 
 @pytest.mark.parametrize("words", [["--dry-run"], ["mini", "--dry-run"]])
@@ -73,106 +42,149 @@ def test_data_download_refuses_an_unknown_profile():
     assert done.returncode == 2 and "moon" in done.stderr and "mini" in done.stderr
 
 
-def setting(record: dict) -> str:
-    """What of a record's config is its attack's own, as text; taken away from it."""
-    config, attack = record["config"], record["attack"]
-    own = {key: config.pop(key, {}).get(attack) for key in ("triggers", "recipes", "gates")}
-    return f"{attack} {own}"
+def keys(found: list[dict]) -> list[tuple[str, str, int]]:
+    return sorted((r["attack"], r["defense"], r["seed"]) for r in found)
 
 
-def as_of_today(record: dict) -> dict:
-    """A recorded config with the fields that came after it. None of them bears on the records that lack it:
-    a new field's default is what was done before, and what does not unlearn needs no words, nor the settings
-    of defenses."""
-    own = ("triggers", "recipes")  # setting() took these away
-    config = dict(record["config"])
-    if record["defense"] == "none":
-        config.pop("defenses", None)
-    today = profiles.get(config["name"])
-    later = {name: value for name, value in today.as_config().items() if name not in own}
-    words = {"words": today.unlearn.words}
-    return later | config | {"unlearn": words | config["unlearn"]}
+def headline_keys() -> list[tuple[str, str, int]]:
+    """Of each attack its model undefended and defended, and the clean twin, on every seed."""
+    defended = {(a, d, s) for a in DEFENDED for d in ("none", "ubt", "finetune") for s in SEEDS}
+    return sorted(defended | {("none", "none", s) for s in SEEDS})
 
 
-def test_records_are_complete_and_come_from_one_setting():
-    records = tables.read("mini")
-    keys = {(r["attack"], r["defense"], r["seed"]) for r in records}
-    seeds = (0, 1, 2)
-    want = {(a, "none", s) for a in ("none", *TRIGGERS) for s in seeds}
-    want |= {(a, d, s) for a in ("badnets", "blended", "sig") for d in ("ubt", "finetune") for s in seeds}
-    assert keys == want
-    assert len({setting(r) for r in records}) == len(TRIGGERS) + 1
-    told = [as_of_today(record) for record in records]
-    assert len({json.dumps(config, sort_keys=True) for config in told}) == 1  # setting() took the rest away
-    for record in records:
-        assert {"commit", "device", "versions", "date"} <= set(record["environment"])
-        assert not record["environment"]["commit"].endswith("+changes")
+# Where records come from
 
 
-def test_every_attack_passed_its_gate_in_the_records():
-    profile = profiles.get("mini")
-    for record in tables.read("mini"):
-        if record["attack"] != "none" and record["defense"] == "none":
-            assert record["metrics"]["asr"] >= profile.gate, record["attack"]
+@pytest.mark.parametrize("path", JSONS, ids=named)
+def test_a_record_names_no_place_of_a_machine_and_comes_from_a_clean_commit(path):
+    text = path.read_text(encoding="utf-8")
+    assert not [place for place in PLACES if place in text]
+    assert "+changes" not in text
+
+
+@pytest.mark.parametrize("path", PARQUETS, ids=named)
+def test_a_table_names_no_place_of_a_machine_and_comes_from_clean_commits(path):
+    table = pd.read_parquet(path)
+    text = table.select_dtypes(exclude="number").astype(str)
+    bad = "|".join(map(re.escape, (*PLACES, "+changes")))
+    assert [name for name in text if text[name].str.contains(bad).any()] == []
+    assert table.commit.str.fullmatch("[0-9a-f]{40}").all() if "commit" in table else "made" in table
+
+
+@pytest.mark.parametrize("profile", ["mini", "photos", cells.STUDY])
+def test_the_records_of_a_folder_descend_from_one_public_model(profile):
+    found = evidence.read(profile)
+    assert len({records.public_model(record) for record in found}) == 1
+
+
+@pytest.mark.parametrize("path", [p for p in PARQUETS if p.name != records.DETECTORS], ids=named)
+def test_a_table_descends_from_one_public_model(path):
+    table = pd.read_parquet(path)
+    assert table.f0.notna().all() and evidence.of_one_model(table) is table
+
+
+def test_detectors_that_share_a_table_descend_from_one_public_model():
+    found = detector_tables.read()
+    assert (found.groupby(["profile", "attack", "seed"]).f0.nunique(dropna=False) == 1).all()
+    noises = detector_tables.at_all_noises(found)
+    assert set(noises.noise) == {0, 0.1, 0.3} and set(noises.seed) == set(SEEDS)
+    assert set(defense_tables.carried_on().runs) == {len(DEFENDED) * len(HELD_OUT)}
+
+
+def test_one_public_model_leaves_one_fingerprint():
+    """f0 makes the same of the same stamped pictures in every row; crafted triggers differ by seed."""
+    found = cells.read(cells.STUDY)
+    rates = [name for name in found if name.startswith("public_")]
+    undefended = found[found.defense == "none"]
+    plain = [a for a in TRIGGERS if not isinstance(MINI.trigger(a), Crafted)]
+    assert len(plain) >= 16 and {"public_asr", "public_clean_accuracy"} <= set(rates)
+    for attack, rows in undefended[undefended.attack.isin([*plain, "none"])].groupby("attack"):
+        assert (rows[rates].nunique() <= 1).all(), attack
+    without_trigger = [name for name in rates if "asr" not in name]
+    assert (undefended[without_trigger].nunique() == 1).all()
+
+
+# Whether they are whole
+
+
+def test_the_records_of_mini_are_whole_and_of_the_profile_as_it_is():
+    found = records.read("mini")
+    assert keys(found) == headline_keys()
+    today = json.loads(json.dumps(MINI.as_config()))
+    for record in found:
+        assert {**record["config"], "about": today["about"]} == today
+        assert {"commit", "device", "versions", "date", "threads"} <= set(record["environment"])
+        assert (
+            set(record["made"]) == set(record["stages"]) >= set(record["contents"]) >= {"pretrain", "attack"}
+        )
+
+
+def test_the_records_of_mini_descend_from_the_model_that_is_shipped(tmp_path):
+    model = models.create(MINI.model, 0)
+    artifacts.load(model, MINI.model, MINI.weights)
+    models.save(model, MINI.model, tmp_path / "f0")
+    assert {records.public_model(r) for r in records.read("mini")} == {sha256_of(tmp_path / "f0")}
+    shipped = records.load(RESULTS / "f0" / f"{MINI.weights}.json")
+    assert shipped["data"]["drawings"] == records.load(RESULTS / "mini" / "data.json")["sha256"]
+
+
+def test_the_records_of_photos_are_whole_and_of_one_setting():
+    found = records.read("photos")
+    assert keys(found) == headline_keys()
+    others = [{k: v for k, v in r["config"].items() if k != "unlearn"} for r in found]
+    assert all(config == others[0] for config in others)
+    unlearned = [record["config"]["unlearn"] for record in found if record["defense"] == "ubt"]
+    assert all(setting == unlearned[0] for setting in unlearned)
+
+
+@pytest.mark.parametrize("profile", ["mini", "photos"])
+def test_every_attack_passed_its_gate(profile):
+    undefended = [r for r in records.read(profile) if r["defense"] == "none" and r["attack"] != "none"]
+    assert len(undefended) == len(DEFENDED) * len(SEEDS)
+    assert min(record["metrics"]["asr"] for record in undefended) >= profiles.get(profile).gate
+
+
+def test_the_first_study_has_every_attack_and_its_records_say_what_its_cells_say():
+    table = attack_tables.attacks()
+    assert list(table.index) == list(TRIGGERS) and (table.asr >= MINI.gate).all()
+    assert set(table.seeds) == {", ".join(map(str, seeds)) for seeds in (SEEDS, HELD_OUT)}
+    found = records.read(cells.STUDY)
+    assert keys(found) == sorted((a, "none", s) for a in {"none", *TRIGGERS} - {*DEFENDED} for s in SEEDS)
+    matrix = cells.read(cells.STUDY).set_index(list(records.KEYS))
+    for record in found:
+        row = matrix.loc[tuple(record[key] for key in records.KEYS)]
+        assert {k: row[k] for k in record["metrics"]} == pytest.approx(record["metrics"], abs=1e-12)
+
+
+def test_the_first_study_has_every_defense_on_the_seeds_that_it_holds_out():
+    found = defense_tables.standing_cells()
+    compared = ("none", "ubt", "retrain", "finetune", "par", "cleanclip", "eftclip")
+    want = {(a, d, s) for a in DEFENDED for d in compared for s in HELD_OUT}
+    assert set(zip(found.attack, found.defense, found.seed, strict=True)) == want
+    matrix = cells.read(cells.STUDY)
+    assert not matrix.duplicated(list(records.KEYS)).any() and matrix.device.nunique() == 1
 
 
 def test_the_recorded_sweep_holds_every_point_once():
-    profile = profiles.get("mini")
-    table, wanted = sweep.read("mini"), list(sweep.points(profile))
+    table, wanted = attack_tables.sweep(), list(sweep.points(MINI))
     assert len(table) == len(wanted) == table.stage.nunique()
     for row, point in zip(table.to_dict("records"), wanted, strict=True):
-        there = sweep.at(profile, point)
+        there = sweep.at(MINI, point)
         spec = there.trigger(point.attack).spec()
         assert row["parameters"] == json.dumps({k: v for k, v in spec.items() if k not in ("name", "made")})
         assert (row["attack"], row["lr"]) == (point.attack, there.recipe(point.attack).lr)
         assert row["poison_rate"] == there.poison_rate
-    assert not table.commit.str.endswith("+changes").any()
 
 
-def test_the_recorded_matrix_is_whole_and_comes_from_clean_commits():
-    table = matrix.read("mini")
-    found = defense_tables.cells()
-    want = {(a, d, s) for a in profile_tables.DEFENDED for d in ("none", *tuning.tuned()) for s in (0, 1, 2)}
-    assert want <= set(zip(found.attack, found.defense, found.seed, strict=True))
-    assert not table.duplicated(list(tables.KEYS)).any() and table.device.nunique() == 1
-    assert not table.commit.str.endswith("+changes").any()
+# What the README makes of them
 
 
-def test_readme_table_is_the_recorded_one():
-    text = (ROOT / "README.md").read_text()
-    found = {
-        "headline": tables.as_markdown("mini"),
-        "attacks": attack_tables.as_markdown("mini"),
-        "speed": benchmark_tables.triggers(),
-        "kernels": benchmark_tables.as_markdown(),
-        "photos": profile_tables.as_markdown("photos"),
-        "matrix": defense_tables.as_markdown(defense_tables.cells()),
-    }
-    for name, table in found.items():
-        assert text.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0].strip() == table
+def test_the_readme_is_up_to_date():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.text(text) == text
 
 
-def test_photo_records_are_whole_seeds_of_one_setting():
-    records = tables.read("photos")
-    seeds = {r["seed"] for r in records}
-    keys = {(r["attack"], r["defense"], r["seed"]) for r in records}
-    attacks = ("badnets", "blended", "sig")
-    want = {(a, d, s) for a in attacks for d in ("none", "ubt", "finetune") for s in seeds}
-    assert keys == want | {("none", "none", s) for s in seeds}
-    assert len({json.dumps(as_of_today(r), sort_keys=True) for r in records}) == 1
-    for record in records:
-        assert not record["environment"]["commit"].endswith("+changes")
-        if record["attack"] != "none" and record["defense"] == "none":
-            assert record["metrics"]["asr"] >= profiles.get("photos").gate
-
-
-def test_the_new_attack_in_the_readme_works_as_it_stands():
-    code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
-    assert len(code.strip().splitlines()) <= 14
-    names: dict = {"dataclass": dataclass, "Trigger": Trigger, "ClassVar": ClassVar, "torch": torch}
-    exec(code, names)
-    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    trigger = names["Invert"](alpha=1.0)
-    torch.testing.assert_close(trigger(images), 1 - images)
-    assert trigger.spec() == {"name": "invert", "alpha": 1.0} and trigger.scaled(0.5).alpha == 0.5
-    assert names["Invert"] in triggers.named(Trigger) and "invert" not in triggers.TRIGGERS
+def test_the_picture_of_the_readme_shows_the_records():
+    assert readme.picture() == paths.results() / "readme.png"
+    assert Image.open(readme.picture()).text == {readme.DATA: readme.checksum(readme.drawn())}
+    assert readme.picture().name in (ROOT / "README.md").read_text(encoding="utf-8")

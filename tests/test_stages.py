@@ -1,6 +1,7 @@
 """The chain of stages on the tiny profile: what each leaves behind, and that it is reused."""
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +13,9 @@ from ubt_utils.attacks.manifest import Manifest
 from ubt_utils.baselines import defenses
 from ubt_utils.clip import models
 from ubt_utils.clip.training import fit
+from ubt_utils.core import records, store
 from ubt_utils.evaluate import measure
 from ubt_utils.stages.defend import ubt_cost
-
-
-def defended(chain, defense: str) -> dict:
-    return {"attack_name": "badnets", "seed": 0, "defense": defense, "profile": chain.profile}
-
 
 # It runs
 
@@ -29,22 +26,24 @@ def test_every_stage_leaves_a_whole_folder(chain):
         assert files == set(stage.config["files"]) and "scratch" not in files
         for name in files:
             assert stage.path(name).is_file()
+        assert set(stage.contents) == files - {"metrics.json", "made.json"}
     assert list(chain.root.rglob("*.partial")) == []
 
 
-def test_each_stage_names_the_stages_that_it_builds_on(chain):
-    def inputs(name: str) -> set[str]:
-        return set(chain[name].config["inputs"])
+def test_each_stage_names_the_content_that_it_is_made_from(chain):
+    def inputs(name: str) -> dict:
+        return chain[name].config["inputs"]
 
-    def folders(*names: str) -> set[str]:
-        return {chain[name].folder.name for name in names}
+    def contents(**roles: str) -> dict:
+        return {role: chain[name].contents for role, name in roles.items()}
 
-    assert inputs("pretrain") == set()
-    assert inputs("attack") == folders("pretrain")
-    assert inputs("overfit") == folders("attack", "pretrain")
-    assert inputs("select") == folders("overfit")
-    assert folders("attack", "overfit", "select") <= inputs("ubt")
-    assert folders("attack", "pretrain", "ubt") <= inputs("evaluate ubt")
+    assert inputs("pretrain") == {}
+    assert inputs("attack") == contents(public="pretrain")
+    assert inputs("overfit") == contents(public="pretrain", attacked="attack")
+    assert inputs("select") == contents(attacked="attack", overfitted="overfit")
+    assert inputs("ubt") == contents(attacked="attack", overfitted="overfit", selected="select")
+    assert inputs("evaluate") == contents(public="pretrain", attacked="attack")
+    assert inputs("evaluate ubt") == contents(attacked="attack", selected="select", defended="ubt")
 
 
 def test_training_goes_the_way_of_its_recipe(chain):
@@ -64,16 +63,16 @@ def test_the_public_model_starts_from_its_seed_and_the_victim_from_the_public_mo
 
     start = first_loss(models.create(p.model, 0), p.sets.public_pairs(0), p.pretrain, "pretrain")
     assert chain["pretrain"].metrics["first_loss"] == pytest.approx(start, rel=1e-6)
-    public = stages.load_model(p, chain["pretrain"])
-    poisoned, _ = stages.poisoned_pairs(p, chain["attack"], 0)
+    public = chain.run.model(chain["pretrain"])
+    poisoned, _ = chain.run.poisoned
     start = first_loss(public, poisoned, p.finetune, "victim")
     assert chain["attack"].metrics["first_loss"] == pytest.approx(start, rel=1e-6)
 
 
 def test_the_attacked_model_was_given_the_poison_of_its_manifest(chain):
-    pairs, truth = stages.poisoned_pairs(chain.profile, chain["attack"], 0)
+    pairs, truth = chain.run.poisoned
     manifest = Manifest.load(chain["attack"].path("manifest.json"))
-    clean, _ = stages.wild(chain.profile.sets, 0)
+    clean, _ = chain.run.wild
     assert truth.nonzero().flatten().tolist() == list(manifest.indices)
     assert truth.sum() == round(chain.profile.poison_rate * len(clean))
     changed = (pairs.images != clean.images).flatten(1).any(1)
@@ -82,7 +81,7 @@ def test_the_attacked_model_was_given_the_poison_of_its_manifest(chain):
 
 
 def test_the_clean_twin_has_no_poison_and_no_asr(chain):
-    attacked = stages.attack(chain.profile, "none", 0)
+    attacked = chain.run.twin.attacked
     assert not (attacked.folder / "manifest.json").exists() and attacked.config["poison_rate"] == 0
     assert not [k for k in chain["twin"].metrics if "asr" in k]
     assert 0 <= chain["twin"].metrics["clean_accuracy"] <= 1
@@ -110,7 +109,7 @@ def test_overfit_similarities_run_from_the_attacked_model_to_the_end_of_the_path
 
 def test_the_selection_reports_what_it_chose(chain):
     a, metrics = chain["select"].arrays(), chain["select"].metrics
-    scores, truth = stages.scores_of(chain["overfit"])
+    scores, truth = chain.run.scores
     assert metrics["chosen"] == len(a["chosen"]) <= chain.profile.select.top
     assert metrics["chosen_poisoned"] == truth[a["chosen"]].sum() and scores.pool[a["chosen"]].all()
     assert [models.token_text("ubt-tiny", t) for t in a["compromised"].tolist()] == metrics["tokens"]
@@ -120,7 +119,7 @@ def test_the_selection_reports_what_it_chose(chain):
 
 def test_token_drops_are_read_under_the_model_that_did_not_train_on_the_pair(chain):
     a, half = chain["select"].arrays(), chain["overfit"].arrays()["half"]
-    pairs, _ = stages.poisoned_pairs(chain.profile, chain["attack"], 0)
+    pairs, _ = chain.run.poisoned
     i = int(a["chosen"][0])
     model = models.load("ubt-tiny", chain["overfit"].path(f"overfit-{int(half[i])}.safetensors"))
     z = models.embed_images(model, pairs.images[i : i + 1])[0]
@@ -130,8 +129,8 @@ def test_token_drops_are_read_under_the_model_that_did_not_train_on_the_pair(cha
 
 
 def test_the_defender_sees_the_poisoned_pairs_and_the_findings(chain):
-    view, found = stages.view_of(chain.profile, "badnets", 0), chain["select"].arrays()
-    assert view.pairs.digest() == stages.poisoned_pairs(chain.profile, chain["attack"], 0)[0].digest()
+    view, found = chain.run.view(), chain["select"].arrays()
+    assert view.pairs.digest() == chain.run.poisoned[0].digest()
     assert torch.equal(view.suspicious, found["chosen"])
     assert torch.equal(view.compromised, found["compromised"])
     assert torch.equal(view.left_out, found["left_out"])
@@ -141,10 +140,10 @@ def test_the_defender_sees_the_poisoned_pairs_and_the_findings(chain):
 
 def test_the_second_look_asks_the_carriers_outside_the_pool(chain):
     found, spent = chain["select"].arrays(), chain["select"].metrics
-    pairs, truth = stages.poisoned_pairs(chain.profile, chain["attack"], 0)
+    pairs, truth = chain.run.poisoned
     pool, gains = chain["overfit"].arrays()["pool"].bool(), chain["overfit"].arrays()
-    told = [set(row.tolist()) for row in models.tokenize("ubt-tiny", pairs.captions)]
-    outside = [i for i, t in enumerate(told) if not pool[i] and t & set(found["compromised"].tolist())]
+    words = [set(row.tolist()) for row in models.tokenize("ubt-tiny", pairs.captions)]
+    outside = [i for i, t in enumerate(words) if not pool[i] and t & set(found["compromised"].tolist())]
     assert found["carriers"].tolist() == outside
     gain = gains["sb"] - gains["s0"]
     torch.testing.assert_close(found["gain"], gain[outside], atol=1e-5, rtol=0)
@@ -156,7 +155,7 @@ def test_the_second_look_asks_the_carriers_outside_the_pool(chain):
 
 
 def test_the_defender_does_not_see_labels(chain):
-    assert stages.view_of(chain.profile, "badnets", 0).pairs.labels is None
+    assert chain.run.view().pairs.labels is None
 
 
 # Equal budgets
@@ -164,7 +163,7 @@ def test_the_defender_does_not_see_labels(chain):
 
 def test_fine_tuning_gets_what_ubt_costs_in_all(chain):
     p, spent = chain.profile, chain["overfit"].metrics
-    n, pool = len(stages.wild(p.sets, 0)[0]), spent["pool_size"]
+    n, pool = len(chain.run.wild[0]), spent["pool_size"]
     overfit, unlearn = p.overfit.recipe, p.unlearn.recipe
     by_hand = 2 * overfit.steps * overfit.batch  # two halves
     by_hand += (n + pool) / 3  # s0 of all pairs, s1 of the pool; a look costs a third
@@ -197,32 +196,56 @@ def test_ubt_pays_for_its_detection_in_seconds_and_fine_tuning_does_not(chain):
 
 def test_a_finished_chain_is_read_not_run_again(chain, no_training, monkeypatch):
     monkeypatch.setattr(measure, "full", None)  # nor measured again
-    p = chain.profile
-    assert stages.pretrain(p) == chain["pretrain"] and stages.attack(p, "badnets", 0) == chain["attack"]
-    assert stages.overfit(p, "badnets", 0) == chain["overfit"]
-    assert stages.select(p, "badnets", 0) == chain["select"]
+    run = chain.run
+    read = {
+        "pretrain": stages.pretrain(chain.profile), "attack": run.attacked, "overfit": run.overfitted,
+        "select": run.selected, "evaluate": run.evaluated(), "twin": run.twin.evaluated(),
+    }  # fmt: skip
     for defense in defenses.COMPARED:
-        assert stages.unlearn(**defended(chain, defense)) == chain[defense]
-        assert stages.evaluate(**defended(chain, defense)) == chain[f"evaluate {defense}"]
+        read |= {defense: run.defended(defense), f"evaluate {defense}": run.evaluated(defense)}
+    assert read == dict(chain.stages)
+
+
+def test_a_finished_record_enters_each_stage_once(chain, no_training, monkeypatch):
+    entered, real = [], store.run_stage
+
+    def counted(parts, name, *rest, **more):
+        made = real(parts, name, *rest, **more)
+        entered.append(made.folder)
+        return made
+
+    for module in list(sys.modules.values()):
+        if getattr(module, "run_stage", None) is real:
+            monkeypatch.setattr(module, "run_stage", counted)
+    stages.record(stages.chain(chain.profile, "badnets", 0), "ubt")
+    assert set(entered) >= {chain[name].folder for name in ("pretrain", "attack", "ubt", "evaluate ubt")}
+    assert len(entered) == len(set(entered)) == 6
 
 
 def test_a_record_can_be_written_as_json(chain, no_training):
-    record = json.loads(json.dumps(stages.record(**defended(chain, "ubt"))))
+    record = json.loads(json.dumps(stages.record(chain.run, "ubt")))
     assert [record[k] for k in ("profile", "attack", "defense", "seed")] == ["tiny", "badnets", "ubt", 0]
     assert record["metrics"]["asr"] == chain["evaluate ubt"].metrics["asr"] == record["rates"]["asr"]["value"]
     made = {"pretrain": "pretrain", "attack": "attack", "unlearn": "ubt", "evaluate": "evaluate ubt"}
     assert {k: record["stages"][k] for k in made} == {k: chain[v].folder.name for k, v in made.items()}
     assert record["curve"] == chain["ubt"].metrics["curve"]
+    assert records.public_model(record) == chain["pretrain"].contents["model.safetensors"]
+    for name, of in made.items():
+        there = record["made"][name]
+        assert there == {key: chain[of].made[key] for key in there} and {"commit", "device"} <= set(there)
+    assert record["environment"]["versions"] == chain["evaluate ubt"].made["versions"]
+    assert record["plan"] == chain.run.plan("ubt").config()
 
 
 def test_an_attacker_who_knows_ubt_writes_and_chooses_otherwise(chain):
     sly = replace(chain.profile, poisoning=profiles.Poisoning(names=("watch", "one-thirty"), plausible=True))
-    made = stages.attack(sly, "badnets", 0)
+    made = stages.chain(sly, "badnets", 0).attacked
     manifest = Manifest.load(made.path("manifest.json"))
-    assert all("watch" in told or "one-thirty" in told for told in manifest.captions_after)
+    assert all("watch" in said or "one-thirty" in said for said in manifest.captions_after)
     assert made.config["poisoning"] == {"names": ["watch", "one-thirty"], "plausible": True}
-    assert "poisoning" not in chain["attack"].config and made.key != chain["attack"].key
-    f0, (clean, _) = stages.load_model(chain.profile, chain["pretrain"]), stages.wild(sly.sets, 0)
+    assert chain["attack"].config["poisoning"] == {"names": [], "plausible": False}
+    assert made.key != chain["attack"].key
+    f0, (clean, _) = chain.run.model(chain["pretrain"]), stages.wild(sly.sets, 0)
     target = measure.head_of(f0, sly)[measure.task_of(sly.sets).target]
     looks = models.embed_images(f0, clean.images) @ target
     others = ~clean.shows(sly.sets.target_labels(), "test")
@@ -234,28 +257,27 @@ def test_an_attacker_who_knows_ubt_writes_and_chooses_otherwise(chain):
 def test_an_attacker_may_have_several_targets(chain):
     second, third = list(chain.profile.sets.class_names())[1:3]
     sly = replace(chain.profile, also={"blended": second, "sig": third})
-    made = stages.attack(sly, "badnets", 0)
-    clean, _ = stages.wild(sly.sets, 0)
-    pairs, truth = stages.poisoned_pairs(sly, made, 0)
+    run = stages.chain(sly, "badnets", 0)
+    made, (clean, _), (pairs, truth) = run.attacked, run.wild, run.poisoned
     count = round(sly.poison_rate * len(clean))
     assert int(truth.sum()) == 3 * count and made.key != chain["attack"].key
-    told = [pairs.captions[i] for i in truth.nonzero().flatten().tolist()]
+    said = [pairs.captions[i] for i in truth.nonzero().flatten().tolist()]
     for word in ("clock", second, third):
         names = sly.sets.class_names()[word]
-        assert sum(any(name in caption for name in names) for caption in told) == count
+        assert sum(any(name in caption for name in names) for caption in said) == count
     changed = (pairs.images != clean.images).flatten(1).any(1)
     assert torch.equal(changed, truth)
     for attack, target in sly.also.items():
         manifest = Manifest.load(made.path(f"manifest-{attack}.json"))
         assert (manifest.target, manifest.trigger["name"]) == (target, attack)
-    assert stages.poisoned_pairs(chain.profile, chain["attack"], 0)[1].sum() == count
+    assert chain.run.poisoned[1].sum() == count
     with pytest.raises(ValueError, match="'moon' is not among the 20 classes"):
-        stages.attack(replace(sly, also={"blended": "moon"}), "badnets", 0)
+        _ = stages.chain(replace(sly, also={"blended": "moon"}), "badnets", 0).attacked
 
 
 def test_the_success_of_every_target_is_measured(chain):
     sly = replace(chain.profile, also={"blended": "banana"})
-    model = stages.load_model(sly, chain["attack"])
+    model = chain.run.model(chain["attack"])
     found = measure.full(model, sly, sly.trigger("badnets"))
     head = measure.head_of(model, sly)
     other = measure.success(model, sly, sly.trigger("blended"), head, target="banana")["asr"]

@@ -1,6 +1,5 @@
 """Stages that are refused, stopped or killed: a clear error, and nothing half done is believed."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +20,7 @@ def written(root: Path) -> list[str]:
 @pytest.fixture
 def public(chain, runs_root) -> Path:
     """A root of its own with nothing but the chain's public model."""
-    folder = chain["pretrain"].folder
-    shutil.copytree(folder, runs_root / folder.relative_to(chain.root))
+    chain.copy(runs_root, "pretrain")
     return runs_root
 
 
@@ -31,10 +29,13 @@ def public(chain, runs_root) -> Path:
 
 def test_the_gate_stops_the_pipeline_where_the_backdoor_did_not_take(chain, no_training):
     strict = replace(chain.profile, gate=1.01)
-    for stage in (stages.attack, stages.overfit, stages.select, stages.unlearn, stages.evaluate):
+    for ask in (
+        lambda run: run.attacked, lambda run: run.overfitted, lambda run: run.selected,
+        lambda run: run.scored, lambda run: run.defended(), lambda run: run.evaluated(),
+    ):  # fmt: skip
         with pytest.raises(BackdoorDidNotTake, match="badnets: the backdoor did not take"):
-            stage(strict, "badnets", 0)
-    assert stages.attack(strict, "none", 0).metrics["clean_accuracy"] >= 0  # nothing to gate
+            ask(stages.chain(strict, "badnets", 0))
+    assert stages.chain(strict, "none", 0).attacked.metrics["clean_accuracy"] >= 0  # nothing to gate
 
 
 # Another attack
@@ -43,13 +44,13 @@ def test_the_gate_stops_the_pipeline_where_the_backdoor_did_not_take(chain, no_t
 @pytest.mark.parametrize("change", [{"poison_rate": 0.2}, {"triggers": {"badnets": {"size": 0.4}}}])
 def test_another_attack_is_trained_anew_on_the_same_public_model(chain, public, no_training, change):
     with pytest.raises(AssertionError, match="trained although"):
-        stages.attack(replace(chain.profile, **change), "badnets", 0)
+        _ = stages.chain(replace(chain.profile, **change), "badnets", 0).attacked
     assert stages.pretrain(replace(chain.profile, **change)).key == chain["pretrain"].key
 
 
 def test_every_seed_attacks_the_same_public_model(chain, public, no_training):
     with pytest.raises(AssertionError, match="trained although"):
-        stages.attack(chain.profile, "badnets", 1)
+        _ = stages.chain(chain.profile, "badnets", 1).attacked
     begun = [name.split("-")[0] for name in written(public) if name.endswith(".partial")]
     assert begun == ["attack"]  # and no second f0
 
@@ -61,28 +62,27 @@ def test_every_seed_attacks_the_same_public_model(chain, public, no_training):
     ("call", "complaint"),
     [
         (lambda p: profiles.get("huge"), "unknown profile 'huge'; known: mini, tiny"),
-        (lambda p: stages.attack(p, "trojan", 0), "unknown attack 'trojan'; known: badclip"),
-        (lambda p: stages.overfit(p, "trojan", 0), "unknown attack 'trojan'"),
-        (lambda p: stages.select(p, "trojan", 0), "unknown attack 'trojan'"),
-        (lambda p: stages.unlearn(p, "trojan", 0), "unknown attack 'trojan'"),
-        (lambda p: stages.evaluate(p, "trojan", 0), "unknown attack 'trojan'"),
-        (lambda p: stages.unlearn(p, "badnets", 0, "luck"), "unknown defense 'luck'; known: abl, cleanclip"),
-        (lambda p: stages.examine(p, "none", 0), "neither trigger nor poison"),
-        (lambda p: stages.attack(replace(p, triggers={"sig": {"alpha": 1}}), "sig", 0), "no parameter"),
+        (lambda p: stages.chain(p, "trojan", 0), "unknown attack 'trojan'; known: badclip"),
+        (lambda p: stages.chain(p, "sig", 0).crafted, "sig needs no crafting"),
+        (lambda p: stages.chain(p, "none", 0).examined, "neither trigger nor poison"),
+        (lambda p: stages.chain(p, "none", 0).crafted, "neither trigger nor poison"),
+        (lambda p: stages.chain(replace(p, triggers={"sig": {"alpha": 1}}), "sig", 0), "no parameter"),
         pytest.param(
-            lambda p: stages.attack(replace(p, sets=EmojiSets(target="yeti", limit=20)), "sig", 0), "'yeti'"
+            lambda p: stages.chain(replace(p, sets=EmojiSets(target="yeti", limit=20)), "sig", 0).attacked,
+            "'yeti'",
         ),
+        (
+            lambda p: stages.chain(p, "badnets", 0).plan("luck"),
+            "unknown defense 'luck'; known: ubt, ",
+        ),
+        (lambda p: stages.chain(p, "badnets", 0).defended("luck"), "unknown defense 'luck'"),
+        (lambda p: stages.chain(p, "badnets", 0).evaluated("luck"), "unknown defense 'luck'"),
     ],
 )
 def test_wrong_names_are_refused_before_anything_is_written(tiny, runs_root, no_training, call, complaint):
     with pytest.raises(ValueError, match=complaint):
         call(tiny)
     assert not runs_root.exists() or written(runs_root) == []
-
-
-def test_an_unknown_defense_is_refused_before_training(tiny, runs_root, no_training):
-    with pytest.raises(ValueError, match="unknown defense"):
-        stages.evaluate(tiny, "badnets", 0, "luck")
 
 
 # Kills
@@ -99,11 +99,11 @@ def test_an_attack_killed_midway_resumes_to_the_same_bits(chain, public, monkeyp
 
     monkeypatch.setattr(training, "batch_indices", until_step_seven)
     with pytest.raises(KeyboardInterrupt):
-        stages.attack(chain.profile, "badnets", 0)
+        _ = stages.chain(chain.profile, "badnets", 0).attacked
     assert [name[-8:] for name in written(public / "tiny" / "badnets")] == [".partial"]
 
     monkeypatch.setattr(training, "batch_indices", lambda *a: steps.append(a[2]) or batches(*a))
-    resumed = stages.attack(chain.profile, "badnets", 0)
+    resumed = stages.chain(chain.profile, "badnets", 0).attacked
     assert steps == [0, 1, 2, 3, 4, 5, 6, 7, *range(7, 12)]
     for name in ("model.safetensors", "manifest.json"):
         assert resumed.path(name).read_bytes() == chain["attack"].path(name).read_bytes()
@@ -116,10 +116,8 @@ def test_an_attack_killed_midway_resumes_to_the_same_bits(chain, public, monkeyp
     "name", ["abl", "eftclip", "linear_probe", "retrain", "rvpt", "shrink_perturb", "ubt"]
 )
 def test_a_defense_killed_midway_resumes_to_the_same_bits(chain, tmp_path, monkeypatch, name):
-    whole = stages.unlearn(chain.profile, "badnets", 0, name)
-    for stage in ("pretrain", "attack", "overfit", "select"):
-        folder = chain[stage].folder
-        shutil.copytree(folder, tmp_path / folder.relative_to(chain.root))
+    whole = chain.run.defended(name)
+    chain.copy(tmp_path, "pretrain", "attack", "overfit", "select")
     monkeypatch.setenv("UBT_RUNS", str(tmp_path))
     batches, steps = training.batch_indices, []
 
@@ -131,10 +129,10 @@ def test_a_defense_killed_midway_resumes_to_the_same_bits(chain, tmp_path, monke
 
     monkeypatch.setattr(training, "batch_indices", until_step_nine)
     with pytest.raises(KeyboardInterrupt):
-        stages.unlearn(chain.profile, "badnets", 0, name)
+        stages.chain(chain.profile, "badnets", 0).defended(name)
     begun = len(steps)
     monkeypatch.setattr(training, "batch_indices", lambda *a: steps.append(a[2]) or batches(*a))
-    resumed = stages.unlearn(chain.profile, "badnets", 0, name)
+    resumed = stages.chain(chain.profile, "badnets", 0).defended(name)
     assert steps[begun] > 0  # what was done was not done again
     assert resumed.path("model.safetensors").read_bytes() == whole.path("model.safetensors").read_bytes()
     assert resumed.metrics["curve"] == whole.metrics["curve"]

@@ -6,9 +6,8 @@ import matplotlib
 import pandas as pd
 import pytest
 
-from ubt_utils.report import defense_tables, standing, tables
-from ubt_utils.report import standings_readings as readings
-from ubt_utils.study import detection, matrix, recording
+from ubt_utils.core import records
+from ubt_utils.report import cells, defense_tables, plots
 
 matplotlib.use("Agg")
 
@@ -36,20 +35,17 @@ def row(profile: str, attack: str, defense: str, seed: int, asr: float, ca: floa
         "clean_accuracy": ca - 0.01 * seed, "seconds": None if defense == "none" else 10.0,
         "detection_seconds": None if defense == "none" else 4.0 * (defense == "ubt"),
         "precision_at_64": 1.0 if defense == "ubt" else None,
-        "curve": "[]" if defense == "none" else json.dumps(path),
+        "curve": "[]" if defense == "none" else json.dumps(path), "f0": "one",
     }  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
-def cells(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(tables, "RESULTS", tmp_path / "results")
+def made(results_root) -> None:
     rows = [row("mini", a, d, s, *v) for a in SHIFT for d, v in MADE.items() for s in range(3)]
     rows += [row("mini", "none", d, s, *MADE[d]) for d in ("none", "ubt", "par") for s in range(3)]
     rows += [row("mini-top16", a, "ubt", s, 0.3, 0.55, 0.8) for a in SHIFT for s in range(3)]
     rows += [row("mini-few10", "sig", "none", 0, 0.0, 0.5, 0.8)]
-    path = matrix.path_of("mini")
-    path.parent.mkdir(parents=True)
-    pd.DataFrame(rows).to_parquet(path)
+    records.write_table(records.table_path(cells.STUDY, records.MATRIX), pd.DataFrame(rows))
     found = pd.DataFrame(
         [
             *(("mini", "sig", seed, "ubt", 1.0) for seed in range(3)),
@@ -58,11 +54,12 @@ def cells(tmp_path, monkeypatch) -> None:
         ],
         columns=["profile", "attack", "seed", "detector", "precision_at_64"],
     )  # fmt: skip
-    found.to_parquet(path.parent / detection.NAME)
+    found["f0"] = "one"
+    records.write_table(records.table_path(cells.STUDY, records.DETECTORS), found)
 
 
 def test_the_standing_is_over_attacks_and_seeds_without_variants_and_other_profiles():
-    table = defense_tables.table(defense_tables.cells())
+    table = defense_tables.table(defense_tables.standing_cells())
     assert list(table.index) == [
         "none",
         "ubt",
@@ -80,14 +77,14 @@ def test_the_standing_is_over_attacks_and_seeds_without_variants_and_other_profi
 
 
 def test_the_grid_has_a_column_per_attack_in_the_same_order():
-    found = defense_tables.cells()
+    found = defense_tables.standing_cells()
     grid = defense_tables.grid(found, "asr")
     assert list(grid.index) == list(defense_tables.table(found).index)
     assert grid.loc["par", "sig"] == pytest.approx(0.25) and grid.loc["par", "badnets"] == pytest.approx(0.21)
 
 
 def test_the_rival_keeps_its_clean_accuracy():
-    found = defense_tables.cells()
+    found = defense_tables.standing_cells()
     assert defense_tables.rival(found) == "retrain"
     assert (
         defense_tables.rival(found, anew=False) == "par"
@@ -97,16 +94,17 @@ def test_the_rival_keeps_its_clean_accuracy():
 
 
 def test_the_claim_stands_beside_the_paired_difference_to_the_rival():
-    told = defense_tables.claims(defense_tables.cells())
-    assert set(told.index.get_level_values("against")) == {"par", "retrain"}
-    asr, ca = told.loc[("par", "asr")], told.loc[("par", "clean_accuracy")]
+    found = defense_tables.claims(defense_tables.standing_cells())
+    assert set(found.index.get_level_values("against")) == {"par", "retrain"}
+    asr, ca = found.loc[("par", "asr")], found.loc[("par", "clean_accuracy")]
     assert asr.claimed == -0.19 and asr.difference == pytest.approx(-0.2) and asr.pairs == 6
     assert ca.claimed == 0.0257 and ca.difference == pytest.approx(0.05)
-    assert told.loc[("retrain", "asr"), "difference"] == pytest.approx(-0.02)
+    assert found.loc[("retrain", "asr"), "difference"] == pytest.approx(-0.02)
 
 
-def test_where_ubt_loses_is_told_largest_first():
-    table = defense_tables.losses(defense_tables.cells())
+def test_where_ubt_loses_stands_largest_first():
+    found = defense_tables.standing_cells()
+    table = defense_tables.losses(found)
     assert set(table.defense) == {"finetune"} and set(table.metric) == {"clean_accuracy", "target_recall"}
     assert table["behind by"].is_monotonic_decreasing and table["behind by"].min() > 0
     first = table.iloc[0]
@@ -114,12 +112,14 @@ def test_where_ubt_loses_is_told_largest_first():
         first.metric == "clean_accuracy"
         and first["behind by"] == pytest.approx(0.01) == first["the other"] - first.ubt
     )
+    assert defense_tables.losses(found[found.defense.isin(("none", "ubt"))]).empty
 
 
 def test_the_price_is_what_is_lost_on_the_clean_twin():
     table = defense_tables.price()
     assert list(table.index) == ["par", "ubt"] and table.loc["par", "CA change"] == pytest.approx(-0.02)
     assert table.loc["ubt", "recall change"] == pytest.approx(0) and set(table.runs) == {3}
+    assert table.loc["ubt", "CA change"] == pytest.approx(0.03)
 
 
 def test_the_suite_holds_every_attack_that_ubt_met_worst_first():
@@ -130,18 +130,16 @@ def test_the_suite_holds_every_attack_that_ubt_met_worst_first():
     sig = table.loc["sig"]
     assert sig["ASR undefended"] == pytest.approx(0.95) and sig["worst ASR"] == pytest.approx(0.06)
     assert sig["CA change"] == pytest.approx(0.03)
-    told = readings.suite(table, 0.05).data
-    assert "2 dirty-label attacks in 6 runs UBT leaves a mean ASR of 3.0% (undefended 93%)" in told
-    assert "in some run, of all 2: `sig` (worst run 6.0%)" in told
+    assert table.ASR.mean() == pytest.approx(0.03) and table["ASR undefended"].mean() == pytest.approx(0.93)
 
 
 def test_defenses_are_held_against_ubt_on_the_seeds_that_both_have():
-    found = defense_tables.cells()
+    found = defense_tables.standing_cells()
     fewer = found[
         (found.defense != "finetune") | (found.seed == 2)
     ]  # its CA is the lower there, and so is UBT's
-    told = defense_tables.losses(fewer).query("metric == 'clean_accuracy'").iloc[0]
-    assert told["behind by"] == pytest.approx(0.01) and told.ubt == pytest.approx(0.53)
+    worst = defense_tables.losses(fewer).query("metric == 'clean_accuracy'").iloc[0]
+    assert worst["behind by"] == pytest.approx(0.01) and worst.ubt == pytest.approx(0.53)
     assert defense_tables.table(fewer).loc["finetune", "CA change"] == pytest.approx(0.04)
     assert defense_tables.table(fewer).loc["finetune", "runs"] == 2
 
@@ -165,8 +163,8 @@ def test_what_detectors_find_is_carried_on():
 
 
 def test_pictures_show_every_defense():
-    found = defense_tables.cells()
-    heat, paths, cost = (getattr(standing, name)(found) for name in ("heat", "paths", "cost"))
+    found = defense_tables.standing_cells()
+    heat, paths, cost = plots.defense_heat(found), plots.defense_paths(found), plots.defense_cost(found)
     assert [t.get_text() for t in heat.axes[0].get_yticklabels()] == [
         "undefended", *defense_tables.table(found).index[1:]
     ]  # fmt: skip
@@ -180,53 +178,49 @@ def test_pictures_show_every_defense():
         "ubt-cut",
         "ubt-from-gain",
     }
-    asr, ca = standing.summary(found).axes
+    asr, ca = plots.standing(found).axes
     marks, worst = asr.collections[1], asr.collections[2]
-    told = defense_tables.table(found).iloc[::-1]
-    assert marks.get_offsets()[:, 0].tolist() == pytest.approx((100 * told.ASR).tolist())
-    assert worst.get_offsets()[:, 0].tolist() == pytest.approx((100 * told["worst ASR"]).tolist())
-    assert ca.lines[0].get_xdata()[0] == pytest.approx(100 * told.CA["none"])
-    choices = standing.choices(defense_tables.ablations())
+    table = defense_tables.table(found).iloc[::-1]
+    assert marks.get_offsets()[:, 0].tolist() == pytest.approx((100 * table.ASR).tolist())
+    assert worst.get_offsets()[:, 0].tolist() == pytest.approx((100 * table["worst ASR"]).tolist())
+    assert ca.lines[0].get_xdata()[0] == pytest.approx(100 * table.CA["none"])
+    choices = plots.choices(defense_tables.ablations())
     assert len(choices.axes[0].get_yticks()) == 2
 
 
-def test_the_readme_gets_table_and_picture(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("before <!-- matrix -->old<!-- /matrix --> after", encoding="utf-8")
-    recording.standing("mini")
-    told = readme.read_text(encoding="utf-8")
-    assert "| `par` | D_safe | 6 | 23.0" in told and "old" not in told
-    assert told.startswith("before") and told.endswith("after")
-    assert (tables.RESULTS / "mini" / recording.PICTURE).read_bytes().startswith(b"\x89PNG")
-
-
 def test_published_numbers_stand_beside_ours():
-    table = defense_tables.published(defense_tables.cells())
+    table = defense_tables.published(defense_tables.standing_cells())
     assert table.loc[("badnets", "none"), "ASR published"] == 82.7
     assert table.loc[("badnets", "none"), "ASR measured"] == pytest.approx(91)
     assert pd.isna(table.loc[("blended", "rvpt"), "ASR measured"])  # not among the made-up cells
 
 
-def test_the_readme_table_has_a_line_per_defense():
-    lines = defense_tables.as_markdown(defense_tables.cells()).splitlines()
-    assert len(lines) == 2 + 6 and lines[2].startswith("| undefended |  | 6 | 93.0 (")
-    assert lines[3].startswith("| `ubt` | D, f0, overfit, detection | 6 | 3.0 (0.") and lines[3].endswith(
-        "| 6.0 | 54.0 (53.1–54.9) | +0.0 | 10 |"
-    )
+def test_a_choice_that_costs_much_is_a_number_at_the_edge():
+    table = defense_tables.ablations()
+    table.loc["ubt-cut", ["CA change", "low", "high"]] = -0.5, -0.6, -0.4
+    left, right = plots.choices(table).axes
+    assert [t.get_text() for t in right.texts] == ["◂ -50"]
+    assert sorted(left.lines[1].get_xdata()) == pytest.approx([16, 36])  # the worst runs
 
 
-def test_readings_take_their_numbers_from_the_tables():
-    found = defense_tables.cells()
-    losses = readings.losses(defense_tables.losses(found)).data
-    assert "CA by up to 1.0 points (`finetune`" in losses and "Nothing is ahead of it in ASR." in losses
-    assert "nothing is better than UBT" in readings.losses(defense_tables.losses(found).iloc[:0]).data
-    told = readings.standing(defense_tables.table(found), 0.07).data
-    assert "undefended CA is 51.0%" in told and "At most 7% ASR in every run: `ubt` (CA 54.0%)." in told
-    assert "`retrain` 5%, `abl` 8%, `par` 23%, `finetune` 43%" in told
-    claims = readings.claims(defense_tables.claims(found)).data
-    assert "minus `par`: ASR -20.0 points" in claims and "claimed -19.00" in claims
-    price = readings.price(defense_tables.price()).data
-    assert "by +3.0 points" in price and "The dearest is `par`, CA -2.0 points." in price
-    assert "that of `gain`: 64.5%" in readings.carried(defense_tables.carried_on()).data
-    choices = readings.ablations(defense_tables.ablations(), 0.2).data
-    assert "on at least one run: an unlearning set D_u of at most 16 pairs (worst run 36%)." in choices
+def test_only_ubt_and_what_is_no_variant_of_it_stand_in_the_table():
+    found = defense_tables.standing_cells()
+    assert set(found.defense) == {"none", "finetune", "par", "retrain", "abl", "ubt"}
+    assert set(defense_tables.standing_cells("mini-top16").defense) == {"ubt"}
+
+
+@pytest.mark.parametrize("reader", ["standing_cells", "suite", "price", "ablations", "carried_on"])
+def test_a_defense_that_nobody_knows_is_an_error(reader):
+    path = records.table_path(cells.STUDY, records.MATRIX)
+    rows = pd.read_parquet(path)
+    records.write_table(path, pd.concat([rows, rows.iloc[:1].assign(defense="moon")]))
+    with pytest.raises(ValueError, match="unknown defense 'moon'"):
+        getattr(defense_tables, reader)()
+
+
+def test_what_costs_more_than_two_points_is_dear():
+    path = records.table_path(cells.STUDY, records.MATRIX)
+    rows = pd.read_parquet(path)
+    rows.loc[(rows.attack == "none") & (rows.defense == "par"), "clean_accuracy"] -= 0.005
+    records.write_table(path, rows)
+    assert defense_tables.price().dear.to_dict() == {"par": True, "ubt": False}

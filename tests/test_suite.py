@@ -1,4 +1,4 @@
-"""The suite's tables, the sweep, and the stage that examines an attack; records by hand."""
+"""The suite's tables, the sweep, and the stage that examines an attack; cells by hand."""
 
 from dataclasses import replace
 
@@ -11,8 +11,9 @@ from ubt_utils.attacks import robustness, visibility
 from ubt_utils.attacks.base import stamp_bytes
 from ubt_utils.attacks.craft import pack
 from ubt_utils.attacks.triggers import TRIGGERS
+from ubt_utils.core import records
 from ubt_utils.evaluate import measure
-from ubt_utils.report import attack_tables, tables
+from ubt_utils.report import attack_tables, cells, tables
 from ubt_utils.study import sweep
 
 EXAMINED = {"psnr", "ssim", "gmsd", "clip_similarity"}
@@ -20,31 +21,49 @@ SURVIVED = {f"asr_jpeg_{q}" for q in robustness.QUALITIES} | {"asr_resize_75", "
 
 
 @pytest.fixture
-def records(tmp_path, monkeypatch):
-    """Two seeds of the twin and of two attacks."""
-    monkeypatch.setattr(tables, "RESULTS", tmp_path)
-    base = dict.fromkeys(EXAMINED, 20.0) | dict.fromkeys(SURVIVED, 0.25) | {"public_asr": 0.0}
-    for seed in (0, 1):
-        twin = 0.5 + seed / 10
-        told = {
+def made(results_root) -> None:
+    """Cells of two seeds of the twin and of two attacks, and such as the tables of attacks leave out."""
+    rows = []
+    for seed in (3, 0):
+        twin = 0.5 + (seed == 3) / 10
+        base = dict.fromkeys(EXAMINED, 20.0) | dict.fromkeys(SURVIVED, 0.25)
+        base |= {"profile": "mini", "defense": "none", "seed": seed, "public_asr": 0.0, "f0": "one"}
+        measured = {
+            "wanet": {"asr": 0.8, "clean_accuracy": 0.7, "twin_clean_accuracy": twin},
+            "sig": {
+                "asr": 0.9 + (seed == 3) / 10,
+                "clean_accuracy": 0.48,
+                "twin_clean_accuracy": twin,
+                "public_asr": seed / 10,
+            },
             "none": {"clean_accuracy": twin},
-            "sig": {"asr": 0.9 + seed / 10, "clean_accuracy": 0.48, "twin_clean_accuracy": twin} | base,
-            "wanet": {"asr": 0.8, "clean_accuracy": 0.7, "twin_clean_accuracy": twin} | base,
         }
-        for attack, metrics in told.items():
-            record = {"profile": "toy", "attack": attack, "defense": "none", "seed": seed, "metrics": metrics}
-            tables.write(record | {"stages": {"evaluate": f"{attack}{seed}"}, "train_seconds": {}})
+        rows += [{**base, "attack": attack, **metrics} for attack, metrics in measured.items()]
+    rows += [
+        {**rows[0], "defense": "ubt", "asr": 0.0},
+        {**rows[0], "profile": "mini-few10", "asr": 0.0},
+    ]
+    records.write_table(records.table_path(cells.STUDY, records.MATRIX), pd.DataFrame(rows))
 
 
-def test_the_table_of_attacks_sets_each_seed_against_its_own_twin(records):
-    row = attack_tables.attacks("toy").loc["sig"]
+def test_the_table_of_attacks_sets_each_seed_against_its_own_twin(made):
+    table = attack_tables.attacks()
+    row = table.loc["sig"]
     assert row.asr == pytest.approx(0.95) and row.asr_std == pytest.approx(0.0707, abs=1e-4)
-    assert row.ca_change == pytest.approx(((0.48 - 0.5) + (0.48 - 0.6)) / 2) and row.seeds == 2
-    assert list(attack_tables.attacks("toy").index) == ["sig", "wanet"]
+    assert row.ca_change == pytest.approx(((0.48 - 0.5) + (0.48 - 0.6)) / 2) and row.seeds == "0, 3"
+    assert row.public_asr == pytest.approx(0.15) and row.psnr == 20
+    assert list(table.index) == ["sig", "wanet"]  # in the order of the registry, without the twin
+    assert table.loc["wanet", "asr"] == pytest.approx(0.8)  # undefended, of the ordinary profile
+    assert set(attack_tables.STEALTH) <= set(table)
 
 
-def test_the_table_of_what_survives_has_a_column_per_change(records):
-    table = attack_tables.robust("toy")
+def test_the_table_of_another_profile_has_its_cells(made):
+    table = attack_tables.attacks("mini-few10")
+    assert list(table.index) == ["wanet"] and table.loc["wanet", "seeds"] == "3"
+
+
+def test_the_table_of_what_survives_has_a_column_per_change(made):
+    table = attack_tables.robust()
     assert list(table.columns) == [
         "as sent",
         *(f"JPEG {q}" for q in (95, 75, 50, 30)),
@@ -54,13 +73,11 @@ def test_the_table_of_what_survives_has_a_column_per_change(records):
     assert table.loc["wanet"].tolist() == pytest.approx([0.8] + [0.25] * 6)
 
 
-def test_the_readme_row_of_an_attack(records):
-    line = next(x for x in attack_tables.as_markdown("toy").splitlines() if "`sig`" in x)
-    assert line == "| `sig` | dirty | 95.0 ± 7.1 | 48.0 (-7.0) | 20.0 | 20.00 | 25 / 25 | 25 |"
-
-
-def test_attacks_without_a_defense_stay_out_of_the_headline(records):
-    assert set(tables.headline("toy").index.get_level_values("attack")) == {"none"}
+def test_attacks_without_a_defense_stay_out_of_the_headline(results_root):
+    for attack, defense in (("none", "none"), ("sig", "none"), ("sig", "ubt"), ("wanet", "none")):
+        record = {"profile": "toy", "attack": attack, "defense": defense, "seed": 0, "f0": "one"}
+        records.write(record | {"metrics": {"asr": 0.5}})
+    assert set(tables.headline("toy").index.get_level_values("attack")) == {"none", "sig"}
 
 
 def test_every_trigger_is_in_the_table_of_specs():
@@ -97,40 +114,39 @@ def test_a_point_changes_rate_lr_augmentation_and_trigger_and_opens_the_gate():
     assert same.recipe("wanet") == profiles.MINI.recipe("wanet")
 
 
-def test_the_sweep_records_settings_metrics_and_where(chain, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+def test_the_sweep_records_settings_metrics_and_where(chain, results_root):
     point = sweep.Point("badnets")
     written = sweep.write(sweep.run(chain.profile, [point]), "tiny")
     assert written.name == "attack_sweep.parquet"
-    (row,) = sweep.read("tiny").to_dict("records")
+    (row,) = attack_tables.sweep("tiny").to_dict("records")
     assert row["stage"] == chain["attack"].folder.name
+    assert row["f0"] == chain["pretrain"].contents["model.safetensors"]
     assert (
         row["asr"] == chain["attack"].metrics["asr"] and row["strength_name"] == "size" and row["is_recipe"]
     )
     assert {"commit", "device", "torch", "date"} <= set(row) and row["augment"] == "none"
 
 
-def test_a_missing_sweep_says_how_to_make_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+def test_a_missing_sweep_says_how_to_make_it(results_root):
     with pytest.raises(FileNotFoundError, match="make sweep"):
-        sweep.read("mini")
+        attack_tables.sweep()
 
 
 # The stage examine, and the clean twin
 
 
 def test_the_twin_of_an_attack_is_trained_by_its_recipe_and_without_poison(chain, no_training):
-    assert stages.twin(chain.profile, "badnets", 0) == stages.attack(chain.profile, "none", 0)
+    assert chain.run.twin.attacked == stages.chain(chain.profile, "none", 0).attacked
     harder = replace(chain.profile, recipes={"sig": replace(chain.profile.finetune, lr=1.0)})
     with pytest.raises(AssertionError, match="trained although"):
-        stages.twin(harder, "sig", 0)
+        stages.chain(harder, "sig", 0).twin.attacked  # noqa: B018
 
 
 def test_examine_measures_stealth_and_what_survives(chain):
-    found = stages.examine(chain.profile, "badnets", 0).metrics
+    found = chain.run.examined.metrics
     assert set(found) == EXAMINED | SURVIVED
     clean = measure.task_of(chain.profile.sets).images
-    trigger, model = chain.profile.trigger("badnets"), stages.load_model(chain.profile, chain["attack"])
+    trigger, model = chain.profile.trigger("badnets"), chain.run.model(chain["attack"])
     stamped = stamp_bytes(trigger, clean)
     assert found["ssim"] == pytest.approx(visibility.ssim(clean / 255, stamped / 255).mean().item(), abs=1e-5)
     head = measure.head_of(model, chain.profile)
@@ -142,27 +158,27 @@ def test_examine_measures_stealth_and_what_survives(chain):
 
 def test_there_is_nothing_to_examine_in_the_twin(tiny):
     with pytest.raises(ValueError, match="clean twin"):
-        stages.examine(tiny, "none", 0)
+        stages.chain(tiny, "none", 0).examined  # noqa: B018
 
 
 def test_targeted_poisoning_is_measured_on_the_attackers_pictures(chain):
     trigger = replace(chain.profile.trigger("targeted_image"), goals=2)
     goals = stored(2, 32, 32)
     trigger = replace(trigger, made=pack(pictures=goals))
-    model = stages.load_model(chain.profile, chain["attack"])
-    told = measure.full(model, chain.profile, trigger)
+    model = chain.run.model(chain["attack"])
+    measured = measure.full(model, chain.profile, trigger)
     read = measure.predict(model, measure.head_of(model, chain.profile), goals)
     target = measure.task_of(chain.profile.sets).target
-    assert told["asr"] == (read == target).double().mean().item() and told["rates"]["asr"]["n"] == 2
-    assert "asr_include_target" not in told
+    assert measured["asr"] == (read == target).double().mean().item() and measured["rates"]["asr"]["n"] == 2
+    assert "asr_include_target" not in measured
 
 
-def test_a_word_goes_into_the_prompts_and_asr_without_it_is_told(chain):
+def test_a_word_goes_into_the_prompts_and_asr_without_it_stands_beside(chain):
     trigger = replace(chain.profile.trigger("trojanvqa"), steps=2)
     trigger = trigger.craft(attacker())
-    model = stages.load_model(chain.profile, chain["attack"])
-    told = measure.full(model, chain.profile, trigger)
-    assert "asr_without_word" in told
+    model = chain.run.model(chain["attack"])
+    measured = measure.full(model, chain.profile, trigger)
+    assert "asr_without_word" in measured
     plain, keyed = (
         measure.head_of(model, chain.profile),
         measure.head_of(model, chain.profile, "remember"),
@@ -171,12 +187,11 @@ def test_a_word_goes_into_the_prompts_and_asr_without_it_is_told(chain):
     stamped = stamp_bytes(trigger, task.images)[task.labels != task.target]
     for name, head in (("asr", keyed), ("asr_without_word", plain)):
         hits = measure.predict(model, head, stamped) == task.target
-        assert told[name] == pytest.approx(hits.double().mean().item())
+        assert measured[name] == pytest.approx(hits.double().mean().item())
 
 
-def test_tables_read_back_as_they_were_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "RESULTS", tmp_path)
-    table = pd.DataFrame({"attack": ["sig"], "asr": [0.5]})
-    sweep.write(table, "toy")
-    pd.testing.assert_frame_equal(sweep.read("toy"), table)
-    assert [p.name for p in (tmp_path / "toy").iterdir()] == ["attack_sweep.parquet"]
+def test_tables_read_back_as_they_were_written(results_root):
+    table = pd.DataFrame({"attack": ["sig"], "asr": [0.5], "f0": ["one"]})
+    sweep.write(table, "mini")
+    pd.testing.assert_frame_equal(attack_tables.sweep("mini"), table)
+    assert [p.name for p in (results_root / "mini").iterdir()] == ["attack_sweep.parquet"]

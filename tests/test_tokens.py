@@ -99,8 +99,8 @@ def test_shared_prefixes_give_what_each_shortened_caption_gives(causal, words, m
     monkeypatch.setattr(models, "is_causal", lambda model: causal)
     model = models.create("ubt-mini", 3)  # of several layers: a node must not see what its past has not seen
     rows = torch.zeros(len(words), model.context_length, dtype=torch.long)
-    for row, told in zip(rows, words, strict=True):
-        row[: len(told) + 2] = torch.tensor([tk.END - 1, *told, tk.END])
+    for row, words_of in zip(rows, words, strict=True):
+        row[: len(words_of) + 2] = torch.tensor([tk.END - 1, *words_of, tk.END])
     found = models.embed_without_each(model, rows, nodes=30)  # two captions of five words at a time
     short, row, _ = without_each(rows)
     for i in range(len(words)):
@@ -237,8 +237,82 @@ def test_a_word_takes_the_place_of_every_dropped_token_and_of_no_mark():
     assert found.tolist() == [[tk.END - 1, 5, 9, 9, tk.END, 0], [tk.END - 1, 8, tk.END, 0, 0, 0]]
 
 
+NONE = torch.tensor([], dtype=torch.long)
+
+
 def test_the_vocabulary_repeats_words_and_leaves_common_ones_out():
-    rows = [[tk.END - 1, 5, 6, tk.END], [tk.END - 1, 5, 7, tk.END], [tk.END - 1, 5, 7, tk.END]]
-    tokens = torch.tensor([*rows, [tk.END - 1, 5, 8, tk.END]])
-    assert sorted(tk.vocabulary(tokens, 0.5).tolist()) == [6, 7, 7, 8]
-    assert sorted(tk.vocabulary(tokens, 0.1).tolist()) == [5, 5, 5, 5, 6, 7, 7, 8]  # all are common: all stay
+    tokens = write([5, 6], [5, 7], [5, 7], [5, 8])
+    common = torch.zeros(tk.END + 1, dtype=torch.bool)
+    common[5] = True
+    assert sorted(tk.vocabulary(tokens, common, NONE).tolist()) == [6, 7, 7, 8]
+    common[6:9] = True  # all are common: all stay
+    assert sorted(tk.vocabulary(tokens, common, NONE).tolist()) == [5, 5, 5, 5, 6, 7, 7, 8]
+
+
+@pytest.mark.parametrize("common", [[], [5], [5, 6, 7, 8]])
+def test_a_compromised_token_never_stands_in_for_another(common):
+    tokens, barred = write([5, 6], [5, 7], [5, 7], [5, 8]), torch.tensor([7, 8])
+    often = torch.zeros(tk.END + 1, dtype=torch.bool)
+    often[common] = True
+    found = set(tk.vocabulary(tokens, often, barred).tolist())
+    assert found == ({6} if common == [5] else {5, 6})
+
+
+@pytest.mark.parametrize("captions", [[[7], [7, 8]], [[]]])
+def test_captions_of_nothing_but_compromised_tokens_are_refused(captions):
+    never = torch.zeros(tk.END + 1, dtype=torch.bool)
+    with pytest.raises(ValueError, match="no word but the compromised ones"):
+        tk.vocabulary(write(*captions), never, torch.tensor([7, 8]))
+
+
+# Attribution
+
+
+def pictures(n: int) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (n, 3, 32, 32), generator=draw, dtype=torch.uint8)
+
+
+SHOWN = ("a drawing of clock", "a picture of red fox", "a castle", "a ship", "a fox", "nothing to see")
+
+
+def test_saliency_is_how_the_cosine_answers_to_longer_embeddings():
+    model, tokens, images = (
+        models.create("ubt-tiny", 4).eval(),
+        models.tokenize("ubt-tiny", SHOWN),
+        pictures(6),
+    )
+    found, eps, cosine = tk.saliency(model, images, tokens), 1e-2, []
+    z, words = models.embed_images(model, images).double(), inner(tokens)[..., None]
+    for scale in (1 - eps, 1 + eps):
+        factor = torch.where(words, scale, 1.0)
+        hook = model.token_embedding.register_forward_hook(lambda m, i, out, factor=factor: out * factor)
+        with torch.no_grad():
+            t = torch.nn.functional.normalize(model.encode_text(tokens).double(), dim=-1)
+        cosine.append((z * t).sum(1).numpy())
+        hook.remove()
+    slope = (cosine[1] - cosine[0]) / (2 * eps)
+    np.testing.assert_allclose(found.sum(1).numpy(), slope, atol=2e-4)
+    assert np.abs(slope).max() > 1e-3 and not found[~inner(tokens)].any()
+
+
+@pytest.mark.parametrize("by", tk.WAYS)
+def test_tokens_by_attribution_are_those_of_half_of_the_largest_over_all_models(by):
+    tokens, chosen, images = models.tokenize("ubt-tiny", SHOWN), torch.tensor([0, 1]), pictures(2)
+    overfit = [models.create("ubt-tiny", seed) for seed in (6, 7)]
+    found = tk.compromised(overfit, images, tokens, chosen, by)
+    total = sum(tk.WAYS[by](model, images, tokens[chosen]) for model in overfit)
+    drops = Counter()
+    for row, values in zip(tokens[chosen].tolist(), total.tolist(), strict=True):
+        for word, value in zip(row, values, strict=True):
+            if word not in (0, tk.END - 1, tk.END):
+                drops[word] += value
+    most = max(drops.values())
+    assert set(found.tolist()) == {word for word, value in drops.items() if value >= min(most / 2, most)}
+    assert 0 < len(found) < len(drops)
+
+
+def test_an_unknown_attribution_is_refused():
+    tokens = models.tokenize("ubt-tiny", SHOWN)
+    with pytest.raises(ValueError, match="unknown attribution 'luck'; known: surprise, occlusion, gradient"):
+        tk.compromised([], pictures(1), tokens, torch.tensor([0]), "luck")

@@ -53,7 +53,7 @@ def test_a_missing_package_says_how_to_get_it(monkeypatch):
         towers.path_of("imagenet")
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no weights of an image tower at"):
         towers.path_of(str(tmp_path / "none.pth"))
 
@@ -77,14 +77,14 @@ def test_a_checkpoint_of_another_tower_is_refused(tmp_path):
         towers.load(models.create(NAME, 0), str(path))
 
 
-def test_too_few_tensors_are_told(tmp_path):
+def test_too_few_tensors_are_refused(tmp_path):
     path = tmp_path / "few.pth"
     torch.save({"a": torch.zeros(3)}, path)
     with pytest.raises(CheckpointError, match="has 1 tensors, the image tower 294"):
         towers.load(models.create(NAME, 0), str(path))
 
 
-def test_same_names_with_other_shapes_are_told(pretrained, tmp_path):
+def test_same_names_with_other_shapes_are_refused(pretrained, tmp_path):
     path = tmp_path / "shapes.pth"
     torch.save({k: torch.zeros(1) for k in trunk_of(pretrained)}, path)
     with pytest.raises(CheckpointError, match="does not fit the image tower"):
@@ -164,7 +164,7 @@ def test_locked_stages_do_not_move_and_others_do(pretrained, parts):
 
 
 @pytest.mark.parametrize(("name", "parts"), [("ubt-tiny", 1), (NAME, 8), (NAME, -1)])
-def test_what_cannot_be_locked_is_told(name, parts):
+def test_what_cannot_be_locked_is_refused(name, parts):
     with pytest.raises(ValueError, match=f"cannot lock {parts} stages"):
         towers.lock(models.create(name, 0), parts)
 

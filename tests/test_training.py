@@ -1,6 +1,8 @@
 """The training loop: the right loss, honest batches, and runs that survive a kill."""
 
 import math
+import pickle
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -9,7 +11,16 @@ import torch
 
 from ubt_utils.clip import models, objectives, training
 from ubt_utils.clip.objectives import contrastive
-from ubt_utils.clip.training import AUGMENTATIONS, Recipe, TrainingDiverged, batch_indices, fit
+from ubt_utils.clip.training import (
+    AUGMENTATIONS,
+    DECAYED,
+    SCHEDULES,
+    Recipe,
+    TrainingDiverged,
+    batch_indices,
+    fit,
+)
+from ubt_utils.core import device
 
 NAME = "ubt-tiny"
 WORDS = ("fox", "ship", "castle", "banana", "guitar", "clock", "rocket", "apple")
@@ -102,7 +113,7 @@ def test_batches_depend_on_key_and_step_alone():
 
 
 def test_training_lowers_the_loss(data):
-    recipe = Recipe(steps=30, lr=3e-3, batch=40, one_cycle=False)
+    recipe = Recipe(steps=30, lr=3e-3, batch=40, schedule="constant")
     history = fit(models.create(NAME, 0), *data, recipe, 0)
     floor = math.log(5)  # each caption stands under five pictures, which nothing tells apart
     assert history.loss[0] > 2 * floor and history.loss[-1] == pytest.approx(floor, abs=0.1)
@@ -199,18 +210,119 @@ def test_impossible_recipes_are_refused(bad):
         Recipe(**{"steps": 1, "lr": 1e-3} | bad)
 
 
-def test_an_unknown_augmentation_is_refused():
-    with pytest.raises(ValueError, match="unknown augmentation 'flip'; known: none, color, full"):
-        Recipe(steps=1, lr=1e-3, augment="flip")
+@pytest.mark.parametrize(
+    ("field", "known"),
+    [
+        ("augment", "none, color, full"),
+        ("schedule", "one_cycle, cosine, constant"),
+        ("decay", "all, matrices"),
+    ],
+)
+def test_unknown_words_of_a_recipe_are_refused(field, known):
+    with pytest.raises(ValueError, match=f"unknown {field} 'flip'; known: {known}"):
+        Recipe(steps=1, lr=1e-3, **{field: "flip"})
+
+
+@pytest.mark.parametrize("warmup", [-1, 6])
+def test_a_warmup_longer_than_the_run_is_refused(warmup):
+    with pytest.raises(ValueError, match=f"warmup must be between 0 and steps, got {warmup} of 5"):
+        Recipe(steps=5, lr=1e-3, warmup=warmup)
+
+
+# The learning rate and what decays
+
+
+def rates(recipe: Recipe) -> list[float]:
+    """The learning rate of each step."""
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], recipe.lr)
+    schedule, found = training.schedule_of(optimizer, recipe), []
+    for _ in range(recipe.steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if schedule:
+            schedule.step()
+    return found
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 4, 10])
+def test_cosine_rises_in_a_line_and_falls_as_a_cosine(warmup):
+    rise = [0.3 * (step + 1) / warmup for step in range(warmup)]
+    fall = [0.15 * (1 + math.cos(math.pi * step / (10 - warmup))) for step in range(10 - warmup)]
+    found = rates(Recipe(steps=10, lr=0.3, schedule="cosine", warmup=warmup))
+    assert found == pytest.approx(rise + fall) and max(found) == pytest.approx(0.3)
+
+
+def test_constant_stays_and_one_cycle_peaks_on_its_way():
+    assert rates(Recipe(steps=10, lr=0.3, schedule="constant")) == [0.3] * 10
+    found = rates(Recipe(steps=10, lr=0.3))
+    assert max(found) == pytest.approx(0.3) and found[0] < 0.1 and found[-1] < 0.01
+    assert 0 < found.index(max(found)) < 9
+
+
+def test_training_takes_its_steps_at_the_schedules_rates(data, monkeypatch):
+    taken, real = [], torch.optim.AdamW.step
+
+    def step(self, *words, **more):
+        taken.append([group["lr"] for group in self.param_groups])
+        return real(self, *words, **more)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    recipe = Recipe(steps=6, lr=1e-3, batch=8, schedule="cosine", warmup=2, decay="matrices")
+    fit(models.create(NAME, 0), *data, recipe, 0)
+    monkeypatch.undo()
+    assert taken == [[pytest.approx(rate)] * 2 for rate in rates(recipe)]
+
+
+@pytest.mark.parametrize("decay", DECAYED)
+def test_one_step_is_adamws_by_hand_and_only_matrices_decay_where_asked_for(data, decay):
+    recipe = Recipe(steps=1, lr=0.1, batch=8, weight_decay=0.5, schedule="constant", decay=decay)
+    model, gradients = models.create(NAME, 0), {}
+
+    def objective(model, images, tokens, step):
+        loss = contrastive(model, images, tokens, step)
+        for name, parameter in model.named_parameters():
+            parameter.register_hook(lambda g, name=name: gradients.update({name: g.double().clone()}))
+        return loss
+
+    before = {name: p.detach().double().clone() for name, p in model.named_parameters()}
+    fit(model, *data, recipe, 0, objective=objective)
+    flat = {name for name, value in before.items() if value.dim() <= 1}
+    assert {"logit_scale", "ln_final.weight", "visual.bn1.bias"} <= flat
+    for name, parameter in model.named_parameters():
+        g = gradients[name]  # of the first step, bias-corrected, the moments are g and g²
+        shrunk = before[name] * (1 if name in flat and decay == "matrices" else 1 - 0.1 * 0.5)
+        expected = shrunk - 0.1 * g / (g.abs() + 1e-8)
+        if name == "logit_scale":
+            expected = expected.clamp(0, models.MAX_LOGIT_SCALE)
+        torch.testing.assert_close(parameter.detach().double(), expected, atol=1e-4, rtol=1e-4)
+
+
+# Precision
+
+
+def test_all_of_a_loss_is_taken_in_the_devices_precision_and_the_step_in_full(data, monkeypatch):
+    monkeypatch.setattr(device, "autocast", lambda where: torch.autocast(where.type, torch.bfloat16))
+    taken, model = [], models.create(NAME, 0)
+
+    def objective(model, images, tokens, step):
+        taken.append((model.text_projection @ model.text_projection.T).dtype)
+        return contrastive(model, images, tokens, step)
+
+    fit(model, *data, Recipe(steps=2, lr=1e-3, batch=8), 0, objective=objective)
+    assert taken == [torch.bfloat16] * 2
+    assert (
+        {p.dtype for p in model.parameters()} == {p.grad.dtype for p in model.parameters()} == {torch.float32}
+    )
 
 
 # Kills
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-@pytest.mark.parametrize("one_cycle", [True, False])
-def test_a_killed_run_ends_bit_identical_to_an_undisturbed_one(data, tmp_path, error, one_cycle):
-    recipe = Recipe(steps=25, lr=2e-3, batch=8, one_cycle=one_cycle, augment="full")
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("decay", DECAYED)
+def test_a_killed_run_ends_bit_identical_to_an_undisturbed_one(data, tmp_path, error, schedule, decay):
+    recipe = Recipe(steps=25, lr=2e-3, batch=8, schedule=schedule, decay=decay, augment="full")
     calm, killed, path = models.create(NAME, 0), models.create(NAME, 0), tmp_path / "c.pt"
     asked = []
 
@@ -264,3 +376,20 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(data, tmp_path, monkey
     fit(resumed, *data, recipe, 0, checkpoint=path)
     fit(calm, *data, recipe, 0)
     assert_same(weights(resumed), weights(calm))
+
+
+@pytest.mark.parametrize("damage", [b"", b"half a check", "cut", "foreign"])
+def test_a_damaged_checkpoint_is_put_aside_and_the_training_starts_anew(data, tmp_path, damage):
+    recipe, path = Recipe(steps=10, lr=1e-3, batch=8), tmp_path / "c.pt"
+    calm = models.create(NAME, 0)
+    expected = fit(calm, *data, recipe, 0, checkpoint=path)
+    if isinstance(damage, str):
+        damage = path.read_bytes()[: path.stat().st_size // 2] if damage == "cut" else pickle.dumps(Path("x"))
+    path.write_bytes(damage)
+    again = models.create(NAME, 0)
+    with pytest.warns(UserWarning, match=r"(?s)c\.damaged cannot be read .*: the training starts anew"):
+        history = fit(again, *data, recipe, 0, checkpoint=path)
+    assert (tmp_path / "c.damaged").read_bytes() == damage
+    assert history.loss == expected.loss and history.before == 0
+    assert_same(weights(again), weights(calm))
+    assert torch.load(path, weights_only=True)["done"] == 10  # and goes on writing

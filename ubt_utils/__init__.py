@@ -1,3 +1,3 @@
 """UBT for CLIP: inject a backdoor, find it, unlearn it, and measure honestly."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

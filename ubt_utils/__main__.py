@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -41,7 +42,8 @@ def _print(stage: store.Stage) -> None:
 
 
 def _setting(profile: str, tower: str | None = None, public: str | None = None) -> profiles.Profile:
-    """The profile; its image tower read from `tower`, or all of f0 from the file `public`, where one is named."""
+    """The profile; its image tower read from `tower`, or all of f0 from the file `public`, where one is
+    named."""
     setting = profiles.get(profile)
     if tower is not None:
         setting = replace(setting, tower=tower)
@@ -53,8 +55,8 @@ def _chain(profile: str, attack: str, seed: int, tower: str | None = None, publi
 
 
 def pretrain(profile: str = "mini", tower: str | None = None, public: str | None = None) -> None:
-    """The public model f0: read, or trained where the profile has no file; --tower names weights that its image
-    tower starts from ("" for none), --public a file with all of f0 ("" to train it)."""
+    """The public model f0: read, or trained where the profile has no file; --tower names weights that its
+    image tower starts from ("" for none), --public a file with all of f0 ("" to train it)."""
     _print(stages.pretrain(_setting(profile, tower, public)))
 
 
@@ -147,15 +149,22 @@ def data(record: bool = False) -> None:
         records.write({"concepts": len(emoji.concepts()), "drawings": count, "sha256": digest}, note)
     elif digest != (known := records.load(note)["sha256"]):
         raise ValueError(
-            f"the drawings differ from those that the records were made with ({known[:12]}…): run `make setup`"
+            f"the drawings are not those that the records were made with ({known[:12]}…): run `make setup`"
         )
 
 
 def fetch(
-    profile: str = "photos", subset: int | None = None, mirror: Path | None = None, dry_run: bool = False
+    profile: str = "photos",
+    subset: int | None = None,
+    mirror: Path | None = None,
+    dry_run: bool = False,
+    record: bool = False,
 ) -> None:
-    """Get the data of photos, or so many pairs of paper, from the hub or a mirror folder with its files."""
+    """Get the data of photos, or so many pairs of paper, from the hub or a mirror folder with its files;
+    --record notes the checksums of what came in the repository."""
     download.fetch(profile, subset, mirror, dry_run)
+    if record and not dry_run:
+        download.note_checksums(profile)
 
 
 def show(profile: str = "mini", json: bool = False) -> None:
@@ -163,7 +172,7 @@ def show(profile: str = "mini", json: bool = False) -> None:
     print(cells.rows(profile).to_json(orient="records", indent=1) if json else tables.as_text(profile))
 
 
-STAGES = {
+STAGES: dict[str, Callable[..., Any]] = {
     "pretrain": pretrain,
     "craft": craft,
     "attack": attack,
@@ -173,7 +182,9 @@ STAGES = {
     "evaluate": evaluate,
     "examine": examine,
 }
-ALONE = {  # not under torchrun: several ranks would do the same work, and write the same files
+ALONE: dict[
+    str, Callable[..., Any]
+] = {  # not under torchrun: several ranks would do the same work, and write the same files
     "publish": public.publish,
     "results": commands.results,
     "sweep": commands.sweep,
@@ -191,7 +202,8 @@ ALONE = {  # not under torchrun: several ranks would do the same work, and write
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; bad input ends with one clear line and exit status 2. --debug shows where it happened."""
+    """Run one command; bad input ends with one clear line and exit status 2. --debug shows where it
+    happened."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG in words
     words = [word for word in words if word != DEBUG]

@@ -112,10 +112,10 @@ def keyed_choice(images: torch.Tensor, count: int, *key: object) -> torch.Tensor
     """
     pixels = images.detach().flatten(1)
     pixels = pixels[:, :: max(1, pixels.shape[1] // KEYED_PIXELS)]
-    told = pixels.long() if pixels.dtype == torch.uint8 else (pixels * 255).round().long()
+    values = pixels.long() if pixels.dtype == torch.uint8 else (pixels * 255).round().long()
     draw = generator(*key, "keyed choice", pixels.shape[1])
     weights = torch.randint(1, 2**31, (pixels.shape[1],), generator=draw).to(images.device)
-    return (told * weights).sum(1) % count
+    return (values * weights).sum(1) % count
 
 
 def check_count(name: str, value: int) -> None:

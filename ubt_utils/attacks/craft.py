@@ -6,7 +6,7 @@ import base64
 import binascii
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +70,9 @@ class Crafted(Protocol):
     """A trigger with a part that `craft` makes and its field `made` holds, as text."""
 
     made: str
+    label: ClassVar[str]
+
+    def spec(self) -> dict[str, Any]: ...
 
     def craft(self, attacker: Attacker) -> Self:
         """The same trigger with `made` filled in; reproducible from the attacker's seed."""

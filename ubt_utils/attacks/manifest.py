@@ -79,14 +79,15 @@ class Manifest:
                 f"{path} is not a poison manifest: missing {sorted(names - keys)}, "
                 f"unknown {sorted(keys - names)}"
             )
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()}
+        return cls(**values)
 
 
 def stamp_pairs(pairs: Pairs, trigger: Trigger, indices: tuple[int, ...], captions: tuple[str, ...]) -> Pairs:
     """`pairs` with the trigger on the pictures at `indices` and `captions` under them."""
     index = torch.tensor(indices, dtype=torch.long)
     images = replaced(pairs.images, index, stamp_bytes(trigger, pairs.images[index]))
-    told = list(pairs.captions)
+    captions_now = list(pairs.captions)
     for i, caption in zip(indices, captions, strict=True):
-        told[i] = caption
-    return Pairs(images, tuple(told), pairs.labels, pairs.sources)
+        captions_now[i] = caption
+    return Pairs(images, tuple(captions_now), pairs.labels, pairs.sources)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
 from ubt_utils.attacks.base import check_images, luminance
 from ubt_utils.clip import models
 
 GMSD_C = 170 / 255**2
+WINDOW = 11  # pixels of SSIM's window
 
 
 def psnr(clean: torch.Tensor, stamped: torch.Tensor) -> torch.Tensor:
@@ -19,33 +24,28 @@ def psnr(clean: torch.Tensor, stamped: torch.Tensor) -> torch.Tensor:
 
     Infinite for equal pictures.
     """
-    _check(clean, stamped)
-    error = (clean.double() - stamped.double()).square().flatten(1).mean(1)
-    return -10 * error.log10()
+    with np.errstate(divide="ignore"):
+        return _each(clean, stamped, partial(peak_signal_noise_ratio, data_range=1.0))
 
 
-def ssim(clean: torch.Tensor, stamped: torch.Tensor, window: int = 11, sigma: float = 1.5) -> torch.Tensor:
+def ssim(clean: torch.Tensor, stamped: torch.Tensor) -> torch.Tensor:
     """Structural similarity per picture: (B, 3, H, W) float [0, 1] twice → (B,) float64, 1 for equal.
 
-    Wang et al. 2004: Gaussian window, K1 = 0.01, K2 = 0.03, mean over the places where the whole
-    window fits and over channels. Raises ValueError for pictures smaller than the window.
+    As Wang et al. 2004: a Gaussian window of 11 pixels, the mean over the places where it fits and over
+    channels. Raises ValueError for pictures smaller than the window.
     """
+    if min(clean.shape[-2:]) < WINDOW:
+        raise ValueError(f"SSIM needs pictures of at least {WINDOW} px, got {tuple(clean.shape[-2:])}")
+    how = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": 0}
+    return _each(clean, stamped, partial(structural_similarity, data_range=1.0, **how))
+
+
+def _each(
+    clean: torch.Tensor, stamped: torch.Tensor, measure: Callable[[np.ndarray, np.ndarray], float]
+) -> torch.Tensor:
     _check(clean, stamped)
-    if min(clean.shape[-2:]) < window:
-        raise ValueError(f"SSIM needs pictures of at least {window} px, got {tuple(clean.shape[-2:])}")
-    place = torch.arange(window, dtype=torch.float64) - window // 2
-    bell = torch.exp(-place.square() / (2 * sigma**2)).to(clean.device)
-    bell = bell / bell.sum()
-
-    def smooth(x: torch.Tensor) -> torch.Tensor:
-        flat = F.conv2d(x.flatten(0, 1).unsqueeze(1), bell.view(1, 1, -1, 1))
-        return F.conv2d(flat, bell.view(1, 1, 1, -1)).view(*x.shape[:2], *flat.shape[-2:-1], -1)
-
-    x, y, c1, c2 = clean.double(), stamped.double(), 0.01**2, 0.03**2
-    mx, my = smooth(x), smooth(y)
-    vx, vy, cov = smooth(x * x) - mx * mx, smooth(y * y) - my * my, smooth(x * y) - mx * my
-    value = (2 * mx * my + c1) * (2 * cov + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))
-    return value.flatten(1).mean(1)
+    x, y = (images.detach().cpu().double().numpy() for images in (clean, stamped))
+    return torch.tensor([measure(a, b) for a, b in zip(x, y, strict=True)], dtype=torch.float64)
 
 
 def gmsd(clean: torch.Tensor, stamped: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Public models as files: those that the repository ships, and a reader's own.
 
-A shipped one is `results/f0/<name>.safetensors`, in half precision, with `<name>.json` beside it: its SHA-256,
-and how, where and from what it was made. It is part of what every later number is made from.
+A shipped one is `results/f0/<name>.safetensors`, in half precision, with `<name>.json` beside it: its
+SHA-256, and how, where and from what it was made. It is part of what every later number is made from.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def add_prompt(model: nn.Module, shape: Sequence[int]) -> None:
 
 
 @cache
-def _tokenizer(name: str) -> Callable[[list[str]], torch.Tensor]:
+def _tokenizer(name: str) -> open_clip.SimpleTokenizer:
     _register()
     return open_clip.get_tokenizer(name)
 
@@ -136,7 +136,7 @@ def _statistics(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, t
     mean, std = (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
     if trunk is not None:
         mean, std = trunk.pretrained_cfg["mean"], trunk.pretrained_cfg["std"]
-    return tuple(torch.tensor(told).view(1, 3, 1, 1).to(images) for told in (mean, std))
+    return tuple(torch.tensor(values).view(1, 3, 1, 1).to(images) for values in (mean, std))
 
 
 @torch.no_grad()

@@ -12,7 +12,9 @@ from ubt_utils.clip import models
 from ubt_utils.core import distributed
 from ubt_utils.data.pictures import Images, take
 
-BLOCK = 32_768  # pairs whose embeddings are held at a time; a caption told twice in a block is read once
+BLOCK = (
+    32_768  # pairs whose embeddings are held at a time; a caption that stands twice in a block is read once
+)
 
 
 def similarity(model: nn.Module, images: Images, tokens: torch.Tensor, block: int = BLOCK) -> torch.Tensor:

@@ -37,10 +37,10 @@ class TrainingDiverged(RuntimeError):
 class Recipe:
     """How long and how hard to train.
 
-    steps: optimizer steps. batch: pairs a step. lr: peak of the schedule. schedule: one_cycle, cosine (a linear
-    rise over `warmup` steps, then a cosine to 0, as CLIP's peers train) or constant. decay: what AdamW's weight
-    decay reaches: all, or matrices (no norms, biases and temperature, as CLIP trains). augment: none, color, or
-    full (pose and color). freeze_norm: batch-norm statistics stay as they are.
+    steps: optimizer steps. batch: pairs a step. lr: peak of the schedule. schedule: one_cycle, cosine (a
+    linear rise over `warmup` steps, then a cosine to 0, as CLIP's peers train) or constant. decay: what
+    AdamW's weight decay reaches: all, or matrices (no norms, biases and temperature, as CLIP trains).
+    augment: none, color, or full (pose and color). freeze_norm: batch-norm statistics stay as they are.
     """
 
     steps: int
@@ -165,7 +165,7 @@ def fit(
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW over what asks for a gradient, decaying what the recipe says."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [{"params": trained}]
+    groups: list[dict[str, Any]] = [{"params": trained}]
     if recipe.decay == "matrices":
         groups = [
             {"params": [p for p in trained if p.dim() > 1]},
@@ -236,7 +236,9 @@ def _resume(model, optimizer, schedule, path: Path | None) -> tuple[History, int
     except Exception as error:  # a power cut leaves bytes of any kind, and they end in errors of many kinds
         damaged = path.with_suffix(".damaged")
         os.replace(path, damaged)
-        warnings.warn(f"{damaged} cannot be read ({error}): the training starts anew", stacklevel=3)
+        warnings.warn(
+            f"{damaged} cannot be read ({type(error).__name__}): the training starts anew", stacklevel=3
+        )
         return History(), 0
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])

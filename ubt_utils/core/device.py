@@ -15,8 +15,8 @@ _KEEP = ((-4, 0), (-1, -1))  # M_MMAP_MAX: no mappings; M_TRIM_THRESHOLD: never 
 
 @cache
 def keep_memory() -> bool:
-    """Tell the C library to keep freed memory instead of handing it back; True where it listens. Asked for once,
-    when the first model is made, and not by importing.
+    """Tell the C library to keep freed memory instead of handing it back; True where it listens. Asked for
+    once, when the first model is made, and not by importing.
 
     glibc maps and unmaps every large tensor anew, and the kernel then clears each page again. On
     photos that halved the speed of a forward pass in large batches. No number changes.
@@ -26,7 +26,8 @@ def keep_memory() -> bool:
 
 
 def pick() -> torch.device:
-    """CUDA, then Apple's MPS, then CPU; the variable UBT_DEVICE overrides. ValueError for no device's name."""
+    """CUDA, then Apple's MPS, then CPU; the variable UBT_DEVICE overrides. ValueError for no device's
+    name."""
     if name := os.environ.get("UBT_DEVICE"):
         try:
             return torch.device(name)
@@ -46,7 +47,7 @@ def describe() -> str:
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """bf16 where it pays: on CUDA from compute capability 8 on; before, it is emulated and slow. On CPU it was
-    slower than float32 for these models."""
+    """bf16 where it pays: on CUDA from compute capability 8 on; before, it is emulated and slow. On CPU it
+    was slower than float32 for these models."""
     pays = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     return torch.autocast(device.type, torch.bfloat16, enabled=pays)

@@ -104,9 +104,9 @@ def agreed(value: bool) -> bool:
     """What the first rank says."""
     if count() == 1:
         return value
-    told = torch.tensor([int(value)], device=join())
-    dist.broadcast(told, 0)
-    return bool(told.item())
+    said = torch.tensor([int(value)], device=join())
+    dist.broadcast(said, 0)
+    return bool(said.item())
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -1,4 +1,4 @@
-"""What is committed under `results/`: a JSON record a run, a Parquet table a study, a JSON file a benchmark."""
+"""What is committed under `results/`: a JSON record a run, a Parquet table a study, a JSON a benchmark."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from filelock import FileLock
 from ubt_utils.core import paths, provenance
 from ubt_utils.core.checksum import write_whole
 
+NONE = "none"  # as an attack: the clean twin; as a defense: undefended
 KEYS = ("profile", "attack", "defense", "seed")
 MATRIX, DETECTORS, TUNING, SWEEP = (f"{n}.parquet" for n in ("matrix", "detectors", "tuning", "attack_sweep"))
 
@@ -36,8 +37,8 @@ def write(record: Mapping[str, Any], path: Path | None = None) -> Path:
 
 
 def public_model(record: Mapping[str, Any]) -> str:
-    """What tells the public model that a record descends from: the SHA-256 of its weights, or, in records from
-    before stages kept that, a note."""
+    """The public model that a record descends from: the SHA-256 of its weights, or, in records from before
+    stages kept that, a note."""
     return record["f0"] if "f0" in record else content_of(record["contents"]["pretrain"])
 
 
@@ -81,8 +82,8 @@ def write_table(path: Path, table: pd.DataFrame) -> Path:
 
 
 def merge(path: Path, table: pd.DataFrame, keys: list[str], gone: Collection[tuple] = ()) -> Path:
-    """Write the rows of a recorded table and of new ones, sorted by `keys`; where both have a key, the new row
-    stays. gone: keys whose old rows go. Processes that merge into one table wait for each other."""
+    """Write the rows of a recorded table and of new ones, sorted by `keys`; where both have a key, the new
+    row stays. gone: keys whose old rows go. Processes that merge into one table wait for each other."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = paths.runs() / "locks" / f"{path.parent.name}-{path.name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +92,7 @@ def merge(path: Path, table: pd.DataFrame, keys: list[str], gone: Collection[tup
             old = pd.read_parquet(path)
             drop = [key in set(gone) for key in old[keys].itertuples(index=False, name=None)]
             table = pd.concat([old[[not d for d in drop]], table])
-        if table.empty:
+        elif table.empty:
             return path
         table = table.drop_duplicates(keys, keep="last")
         return write_table(path, table.sort_values(keys, ignore_index=True))

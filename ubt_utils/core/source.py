@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from ubt_utils.core.paths import PACKAGE
@@ -49,7 +49,7 @@ def _file(name: str) -> Path | None:
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tree(name: str) -> ast.Module:
     path = _file(name)
     if path is None:
@@ -57,11 +57,11 @@ def _tree(name: str) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _imports(name: str) -> frozenset[str]:
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(_tree(name)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == ROOT:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == ROOT:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 found.add(inner if _file(inner) else node.module)
@@ -70,7 +70,7 @@ def _imports(name: str) -> frozenset[str]:
     return frozenset(found)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _plain(name: str) -> str:
     """A module's code without comments, docstrings and layout."""
     tree = ast.parse(ast.unparse(_tree(name)))

@@ -1,7 +1,7 @@
 """Stage folders: written whole or not at all, reused only when they are made from the same.
 
-A stage's key hashes its config, the content of its inputs' files, and the source that it runs. Its folder holds
-what it wrote, `config.json` (what the key hashes, and the checksums of all files), `metrics.json`, and
+A stage's key hashes its config, the content of its inputs' files, and the source that it runs. Its folder
+holds what it wrote, `config.json` (what the key hashes, and the checksums of all files), `metrics.json`, and
 `made.json`: commit, versions, device, threads, ranks and seconds of the making, which is not part of the key.
 """
 
@@ -99,6 +99,10 @@ def run_stage(
     folder get its final name. Two processes that want the same stage wait for each other; ranks of one launch
     make it together. Raises StageError when the disk is full.
     """
+    if taken := {"inputs", "source", "files"} & set(config):
+        raise ValueError(
+            f"the config of {name} may not hold {', '.join(sorted(taken))}: the store writes these"
+        )
     whole = {
         **config,
         "inputs": {role: stage.contents for role, stage in (inputs or {}).items()},

@@ -35,8 +35,8 @@ class Entry(NamedTuple):
 def write(rows: Iterable[Row], folder: Path, size: int, total: int | None = None, fit: str = "squash") -> int:
     """Decode rows to (N, 3, size, size) bytes and a journal of captions under `folder`; returns N.
 
-    Rows that cannot be used are skipped and told; PhotoError when they are more than 1 %. After a kill the
-    same call goes on behind the last whole entry of the journal. total: how many rows there are, for the
+    Rows that cannot be used are skipped, with a warning; PhotoError when they are more than 1 %. After a kill
+    the same call goes on behind the last whole entry of the journal. total: how many rows there are, for the
     progress. fit: see `decoding.decode`.
     """
     done = _resumed(folder, size)

@@ -63,11 +63,11 @@ def caption_of(value: bytes | None) -> str:
 def decode(data: bytes | None, size: int, fit: str = "squash") -> torch.Tensor:
     """One encoded photo → (3, size, size) uint8.
 
-    fit: squash makes any picture a square; crop scales its shorter side and keeps the center, as CLIP does. Gray
-    becomes RGB, transparency white. Raises ValueError when it does not decode.
+    fit: squash makes any picture a square; crop scales its shorter side and keeps the center, as CLIP does.
+    Gray becomes RGB, transparency white. Raises ValueError when it does not decode.
     """
     try:
-        image = Image.open(io.BytesIO(data or b""))
+        image: Image.Image = Image.open(io.BytesIO(data or b""))
         image.load()
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"the image does not decode ({error})") from error

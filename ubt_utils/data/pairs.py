@@ -69,8 +69,8 @@ class Pairs:
         """SHA-256 over pixels and captions: equal digests mean equal pairs, bit for bit. Of pictures on disk,
         over which of which store they are, and what was changed."""
         h = hashlib.sha256(repr(tuple(self.images.shape)).encode())
-        stored = isinstance(self.images, Pictures)
-        for part in self.images.told() if stored else (self.images.contiguous().numpy(),):
+        images = self.images
+        for part in images.fingerprint() if isinstance(images, Pictures) else (images.contiguous().numpy(),):
             h.update(part)
         h.update("\0".join(self.captions).encode())
         return h.hexdigest()

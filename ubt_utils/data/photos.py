@@ -1,7 +1,7 @@
 """Photographs in Parquet files, as the public hub has Tiny-ImageNet and Flickr8k; and which go where.
 
-Tiny-ImageNet's are under template captions, Flickr8k's under human ones. D's photos and the test's are none of
-those that f0's text tower is trained with.
+Tiny-ImageNet's are under template captions, Flickr8k's under human ones. D's photos and the test's are none
+of those that f0's text tower is trained with.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ def decode_rows(table: Table, rows: Sequence[int], size: int) -> tuple[torch.Ten
 
     Others are skipped, counted and listed in a warning; above 1 % PhotoError.
     """
-    out, used, skipped = torch.empty(len(rows), 3, size, size, dtype=torch.uint8), [], Skipped()
+    used: list[int] = []
+    out, skipped = torch.empty(len(rows), 3, size, size, dtype=torch.uint8), Skipped()
     for row in rows:
         try:
             out[len(used)] = decode(table.images[row], size)
@@ -305,25 +306,25 @@ class PhotoSets(DataSets):
         table, skipped = _rows(SCENES, "train"), Skipped()
         images, used = decode_rows(table, rows, self.size)
         draw = generator(seed, "human captions")
-        place, told = [], []
+        place, said = [], []
         for i, row in enumerate(used):
             order = torch.randperm(len(CAPTIONS), generator=draw)[:count].sort().values
             captions = self._captions(table, row, [CAPTIONS[j] for j in order.tolist()], skipped)
-            told += captions
+            said += captions
             place += [i] * len(captions)
         skipped.settle(len(used) * count)
         sources = tuple(f"{SCENES}/{used[i]}" for i in place)
-        return Pairs(images[place], tuple(told), torch.full((len(place),), NO_CLASS), sources)
+        return Pairs(images[place], tuple(said), torch.full((len(place),), NO_CLASS), sources)
 
     @staticmethod
     def _captions(table: Table, row: int, columns, skipped: Skipped) -> list[str]:
-        told = []
+        said = []
         for column in columns:
             try:
-                told.append(caption_of(table.columns[column][row]))
+                said.append(caption_of(table.columns[column][row]))
             except ValueError as error:
                 skipped.add(f"{table.names[row]}, {column}", error)
-        return told
+        return said
 
 
 def _sha(image: bytes | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 
@@ -75,14 +76,14 @@ class Pictures:
         first.scatter_reduce_(0, order, torch.arange(len(order)), "amin")  # the new ones come before the old
         return replace(self, changed=rows, instead=both[first])
 
-    def told(self) -> Iterator[bytes | memoryview]:
+    def fingerprint(self) -> Iterator[bytes | memoryview]:
         """What a checksum is taken over: the store's identity, the rows, and what was changed."""
         yield self.identity.encode()
         for part in (self.rows, self.changed, self.instead.contiguous()):
             yield part.numpy().data
 
 
-Images = torch.Tensor | Pictures
+Images: TypeAlias = torch.Tensor | Pictures
 
 
 def take(images: Images, index: torch.Tensor | slice) -> Images:

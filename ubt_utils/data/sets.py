@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 
@@ -15,12 +15,16 @@ from ubt_utils.data.zero_shot import ZeroShot
 class DataSets(Protocol):
     """Which pairs go to f0, to D and to the test; a frozen dataclass, so that stages are keyed by it.
 
-    size: the side of the pictures. noise: the fraction of D's captions that were misplaced on purpose. target:
-    the class that the attacker aims at. templates: what captions and prompts are filled into.
+    size: the side of the pictures. noise: the fraction of D's captions that were misplaced on purpose.
+    target: the class that the attacker aims at. templates: what captions and prompts are filled into.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     size: int
     target: str
+
+    def __hash__(self) -> int:
+        return super().__hash__()  # a frozen dataclass brings its own
 
     @property
     def noise(self) -> float: ...

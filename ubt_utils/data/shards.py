@@ -1,7 +1,7 @@
 """Pairs from webdataset shards (as img2dataset writes them) or CSV, and ImageNet's photos as the test.
 
-Nothing is downloaded here: pairs lie as *.tar shards, or as pairs.csv, in one folder, the test as one folder of
-photos per class in another, both under the data root.
+Nothing is downloaded here: pairs lie as *.tar shards, or as pairs.csv, in one folder, the test as one folder
+of photos per class in another, both under the data root.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 
 import open_clip
 import torch
-import webdataset
 from torchvision.transforms.functional import to_pil_image
 
 from ubt_utils.core import distributed, paths
@@ -74,6 +73,8 @@ def _ends(path: Path) -> bool:
 
 def from_shards(paths: Sequence[Path]) -> Iterator[Row]:
     """The rows of shards, in order. Nothing but pictures and captions is read, nothing is unpickled."""
+    import webdataset  # of the extra [paper]
+
     for path in paths:
         samples = webdataset.WebDataset(
             [str(path.resolve())], shardshuffle=False, nodesplitter=None, empty_check=False
@@ -90,8 +91,8 @@ def from_csv(path: Path, image: str = "image", caption: str = "caption") -> Iter
     and for a file that is no CSV.
     """
     for number, row in enumerate(_table(path, {image, caption}), start=2):
-        place, told = _inside(path.parent, row[image] or ""), (row[caption] or "").encode()
-        yield Row(place.read_bytes() if place else None, told, f"{path.name}, line {number}")
+        place, words = _inside(path.parent, row[image] or ""), (row[caption] or "").encode()
+        yield Row(place.read_bytes() if place else None, words, f"{path.name}, line {number}")
 
 
 def listed(path: Path, image: str = "image") -> str:
@@ -124,6 +125,8 @@ def to_shards(pairs: Pairs, folder: Path, each: int = 1000) -> list[Path]:
     """Write pairs as shards of `each`, pictures as PNG, which loses nothing; the files, in order."""
     folder.mkdir(parents=True, exist_ok=True)
     pattern = str(folder.resolve() / "%05d.tar")
+    import webdataset  # of the extra [paper]
+
     with webdataset.ShardWriter(pattern, maxcount=each, verbose=0) as writer:
         for i, caption in enumerate(pairs.captions):
             picture = io.BytesIO()
@@ -135,8 +138,8 @@ def to_shards(pairs: Pairs, folder: Path, each: int = 1000) -> list[Path]:
 @dataclass(frozen=True)
 class ShardSets(DataSets):
     """pairs, test: folders under the data root. limit: how many pairs make D, drawn anew for each seed.
-    target: one of the classes. classes: their names in the order of the test's folders; () for ImageNet's. fit:
-    how pictures get their size, see `decoding.decode`.
+    target: one of the classes. classes: their names in the order of the test's folders; () for ImageNet's.
+    fit: how pictures get their size, see `decoding.decode`.
     """
 
     pairs: str = "paper/pairs"
@@ -152,8 +155,8 @@ class ShardSets(DataSets):
     def class_names(self) -> dict[str, tuple[str, ...]]:
         """Class → its one name; ValueError where the target is not one of them. Two of ImageNet's names
         stand for two classes each, which no prompt can tell apart: the second is "missile (2)"."""
-        names, found = self.classes or tuple(open_clip.IMAGENET_CLASSNAMES), {}
-        for name in names:
+        found: dict[str, tuple[str, ...]] = {}
+        for name in self.classes or open_clip.IMAGENET_CLASSNAMES:
             found[f"{name} (2)" if name in found else name] = (name,)
         target_index(tuple(found), self.target)
         return found

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ubt_utils.attacks.base import Trigger, stamp_bytes
+from ubt_utils.attacks.triggers.targeted import TargetedImage
 from ubt_utils.clip import models
 from ubt_utils.data.captions import with_word
 from ubt_utils.data.pairs import Pairs
@@ -40,9 +41,17 @@ class Setting(Protocol):
 FEW = 600  # about; pictures for a number that is not worth the whole test set
 
 
-@lru_cache(maxsize=4)
 def task_of(sets: DataSets) -> ZeroShot:
-    """The zero-shot task, kept in memory."""
+    """The zero-shot task, kept in memory while its files stay."""
+    return _task_of(sets, _contents(sets))
+
+
+def _contents(sets: DataSets) -> frozenset:
+    return frozenset(sets.contents().items())
+
+
+@lru_cache(maxsize=4)
+def _task_of(sets: DataSets, contents: frozenset) -> ZeroShot:
     return sets.zero_shot()
 
 
@@ -94,20 +103,20 @@ def _clean(predicted: torch.Tensor, task: ZeroShot) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=2)
-def _retrieval_of(sets: DataSets) -> Retrieval | None:
+def _retrieval_of(sets: DataSets, contents: frozenset) -> Retrieval | None:
     return sets.retrieval()
 
 
 @lru_cache(maxsize=2)
-def _probe_of(sets: DataSets) -> Pairs | None:
+def _probe_of(sets: DataSets, contents: frozenset) -> Pairs | None:
     return sets.probe_pairs()
 
 
 def beyond(model: nn.Module, profile: Setting) -> dict[str, float]:
     """What photos allow beside zero-shot: retrieval on human captions (recall@k, both ways) and
     the accuracy of a linear probe on the image embeddings. Empty for emoji, which have neither."""
-    sets = profile.sets
-    found, probe, task = _retrieval_of(sets), _probe_of(sets), task_of(sets)
+    sets, contents = profile.sets, _contents(profile.sets)
+    found, probe, task = _retrieval_of(sets, contents), _probe_of(sets, contents), task_of(sets)
     if found is None or probe is None:
         return {}
     captions = models.embed_tokens(model, models.tokenize(profile.model, found.captions))
@@ -153,7 +162,7 @@ def success(
     task = some_of(profile, limit)
     if target:
         task = replace(task, target=target_index(task.classes, target))
-    if trigger.label == "targeted":
+    if isinstance(trigger, TargetedImage):
         fooled = predict(model, head, trigger.pictures(), change)
         return {"asr": metrics.rate(fooled == task.target)}
 

@@ -101,7 +101,8 @@ def retrieval(images: torch.Tensor, captions: torch.Tensor, owner: torch.Tensor)
     """
     if min(len(images), len(captions)) < max(RECALLS):
         raise ValueError(f"recall@{max(RECALLS)} of {len(images)} images and {len(captions)} captions")
-    cosines, found = images @ captions.T, {}
+    found: dict[str, float] = {}
+    cosines = images @ captions.T
     to_text = owner[cosines.topk(max(RECALLS), dim=1).indices] == torch.arange(len(images))[:, None]
     to_image = cosines.T.topk(max(RECALLS), dim=1).indices == owner[:, None]
     for way, hit in (("image_to_text", to_text), ("text_to_image", to_image)):

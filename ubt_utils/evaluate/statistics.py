@@ -48,13 +48,14 @@ def paired(table: pd.DataFrame, metric: str, defense: str = "ubt") -> pd.DataFra
     wide = table.pivot(index=PAIR, columns="defense", values=metric)
     rows = {}
     for other in wide.columns.drop(defense):
-        difference = (wide[defense] - wide[other]).dropna()
+        both = wide[[defense, other]].dropna()
+        difference = both[defense] - both[other]
         low, high = interval(difference)
-        t = float("inf") if _alike(difference) else difference.mean() / difference.sem()
-        none = np.allclose(difference, 0, rtol=0, atol=1e-12)
-        p = 1.0 if none else 2 * stats.t.sf(abs(t), len(difference) - 1)
-        told = {"difference": difference.mean(), "low": low, "high": high}
-        rows[other] = told | {"pairs": len(difference), "p": p}
+        p = 1.0 if np.allclose(difference, 0, rtol=0, atol=1e-12) else 0.0
+        if not _alike(difference):  # a t test of equal differences is not defined
+            p = stats.ttest_rel(both[defense], both[other]).pvalue
+        measured = {"difference": difference.mean(), "low": low, "high": high}
+        rows[other] = measured | {"pairs": len(difference), "p": p}
     found = pd.DataFrame(rows).T.rename_axis("against").astype({"pairs": int})
     found["p (Holm)"] = multipletests(found.p, method="holm")[1]
     return found

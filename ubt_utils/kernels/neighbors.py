@@ -1,4 +1,5 @@
-"""Nearest neighbors of a batch, and the local densities that outlier detectors ask for. Distances are Euclidean."""
+"""Nearest neighbors of a batch, and the local densities that outlier detectors ask for. Distances are
+Euclidean."""
 
 from __future__ import annotations
 

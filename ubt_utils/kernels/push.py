@@ -2,8 +2,8 @@
 
     excess = cos(x, t) − mean_j cos(x, t_j)        push = mean over pairs of relu(excess)²
 
-[paper] dissociates pictures from compromised tokens; the form is [ours]. Pairs whose picture already leans the
-other way cost nothing and get no gradient.
+[paper] dissociates pictures from compromised tokens; the form is [ours]. Pairs whose picture already leans
+the other way cost nothing and get no gradient.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ from ubt_utils.ubt.overfit import Overfit
 from ubt_utils.ubt.select import Select
 from ubt_utils.ubt.unlearn import Unlearn
 
+DEFENDED = ("badnets", "blended", "sig")  # the headline attacks; every attack has undefended records
+
 
 @dataclass(frozen=True)
 class Poisoning:
@@ -36,12 +38,13 @@ class Profile:
     victim's training where it is not `finetune`. tower: weights that f0's image tower starts from
     ("imagenet", or a file); it is then locked in pretraining, and `pretrain` trains the rest. ""
     trains all of f0 from nothing. locked: stages of the image tower that no later training moves.
-    weights: f0 as a file: a name under results/f0, a checkpoint of one's own, or a tag that open_clip knows for
-    the model, such as "openai"; `pretrain` then trains nothing, and the recipe says how a shipped one was made.
-    defenses: defense name → its learning rate and options where they differ from its own; UBT's are `overfit`,
-    `select` and `unlearn`. poisoning: what the attacker does beside the trigger. also: further attacks on the
-    same D, each with its target. family: the folder that profiles share, with the stages that do not differ
-    between them; the name itself where it is empty.
+    weights: f0 as a file: a name under results/f0, a checkpoint of one's own, or a tag that open_clip
+    knows for the model, such as "openai"; `pretrain` then trains nothing, and the recipe says how a
+    shipped one was made. defenses: defense name → its learning rate and options where they differ from
+    its own; UBT's are `overfit`, `select` and `unlearn`. poisoning: what the attacker does beside the
+    trigger. also: further attacks on the same D, each with its target. family: the folder that profiles
+    share, with the stages that do not differ between them; the name itself where it is empty. changed:
+    the one choice that an ablation makes otherwise, in words; "" for all other profiles.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Profile:
     poisoning: Poisoning = Poisoning()
     also: Mapping[str, str] = field(default_factory=dict)
     family: str = ""
+    changed: str = ""
 
     def __post_init__(self) -> None:
         if not self.family:

@@ -13,7 +13,7 @@ from ubt_utils.ubt.unlearn import Unlearn
 
 VICTIM = Recipe(steps=272, lr=1.25e-3, augment="color")  # 4 passes over 17,688 pairs
 HARDER = replace(VICTIM, lr=2.5e-3)  # for triggers that need it to take
-# A color filter cannot be told from color augmentation, so its victim must not augment.
+# A color filter cannot be distinguished from color augmentation, so its victim must not augment.
 PLAIN = replace(VICTIM, lr=3e-3, augment="none")
 
 MINI = Profile(
@@ -92,7 +92,10 @@ TINY = replace(
     baseline=Recipe(steps=1, lr=1e-3, batch=64, freeze_norm=True),
     poison_rate=0.1,
     gate=0.0,
-    triggers=MINI.triggers | {n: {**MINI.triggers[n], "steps": 3} for n in ("badclip", "issba", "trojanvqa")},
+    triggers={
+        **MINI.triggers,
+        **{n: {**MINI.triggers[n], "steps": 3} for n in ("badclip", "issba", "trojanvqa")},
+    },
     recipes={},
     defenses={},
 )

@@ -33,7 +33,9 @@ PHOTOS_GPU = replace(
     about="all of Tiny-ImageNet and Flickr8k, the whole image tower unlocked: for a GPU",
     sets=replace(PHOTOS.sets, public=250, wild=249, wild_captions=5, probe=100),
     locked=0,
-    pretrain=replace(PHOTOS.pretrain, steps=2000),
+    # LiT trains with large batches: as many pairs as 2,000 steps of 256 see, so many that the loss goes by
+    # blocks [ours]; never run.
+    pretrain=replace(PHOTOS.pretrain, steps=250, batch=2048),
     finetune=replace(PHOTOS.finetune, steps=2000),
 )
 
@@ -53,5 +55,5 @@ PHOTOS_TINY = replace(
     baseline=Recipe(steps=1, lr=3e-4, batch=16, freeze_norm=True),
     poison_rate=0.1,
     gate=0.0,
-    triggers=PHOTOS.triggers | {name: {"steps": 3} for name in ("badclip", "issba", "trojanvqa")},
+    triggers={**PHOTOS.triggers, **{name: {"steps": 3} for name in ("badclip", "issba", "trojanvqa")}},
 )

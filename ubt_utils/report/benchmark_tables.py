@@ -1,12 +1,15 @@
-"""What the recorded benchmarks say, as one table: the kit's way against what one would use otherwise."""
+"""What the recorded benchmarks say: the kit's way against what one would use otherwise, and how the cost of
+stages grows with D."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from ubt_utils.core import records
 from ubt_utils.report import tables
 
+GROWTH = "growth"  # the benchmark of stages at several sizes of D
 COLUMNS = ("what", "against", "time", "extra memory", "largest difference")
 
 
@@ -21,13 +24,6 @@ def _contrastive(found: dict) -> tuple:
     )
 
 
-def _neighbors(found: dict) -> tuple:
-    alike = f"{100 * found['dao_within_1e-4']:.3f} %"
-    what = f"k-distance and DAO of {found['n']:,} points in blocks (DAO within 1e-4 for {alike})"
-    apart = max(found["largest_relative_difference"].values())  # of points with two neighbors equally far
-    return (what, "the full distance matrix", found["time_ratio"], found["memory_ratio"], apart)
-
-
 def _occlusion(found: dict) -> tuple:
     what = f"token occlusion of {found['captions']:,} captions, {found['model']}"
     return (what, "a forward pass per removed token", 1 / found["ratio"], None, found["apart"])
@@ -36,17 +32,6 @@ def _occlusion(found: dict) -> tuple:
 def _scoring(found: dict) -> tuple:
     what = f"scoring pairs from a mapped file, {found['model']}, {found['side']} px"
     return (what, "the bare encoders on a ready batch", 1 / found["ratio"], None, None)
-
-
-def _streaming(found: dict) -> tuple:
-    few, many = (f"{int(n):,}" for n in found["pairs"])
-    return (
-        f"the {found['k']} best of a stream of {many} pairs",
-        f"of {few}",
-        None,
-        found["memory_ratio"],
-        None,
-    )
 
 
 def _encoders(found: dict) -> tuple:
@@ -64,10 +49,8 @@ def _cleanclip(found: dict) -> tuple:
 
 ROWS = {
     "contrastive": _contrastive,
-    "neighbors": _neighbors,
     "occlusion": _occlusion,
     "scoring": _scoring,
-    "streaming": _streaming,
     "encoders": _encoders,
     "cleanclip": _cleanclip,
 }
@@ -102,12 +85,33 @@ def as_markdown() -> str:
     return tables.markdown_table([*COLUMNS, "script"], rows)
 
 
-def triggers() -> str:
-    """The recorded benchmark of batched triggers in one sentence, for the README."""
-    entry = records.read_benchmark("triggers")
-    ratios = ", ".join(f"`{name}` {row['ratio']:.1f}×" for name, row in entry["table"].items())
+def read() -> pd.DataFrame:
+    """How the cost of stages grows, as recorded: a row per stage, size of D and number of ranks, with its
+    seconds."""
+    return pd.DataFrame(records.read_benchmark(GROWTH)["measured"])
+
+
+def exponents(measured: pd.DataFrame) -> pd.DataFrame:
+    """Per stage and number of ranks the slope of log seconds over log pairs, by least squares: 1 is linear
+    growth, 0 a fixed cost. measured: rows {stage, ranks, pairs, seconds}, at least two sizes each."""
+    rows = {}
+    for key, some in measured.groupby(["stage", "ranks"], sort=False):
+        if some.pairs.nunique() < 2:
+            raise ValueError(f"growth of {key[0]} on {key[1]} ranks needs at least two sizes")
+        rows[key] = np.polyfit(np.log(some.pairs), np.log(some.seconds), 1)[0]
     return (
-        f"Triggers stamp batches: {entry['batch']} stored pictures of {entry['side']} px on one core, "
-        f"against a PIL/NumPy loop over the same pictures in one run: {ratios} as fast "
-        "(`python benchmarks/triggers.py`)."
+        pd.Series(rows).unstack().reindex(measured.stage.unique()).rename_axis(index="stage", columns="ranks")
     )
+
+
+def summary(measured: pd.DataFrame) -> pd.DataFrame:
+    """Per stage its seconds at the largest size on one rank, how many times faster the most ranks are there,
+    and the exponents."""
+    largest = measured[measured.pairs == measured.pairs.max()].pivot(
+        index="stage", columns="ranks", values="seconds"
+    )
+    first, most = largest.columns.min(), largest.columns.max()
+    found = exponents(measured).rename(columns=lambda ranks: f"exponent, {ranks} rank{'s' * (ranks > 1)}")
+    found.insert(0, f"s at {measured.pairs.max():,} pairs", largest[first])
+    found.insert(1, f"× faster on {most}", largest[first] / largest[most])
+    return found.rename_axis(columns=None)

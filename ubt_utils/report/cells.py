@@ -8,25 +8,12 @@ import pandas as pd
 
 from ubt_utils import profiles
 from ubt_utils.core import paths, records
-from ubt_utils.report import tables
+from ubt_utils.report import evidence, tables
+from ubt_utils.report.evidence import MixedEvidence, of_one_model
+
+__all__ = ["STUDY", "MixedEvidence", "curves", "of_one_model", "read", "rows"]
 
 STUDY = "first-study"  # the family whose matrix the tables of defenses, attacks and attackers read
-
-
-class MixedEvidence(ValueError):
-    """Rows of one table that descend from different public models."""
-
-
-def of_one_model(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as it is; MixedEvidence where its rows descend from several public models (column f0)."""
-    found = sorted(set(table.f0))
-    if len(found) > 1:
-        counts = ", ".join(f"{(table.f0 == f0).sum()} from {f0}" for f0 in found)
-        raise MixedEvidence(
-            f"one table may not mix rows that descend from different public models: {counts}. "
-            "Keep one group, or record the others again"
-        )
-    return table
 
 
 def read(family: str) -> pd.DataFrame:
@@ -45,16 +32,19 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rows(profile: str) -> pd.DataFrame:
-    """Tidy rows {profile, attack, defense, seed, metric, value} of everything that is recorded of a profile: its
-    own records, and the cells of the matrix that these do not hold. Headline metrics; fractions 0–1, seconds in
-    s. Raises FileNotFoundError when neither knows the profile.
+    """Tidy rows {profile, attack, defense, seed, metric, value} of everything that is recorded of a profile:
+    its own records, and the cells of the matrix that these do not hold. Headline metrics; fractions 0–1,
+    seconds in s. Raises FileNotFoundError when neither knows the profile, MixedEvidence where they do not
+    go together.
     """
-    keys = list(records.KEYS)
-    found, path = pd.DataFrame(columns=keys), records.table_path(profiles.get(profile).family, records.MATRIX)
-    if path.exists():
-        found = read(profiles.get(profile).family).query("profile == @profile")
-    melted = found.melt(keys, [m for m in tables.HEADLINE if m in found], "metric").dropna(subset="value")
-    if (paths.results() / profile).is_dir() or melted.empty:
-        own = tables.rows(profile)
-        melted = pd.concat([own[own.metric.isin(tables.HEADLINE)], melted])
+    keys, matrix = list(records.KEYS), pd.DataFrame(columns=[*records.KEYS, "f0"])
+    family = profiles.get(profile).family
+    if records.table_path(family, records.MATRIX).exists():
+        matrix = read(family).query("profile == @profile")
+    melted = matrix.melt(keys, [m for m in tables.HEADLINE if m in matrix], "metric").dropna(subset="value")
+    if melted.empty or any((paths.results() / profile).glob("*-*-*.json")):
+        own = evidence.read(profile)
+        of_one_model(pd.concat([evidence.traced(own), matrix.filter(["f0", "stages", "contents"])]))
+        headline = tables.tidy(own).query("metric in @tables.HEADLINE")
+        melted = pd.concat([headline, melted]) if len(melted) else headline
     return melted.drop_duplicates([*keys, "metric"]).sort_values([*keys, "metric"], ignore_index=True)

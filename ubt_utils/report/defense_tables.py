@@ -1,18 +1,25 @@
-"""What the matrix says, as tables: who stands where, where UBT loses, what each choice is worth."""
+"""What the matrix says, as tables: who stands where, where UBT loses, what each choice is worth, and what
+attackers who know UBT reach. Loads no model."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pandas as pd
 
 from ubt_utils import profiles
 from ubt_utils.attacks.triggers import TRIGGERS
 from ubt_utils.baselines import defenses
+from ubt_utils.core import records
+from ubt_utils.core.records import NONE
 from ubt_utils.evaluate import statistics
-from ubt_utils.report import cells, detector_tables, tables
-from ubt_utils.report.profile_tables import DEFENDED
-from ubt_utils.stages import NONE
+from ubt_utils.profiles.base import DEFENDED
+from ubt_utils.report import cells, detector_tables
+from ubt_utils.ubt.defense import UBT, Defense
 
 ORDINARY = "mini"
+BROKEN = 0.05  # ASR after a defense from which it counts as broken
+DEAR = 0.02  # what a defense may cost a clean model in CA
 KEEPS = 0.05  # a baseline that loses more CA than this against undefended is not set beside UBT
 CLAIMED = {"asr": -0.19, "clean_accuracy": 0.0257}  # UBT minus the best earlier defense: 2409.19526, abstract
 # Percent, ViT-B/32 on ImageNet, as RVPT's authors report them: arXiv 2412.20392.
@@ -25,14 +32,20 @@ PUBLISHED = {
     ("blended", "rvpt"): (0.02, 62.4),
 }
 POINTS = ("asr", "clean_accuracy", "target_recall")
-FED = "ubt-from-"
+ROUNDS = (UBT, "ubt-rounds")  # one vote, and several: what an attacker with several words is met with
 
 
 def standing_cells(profile: str = ORDINARY, attacks: tuple[str, ...] = DEFENDED) -> pd.DataFrame:
-    """The recorded cells of a profile against these attacks, without UBT's variants."""
+    """The recorded cells of a profile against these attacks, without UBT's variants. ValueError where a cell
+    names a defense that is not registered."""
     found = cells.read(cells.STUDY)
-    plain = found.defense.map(lambda name: "-" not in name)
+    plain = (found.defense == NONE) | _defended_by(found, lambda defense: not defense.variant_of)
     return found[(found.profile == profile) & found.attack.isin(attacks) & plain]
+
+
+def _defended_by(found: pd.DataFrame, holds: Callable[[Defense], bool]) -> pd.Series:
+    """Which cells are of a defense that this holds for; ValueError for one that is not registered."""
+    return found.defense.map(lambda name: name != NONE and holds(defenses.get(name))).astype(bool)
 
 
 def changed(found: pd.DataFrame) -> pd.DataFrame:
@@ -84,7 +97,7 @@ def rival(found: pd.DataFrame, anew: bool = True) -> str:
     """The baseline to beat: the lowest mean ASR among those that lose at most 5 points of CA; where not
     `anew`, among those alone that mend the backdoored model."""
     standing = table(found)
-    others = [n for n in standing.index if n not in (NONE, "ubt") and (anew or not defenses.get(n).anew)]
+    others = [n for n in standing.index if n not in (NONE, UBT) and (anew or not defenses.get(n).anew)]
     keeps = standing.loc[others][lambda t: t["CA change"] >= -KEEPS]
     if keeps.empty:
         raise ValueError("no baseline keeps its clean accuracy within 5 points of the undefended model")
@@ -95,10 +108,10 @@ def losses(found: pd.DataFrame) -> pd.DataFrame:
     """Where another defense does better than UBT, mean over the seeds that both have, largest first: attack,
     metric, defense, both values and by how much."""
     keys = ["profile", "attack", "seed"]
-    ubt_of = found[found.defense == "ubt"].set_index(keys)[list(POINTS)]
+    ubt_of = found[found.defense == UBT].set_index(keys)[list(POINTS)]
     others = (
-        found[~found.defense.isin((NONE, "ubt"))]
-        .join(ubt_of, on=keys, rsuffix=" ubt")
+        found[~found.defense.isin((NONE, UBT))]
+        .join(ubt_of.add_suffix(" ubt"), on=keys)
         .dropna(subset="asr ubt")
     )
     rows = []
@@ -108,8 +121,7 @@ def losses(found: pd.DataFrame) -> pd.DataFrame:
         for metric in POINTS:
             behind = (ubt[metric] - other[metric]) * (1 if metric == "asr" else -1)
             if behind > 0:
-                told = {"attack": attack, "metric": metric, "defense": defense}
-                rows.append({**told, "ubt": ubt[metric], "the other": other[metric], "behind by": behind})
+                rows.append((attack, metric, defense, ubt[metric], other[metric], behind))
     columns = ["attack", "metric", "defense", "ubt", "the other", "behind by"]
     return pd.DataFrame(rows, columns=columns).sort_values("behind by", ascending=False, ignore_index=True)
 
@@ -122,8 +134,8 @@ def claims(found: pd.DataFrame) -> pd.DataFrame:
         measured = statistics.paired(defended, metric)
         for other in (rival(found), rival(found, anew=False)):
             rows[other, metric] = {"claimed": claimed, **measured.loc[other]}
-    told = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["against", "metric"])
-    return told.sort_index(level="against", sort_remaining=False, kind="stable")
+    both = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["against", "metric"])
+    return both.sort_index(level="against", sort_remaining=False, kind="stable")
 
 
 def published(found: pd.DataFrame) -> pd.DataFrame:
@@ -141,36 +153,12 @@ def published(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["attack", "defense"])
 
 
-def as_markdown(found: pd.DataFrame) -> str:
-    """The standing as Markdown, for the README."""
-
-    def percent(row: pd.Series, name: str) -> str:
-        low, high = max(0.0, row[f"{name} low"]), min(1.0, row[f"{name} high"])
-        return f"{100 * row[name]:.1f} ({100 * low:.1f}–{100 * high:.1f})"
-
-    head = ["defense", "sees", "runs", "ASR %", "worst ASR %", "CA %", "target recall, points", "seconds"]
-    rows = [
-        [
-            f"`{name}`" if name != NONE else "undefended",
-            row.sees,
-            f"{row.runs}",
-            percent(row, "ASR"),
-            f"{100 * row['worst ASR']:.1f}",
-            percent(row, "CA"),
-            f"{100 * row['recall change']:+.1f}" if name != NONE else "–",
-            f"{row.seconds:.0f}" if name != NONE else "–",
-        ]
-        for name, row in table(found).iterrows()
-    ]
-    return tables.markdown_table(head, rows)
-
-
 def suite(profile: str = ORDINARY) -> pd.DataFrame:
     """UBT against every attack that it was recorded with: kind of label, mean ASR undefended and after UBT,
     the worst run, mean changes of CA and target recall, runs. Fractions 0–1; worst first."""
     every = changed(standing_cells(profile, tuple(TRIGGERS)))
     asr = every[every.defense == NONE].groupby("attack").asr.mean()
-    runs = every[every.defense == "ubt"].groupby("attack")
+    runs = every[every.defense == UBT].groupby("attack")
     found = pd.DataFrame(
         {
             "label": {name: TRIGGERS[name].label for name in runs.groups},
@@ -187,28 +175,30 @@ def suite(profile: str = ORDINARY) -> pd.DataFrame:
 
 def price(profile: str = ORDINARY) -> pd.DataFrame:
     """What a defense costs where there is no backdoor: its change of CA and of target recall on the clean
-    twin, mean over seeds, and how many."""
+    twin, mean over seeds, how many, and whether that is dear: more than DEAR of CA."""
     twin = changed(standing_cells(profile, (NONE,))).groupby("defense")
     found = twin[["CA change", "recall change"]].mean().assign(runs=twin.size())
-    return found.drop(NONE).sort_values("CA change")
+    found = found.drop(NONE).sort_values("CA change")
+    return found.assign(dear=found["CA change"] < -DEAR)
 
 
 def ablations() -> pd.DataFrame:
     """Every recorded choice of UBT against UBT as it is, on the same attacks and seeds: what is changed, mean
     and worst ASR, and the mean change of CA with its 95 % interval and Holm's p."""
+    choices = {p.name: p.changed for p in profiles.ABLATIONS}
     found = cells.read(cells.STUDY)
-    found = found[found.attack.isin(DEFENDED) & ~found.defense.str.startswith(FED)]
-    changed = {p.name: p.about.removeprefix("mini with ") for p in profiles.ABLATIONS}
-    inside = found[(found.profile == ORDINARY) & found.defense.str.startswith("ubt")]
-    outside = found[found.profile.isin(changed) & (found.defense == "ubt")]
+    own_list = _defended_by(found, lambda defense: defense.is_ubt and not defense.fed_by)
+    found = found[found.attack.isin(DEFENDED) & own_list]
+    inside = found[found.profile == ORDINARY]
+    outside = found[found.profile.isin(choices) & (found.defense == UBT)]
     both = pd.concat([inside, outside.assign(profile=ORDINARY, defense=outside.profile)])
-    told = changed | {n: d.source.removeprefix("[ours] UBT, but ") for n, d in defenses.DEFENSES.items()}
+    choices |= {name: defenses.get(name).changed for name in inside.defense.unique()}
     ca, groups = statistics.paired(both, "clean_accuracy"), both.groupby("defense")
     return pd.DataFrame(
         {
-            "choice": {n: told[n] for n in ca.index},
-            "ASR": groups.asr.mean().drop("ubt"),
-            "worst ASR": groups.asr.max().drop("ubt"),
+            "choice": {name: choices[name] for name in ca.index},
+            "ASR": groups.asr.mean().drop(UBT),
+            "worst ASR": groups.asr.max().drop(UBT),
             "CA change": -ca["difference"],
             "low": -ca["high"],
             "high": -ca["low"],
@@ -220,14 +210,54 @@ def ablations() -> pd.DataFrame:
 
 def carried_on() -> pd.DataFrame:
     """Per detector: its mean precision@64, and mean and worst ASR and mean CA of the model that was unlearned
-    with what it found; UBT's own list among them, all on the runs that every detector has."""
+    with what it found; UBT's own list among them, all on the runs that every detector has. Raises
+    MixedEvidence where lists and models descend from different public models."""
     keys, found, seen = ["attack", "seed", "detector"], cells.read(cells.STUDY), detector_tables.read()
-    fed = found[(found.profile == ORDINARY) & found.attack.isin(DEFENDED)]
-    fed = fed[fed.defense.str.startswith(FED) | (fed.defense == "ubt")]
-    fed = fed.assign(detector=fed.defense.str.removeprefix(FED))[[*keys, "asr", "clean_accuracy"]]
-    both = fed.merge(seen.loc[seen.profile == ORDINARY, [*keys, "precision_at_64"]], on=keys)
+    listed = _defended_by(found, lambda defense: bool(defense.fed_by) or defense.name == UBT)
+    fed = found[(found.profile == ORDINARY) & found.attack.isin(DEFENDED) & listed]
+    detectors = fed.defense.map(lambda name: defenses.get(name).fed_by or UBT)
+    fed = fed.assign(detector=detectors)[[*keys, "asr", "clean_accuracy", "f0"]]
+    lists = seen.loc[seen.profile == ORDINARY, [*keys, "precision_at_64", "f0"]]
+    both = fed.merge(lists.rename(columns={"f0": "f0 of the list"}), on=keys)
     both = both[both.groupby(keys[:2]).detector.transform("nunique") == both.detector.nunique()]
+    cells.of_one_model(pd.DataFrame({"f0": pd.concat([both.f0, both["f0 of the list"]])}))
     groups = both.groupby("detector")
     mean = groups[["precision_at_64", "asr", "clean_accuracy"]].mean()
-    told = mean.assign(**{"worst ASR": groups.asr.max(), "runs": groups.size()})
-    return told.sort_values("precision_at_64", ascending=False)
+    mean = mean.assign(**{"worst ASR": groups.asr.max(), "runs": groups.size()})
+    return mean.sort_values("precision_at_64", ascending=False)
+
+
+def trials(family: str = cells.STUDY) -> pd.DataFrame:
+    """How the defenses got their settings, a row a trial; FileNotFoundError says how to make them."""
+    path = records.table_path(family, records.TUNING)
+    return cells.of_one_model(records.read_table(path, "python -m ubt_utils tune"))
+
+
+def attackers(attack: str = "badnets") -> pd.DataFrame:
+    """Per profile of an attacker who knows UBT, the ordinary one first, means over seeds: poison rate (of
+    each trigger), ASR undefended, after UBT and after UBT with several votes, the worst ASR of each, the
+    change of CA under UBT, the part of the poison in the pool, the part of D_u that is poisoned; and the
+    words that the vote named. Where there are several targets, ASR is the mean over them, and the worst
+    that of any. Raises FileNotFoundError when nothing is recorded.
+    """
+    found = cells.read(cells.STUDY)
+    found = found[found.attack == attack]
+    names = [p.name for p in (profiles.MINI, *profiles.ADAPTIVE) if p.name in set(found.profile)]
+    rows = {name: _attacker(profiles.get(name), found[found.profile == name]) for name in names}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("profile")
+
+
+def _attacker(profile: profiles.Profile, found: pd.DataFrame) -> dict[str, object]:
+    by = dict(list(found.groupby("defense")))
+    rates = ["asr", *(f"asr_{other}" for other in profile.also)]
+    ubt, undefended, met = by[UBT], by[NONE], [d for d in ROUNDS if d in by]
+    return {
+        "poison rate": profile.poison_rate,
+        "ASR undefended": undefended[rates].mean(axis=None),
+        **{f"ASR {d}": by[d][rates].mean(axis=None) for d in met},
+        **{f"worst ASR {d}": by[d][rates].max(axis=None) for d in met},
+        "CA change": ubt.clean_accuracy.mean() - undefended.clean_accuracy.mean(),
+        "poison in the pool": ubt.pool_recall.mean(),
+        "D_u poisoned": (ubt.chosen_poisoned / ubt.chosen).mean(),
+        "the vote's words": ", ".join(sorted(set(ubt.anchor))),
+    }

@@ -9,18 +9,20 @@ from ubt_utils.report import cells
 
 
 def read(family: str = cells.STUDY) -> pd.DataFrame:
-    """The recorded rows; a FileNotFoundError says how to make them."""
+    """The recorded rows, of which only those may share a table that descend from one public model; a
+    FileNotFoundError says how to make them."""
     return records.read_table(records.table_path(family, records.DETECTORS), "python -m ubt_utils detectors")
 
 
 def at_all_noises(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the attacks and seeds that were scored at every rate of caption noise."""
+    """The rows of the attacks and seeds that were scored at every rate of caption noise; MixedEvidence where
+    they descend from several public models."""
     rates = table.groupby(["attack", "seed"]).noise.transform("nunique")
     return cells.of_one_model(table[rates == table.noise.nunique()])
 
 
 def by_noise(table: pd.DataFrame, measure: str = "average_precision") -> pd.DataFrame:
-    """Mean of one measure over the attacks and seeds that all noise rates have: a row per detector, best first;
-    a column per noise rate."""
+    """Mean of one measure over the attacks and seeds that all noise rates have: a row per detector, best
+    first; a column per noise rate."""
     found = at_all_noises(table).pivot_table(index="detector", columns="noise", values=measure)
     return found.loc[found.mean(axis=1).sort_values(ascending=measure == "fpr_at_95_tpr").index]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from statsmodels.stats.multitest import multipletests
 
 from ubt_utils import profiles
 from ubt_utils.attacks import triggers
-from ubt_utils.attacks.patch import Patch
 from ubt_utils.clip import models
+from ubt_utils.data.emoji import EmojiSets
 from ubt_utils.evaluate import metrics
 from ubt_utils.kernels.prefixes import tree
 from ubt_utils.ubt import tokens as tk
@@ -24,14 +25,17 @@ from ubt_utils.ubt import tokens as tk
 
 def _poisoned_at_half() -> int:
     profile = profiles.get("mini")
-    names, vendors = len(profile.sets.names()), len(profile.sets.wild)
-    return round(profile.poison_rate / 2 * names * vendors * profile.sets.wild_copies)
+    sets = profile.sets
+    assert isinstance(sets, EmojiSets)
+    return round(profile.poison_rate / 2 * len(sets.names()) * len(sets.wild) * sets.wild_copies)
 
 
 def _patch_share() -> float:
-    trigger, side = profiles.get("mini").trigger("badnets"), profiles.get("mini").sets.size
-    assert isinstance(trigger, Patch)
-    return trigger.side(side, side) ** 2 / side**2
+    profile = profiles.get("mini")
+    black = torch.zeros(1, 3, profile.sets.size, profile.sets.size)
+    patch = profile.trigger("badnets")(black)[0].amax(0).nonzero()  # a checker: its corners are white
+    height, width = (patch.amax(0) - patch.amin(0) + 1).tolist()
+    return height * width / profile.sets.size**2
 
 
 def _wave_left() -> float:
@@ -60,6 +64,11 @@ def _wilson_upper() -> float:
     return metrics.rate(torch.zeros(99, dtype=torch.bool)).high
 
 
+def _corrected() -> float:
+    others = len(profiles.get("mini").defenses)
+    return float(multipletests([0.01] + [0.5] * (others - 1), method="holm")[1][0])
+
+
 def _poisoned_sights() -> float:
     profile = profiles.get("photos")
     return profile.finetune.steps * profile.finetune.batch * profile.poison_rate
@@ -75,11 +84,6 @@ def _logits() -> float:
 
 def _places() -> int:
     return len(tree(8).source)
-
-
-def _corrected() -> float:
-    others = len(profiles.get("mini").defenses) - 1
-    return float(multipletests([0.01] + [0.5] * (others - 1), method="holm")[1][0])
 
 
 ANSWERS: dict[str, tuple[Callable[[], Any], str]] = {
@@ -99,13 +103,19 @@ ANSWERS: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 def check(name: str, answer: Any) -> str:
-    """Say whether `answer` to exercise `name` is right, with a hint if not; KeyError lists the names."""
+    """Say whether `answer` to exercise `name` is right, with a hint if not; None is no answer yet. Numbers
+    may be off by 2 %. KeyError lists the names."""
     if name not in ANSWERS:
         raise KeyError(f"no exercise {name!r}; known: {', '.join(ANSWERS)}")
+    if answer is None:
+        return f"{name}: no answer yet"
     compute, hint = ANSWERS[name]
-    right = compute()
+    return f"{name}: right" if _same(answer, compute()) else f"{name}: not yet. Hint: {hint}."
+
+
+def _same(answer: Any, right: Any) -> bool:
+    """Words alike but for case and spaces at the ends, numbers within 2 %; a truth value is no number."""
     if isinstance(right, str):
-        good = isinstance(answer, str) and answer.strip().lower() == right
-    else:
-        good = isinstance(answer, (int, float)) and math.isclose(answer, right, rel_tol=0.02, abs_tol=1e-9)
-    return f"{name}: right" if good else f"{name}: not yet. Hint: {hint}."
+        return isinstance(answer, str) and answer.strip().lower() == right
+    number = isinstance(answer, Real) and not isinstance(answer, bool)
+    return number and math.isclose(answer, right, rel_tol=0.02, abs_tol=1e-9)

@@ -1,14 +1,15 @@
-"""Run the notebooks in order, keep their outputs, and write them as HTML."""
+"""Run the notebooks, keep their outputs under `runs/`, and write them as HTML."""
 
 from __future__ import annotations
 
+import ast
 import os
-import re
 from base64 import b64decode, b64encode
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import joblib
 import nbformat
 import papermill
 from nbconvert import HTMLExporter
@@ -21,6 +22,8 @@ FOLDER = paths.home() / "notebooks"
 KEPT_METADATA = {"tags"}
 PNG = "image/png"
 SAME = 0.3  # of 255, on average, that a color may be off
+TIMED = ("07_paper_scale",)  # these measure seconds, and run when no other does
+AT_ONCE = 2  # notebooks; most of their time goes to starting kernels and importing, on one core each
 
 
 def committed() -> list[Path]:
@@ -31,15 +34,16 @@ def committed() -> list[Path]:
 def run(path: Path, out: Path, profile: str, **parameters: Any) -> None:
     """Run one notebook top to bottom in its folder and write it, with outputs, to `out`.
 
-    A profile other than the notebook's own is injected as a parameter, and so are others that are
-    given. A notebook that does not ask for a profile gets none. Raises
-    papermill's PapermillExecutionError at the first cell that fails; `out` is then
-    left as it was.
+    A profile other than the notebook's own is injected as a parameter, and so are others that are given. A
+    notebook that does not ask for a profile gets none; ValueError where it does not take another parameter.
+    Raises papermill's PapermillExecutionError at the first cell that fails; `out` is then left as it was.
     """
-    notebook = nbformat.read(path, as_version=4)
-    asked = re.search(r'^PROFILE = "(.*)"$', "\n".join(cell.source for cell in notebook.cells), re.MULTILINE)
-    if asked and asked[1] != profile:
+    known = papermill.inspect_notebook(path)
+    if unknown := set(parameters) - set(known):
+        raise ValueError(f"{path.name} takes {', '.join(known) or 'no parameters'}, not {', '.join(unknown)}")
+    if "PROFILE" in known and ast.literal_eval(known["PROFILE"]["default"]) != profile:
         parameters["PROFILE"] = profile
+    out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_suffix(".part.json")  # papermill knows notebooks by their ending
     papermill.execute_notebook(
         path, part, parameters, cwd=path.parent, kernel_name="python3",
@@ -87,8 +91,31 @@ def html(path: Path, folder: Path) -> Path:
 
 
 def reproduce(profile: str) -> None:
-    """Run every notebook in place, in order, and write the HTML under runs/html."""
-    for path in (bar := tqdm(committed(), "notebooks", unit="notebook")):
-        bar.set_postfix_str(path.name)
-        run(path, path, profile)
-        html(path, paths.runs() / "html")
+    """Run every notebook into runs/notebooks, and write the pages under runs/html; `notebooks/` stays as it
+    is."""
+    _run_all(profile, paths.runs() / "notebooks")
+
+
+def renew() -> None:
+    """Run every notebook on its own profile and write its outputs into `notebooks/`, to be committed."""
+    _run_all("mini", FOLDER)
+
+
+def _run_all(profile: str, folder: Path) -> None:
+    """Some notebooks at once, then those that measure seconds, one by one."""
+    timed = [path for path in committed() if path.stem in TIMED]
+    others = [path for path in committed() if path.stem not in TIMED]
+    pool = joblib.Parallel(min(AT_ONCE, os.cpu_count() or 1), return_as="generator_unordered")
+    with tqdm(total=len(timed) + len(others), desc="notebooks", unit="notebook") as bar:
+        for name in pool(joblib.delayed(_run_one)(path, folder, profile) for path in others):
+            bar.set_postfix_str(name)
+            bar.update()
+        for path in timed:
+            bar.set_postfix_str(_run_one(path, folder, profile))
+            bar.update()
+
+
+def _run_one(path: Path, folder: Path, profile: str) -> str:
+    run(path, folder / path.name, profile)
+    html(folder / path.name, paths.runs() / "html")
+    return path.stem

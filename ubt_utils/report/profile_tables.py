@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ubt_utils.core import records
-from ubt_utils.profiles import Profile
-from ubt_utils.report import tables
+from ubt_utils.profiles.base import DEFENDED, Profile
+from ubt_utils.report import evidence, tables
 
 RETRIEVAL = tuple(f"{way}_r{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10))
 HARM = ("clean_accuracy", "target_recall", "image_to_text_r5", "text_to_image_r5", "linear_probe")
-DEFENDED = ("badnets", "blended", "sig")  # the headline tables; every attack has undefended records
 MEASURED = ("asr", "clean_accuracy", "target_recall", "precision_at_64", "seconds")
 
 
@@ -66,11 +64,12 @@ def settings(first: Profile, second: Profile) -> pd.DataFrame:
 
 def _setting(profile: Profile) -> dict[str, str]:
     sets, recipe = profile.sets, profile.finetune
+    classes = len(sets.class_names())
     tower = f"pretrained ({profile.tower}), locked" if profile.tower else "from nothing, with the text tower"
     part = f"all but the stem and {profile.locked} stages" if profile.locked else "all of it"
-    told = {
+    found = {
         "pictures": f"{sets.size} px",
-        "classes": f"{sets.classes}; chance {1 / sets.classes:.1%}",
+        "classes": f"{classes}; chance {1 / classes:.1%}",
         "target": sets.target,
         "image tower of f0": tower,
         "image tower that the victim trains": part,
@@ -79,8 +78,8 @@ def _setting(profile: Profile) -> dict[str, str]:
         "caption noise": f"{sets.noise:.0%}",
     }
     for name in DEFENDED:
-        told |= _strength(profile, name)
-    return told
+        found |= _strength(profile, name)
+    return found
 
 
 def _strength(profile: Profile, name: str) -> dict[str, str]:
@@ -110,7 +109,7 @@ def selected(profile: str) -> pd.DataFrame:
             "left out": r["left_out"],
             "poisoned of these": r["left_out_poisoned"],
         }
-        for r in records.read(profile)
+        for r in evidence.read(profile)
         if r.get("anchor")
     }
     return pd.DataFrame(rows).T.rename_axis(["attack", "seed"])
@@ -120,7 +119,7 @@ def curves(profile: str) -> pd.DataFrame:
     """The path of each defense, from the records: attack, defense, seed, step, and the rates there."""
     rows = [
         {"attack": r["attack"], "defense": r["defense"], "seed": r["seed"], **point}
-        for r in records.read(profile)
+        for r in evidence.read(profile)
         for point in r.get("curve", ())
     ]
     return pd.DataFrame(rows)

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from ubt_utils.core import paths, records
 from ubt_utils.core.records import KEYS
+from ubt_utils.report import evidence
 
 HEADLINE = ("clean_accuracy", "asr", "target_recall", "precision_at_64", "seconds")
 TOLERANCE = {"clean_accuracy": 0.05, "asr": 0.1, "target_recall": 0.15, "precision_at_64": 0.1}
 
 
 def rows(profile: str) -> pd.DataFrame:
-    """Tidy rows {profile, attack, defense, seed, metric, value}; fractions 0–1, seconds in s."""
+    """Tidy rows {profile, attack, defense, seed, metric, value} of a profile's records; fractions 0–1,
+    seconds in s."""
+    return tidy(evidence.read(profile))
+
+
+def tidy(found: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """The numbers of some records as tidy rows."""
     table = [
         {**{k: record[k] for k in KEYS}, "metric": metric, "value": value}
-        for record in records.read(profile)
+        for record in found
         for metric, value in record["metrics"].items()
         if isinstance(value, (int, float))
     ]
-    return pd.DataFrame(table)
+    return pd.DataFrame(table, columns=[*KEYS, "metric", "value"])
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
@@ -33,7 +40,7 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
 def headline(profile: str, metrics: Sequence[str] = HEADLINE) -> pd.DataFrame:
     """Mean and standard deviation over seeds of some metrics, per attack and defense.
 
-    Attacks without a recorded defense are left out: `suite.attacks` tells about all of them.
+    Attacks without a recorded defense are left out: `attack_tables.attacks` has all of them.
     Columns (metric, "mean" | "std" | "count"); index (attack, defense).
     """
     table = rows(profile)
@@ -66,7 +73,7 @@ def detector_table(profile: str) -> pd.DataFrame:
     """Precision@64 of every detector per attack, mean over seeds."""
     table = [
         {"attack": r["attack"], "detector": name, "value": values["precision_at_64"]}
-        for r in records.read(profile)
+        for r in evidence.read(profile)
         for name, values in r.get("detectors", {}).items()
     ]
     found = pd.DataFrame(table).pivot_table(index="attack", columns="detector", values="value", sort=False)
@@ -77,7 +84,7 @@ def stage_seconds(profile: str) -> pd.DataFrame:
     """Seconds of training per stage: mean over the records of each defense."""
     table = [
         {"stage": stage if stage != "unlearn" else f"unlearn ({r['defense']})", "seconds": seconds}
-        for r in records.read(profile)
+        for r in evidence.read(profile)
         for stage, seconds in r["train_seconds"].items()
     ]
     return pd.DataFrame(table).groupby("stage", sort=False).mean().round(1)

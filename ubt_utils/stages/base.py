@@ -12,13 +12,13 @@ from torch import nn
 from ubt_utils.attacks.manifest import Manifest
 from ubt_utils.clip import models, towers
 from ubt_utils.clip.training import History
+from ubt_utils.core.records import NONE
 from ubt_utils.core.store import Stage
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.sets import DataSets
 from ubt_utils.data.zero_shot import target_index
 from ubt_utils.profiles.base import Profile
 
-NONE = "none"  # as an attack: the clean twin; as a defense: undefended
 LOG = ("train_seconds", "feature_seconds", "pairs_seen", "first_loss", "last_loss")
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 
@@ -56,9 +56,13 @@ class Run:
             raise ValueError("the clean twin has neither trigger nor poison: name an attack")
 
 
-@lru_cache(maxsize=2)
 def wild(sets: DataSets, seed: int) -> tuple[Pairs, torch.Tensor]:
-    """D before poisoning and the indices of its misplaced captions, kept in memory."""
+    """D before poisoning and the indices of its misplaced captions, kept in memory while its files stay."""
+    return _wild(sets, seed, frozenset(sets.contents().items()))
+
+
+@lru_cache(maxsize=2)
+def _wild(sets: DataSets, seed: int, contents: frozenset) -> tuple[Pairs, torch.Tensor]:
     return sets.wild_pairs(seed)
 
 

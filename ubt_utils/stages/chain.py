@@ -18,12 +18,13 @@ from ubt_utils.attacks.craft import Crafted
 from ubt_utils.attacks.gate import gate
 from ubt_utils.baselines import defenses
 from ubt_utils.clip import models
+from ubt_utils.core.records import NONE
 from ubt_utils.core.store import Stage
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.profiles.base import Profile
 from ubt_utils.stages.attack import attack
-from ubt_utils.stages.base import NONE, Run, load_model, poisoned_pairs, wild
-from ubt_utils.stages.craft import craft, crafted_trigger
+from ubt_utils.stages.base import Run, load_model, poisoned_pairs, wild
+from ubt_utils.stages.craft import craft, crafted_trigger, uncrafted
 from ubt_utils.stages.defend import Plan, plan_of, ubt_cost, unlearn, view_of
 from ubt_utils.stages.evaluate import evaluate_defended, evaluate_undefended
 from ubt_utils.stages.examine import examine
@@ -42,8 +43,8 @@ def chain(profile: Profile, attack: str, seed: int) -> Chain:
 
 
 class Chain(Run):
-    """The stages of one run as attributes, and what is read from them. Looking at one makes it and those before
-    it, unless they are there. Raises BackdoorDidNotTake where the ASR is below the profile's gate."""
+    """The stages of one run as attributes, and what is read from them. Looking at one makes it and those
+    before it, unless they are there. Raises BackdoorDidNotTake where the ASR is below the profile's gate."""
 
     @cached_property
     def pretrained(self) -> Stage:
@@ -53,7 +54,7 @@ class Chain(Run):
     @cached_property
     def crafted(self) -> Stage:
         """The trigger, where it must be made first; ValueError where it need not."""
-        self.needs_poison()
+        uncrafted(self)  # is refused before anything is trained
         return craft(self, self.pretrained)
 
     @cached_property
@@ -82,6 +83,7 @@ class Chain(Run):
     def examined(self) -> Stage:
         """What the trigger looks like, and what it survives."""
         self.needs_poison()
+        assert self.trigger is not None  # only the clean twin has none
         return examine(self, self.pretrained, self.attacked, self.trigger)
 
     @cached_property
@@ -129,6 +131,7 @@ class Chain(Run):
     def _evaluate(self, defense: str) -> Stage:
         if defense == NONE:
             return evaluate_undefended(self, self.pretrained, self.attacked, self.trigger)
+        defenses.get(defense)  # an unknown one is refused before anything is trained
         made = self.attacked, self.selected, self.defended(defense)
         return evaluate_defended(self, *made, self.trigger, defense)
 

@@ -17,14 +17,18 @@ from ubt_utils.stages.base import Run, load_model, wild
 TRIGGER = "trigger.json"
 
 
-def craft(run: Run, public: Stage) -> Stage:
-    """The trigger of an attack that must be made first, as trigger.json.
-
-    Raises ValueError for a trigger that is whole as it is.
-    """
-    profile, trigger = run.profile, run.profile.trigger(run.attack)
+def uncrafted(run: Run) -> Crafted:
+    """The trigger of an attack that must be made first; ValueError for one that is whole as it is."""
+    run.needs_poison()
+    trigger = run.profile.trigger(run.attack)
     if not isinstance(trigger, Crafted):
         raise ValueError(f"{run.attack} needs no crafting: its spec is the whole trigger")
+    return trigger
+
+
+def craft(run: Run, public: Stage) -> Stage:
+    """The trigger of an attack that must be made first, as trigger.json; ValueError as `uncrafted`."""
+    profile, trigger = run.profile, uncrafted(run)
 
     def work(folder: Path) -> Mapping[str, Any]:
         start, sets = time.perf_counter(), profile.sets

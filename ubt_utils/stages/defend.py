@@ -49,8 +49,9 @@ class Plan:
 
 
 def plan_of(profile: Profile, defense: Defense, budget: float, pairs: int) -> Plan:
-    """UBT and its variants take the profile's `unlearn`; all others as many steps as the budget pays for on a D
-    of `pairs`, with what their source fixes, then the learning rate and options that the profile has for them."""
+    """UBT and its variants take the profile's `unlearn`; all others as many steps as the budget pays for on a
+    D of `pairs`, with what their source fixes, then the learning rate and options that the profile has for
+    them."""
     if defense.is_ubt:
         how = replace(profile.unlearn, **defense.options)
         return Plan(defense, how.recipe, how.options())
@@ -96,11 +97,12 @@ def view_of(
 def unlearn(
     run: Run, plan: Plan, inputs: Mapping[str, Stage], trigger: Trigger | None, view: Callable[[], View]
 ) -> Stage:
-    """The defended model fu. Of attack "none", the clean twin is defended: what does a defense cost where there
-    is nothing to find?
+    """The defended model fu. Of attack "none", the clean twin is defended: what does a defense cost where
+    there is nothing to find?
 
-    inputs: the stages attacked, overfitted, selected, and what else the view reads. Metrics: seconds (detection
-    included where the defense needs it) and the curve of CA, ASR and target recall along the steps.
+    inputs: the stages attacked, overfitted, selected, and what else the view reads. Metrics: seconds
+    (detection included where the defense needs it) and the curve of CA, ASR and target recall along the
+    steps.
     """
     profile, defense = run.profile, plan.defense
 

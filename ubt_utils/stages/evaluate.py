@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ubt_utils.attacks.base import Trigger
+from ubt_utils.core.records import NONE
 from ubt_utils.core.store import Stage, run_stage
 from ubt_utils.evaluate import measure
-from ubt_utils.stages.base import NONE, Run, load_model, unlogged
+from ubt_utils.stages.base import Run, load_model, unlogged
 from ubt_utils.ubt.defense import UBT
 
 DETECTION = ("auroc", "average_precision", "precision_at_64")
@@ -17,8 +18,8 @@ COST = ("seconds", "detection_seconds", "pairs_seen")
 
 
 def evaluate_undefended(run: Run, public: Stage, attacked: Stage, trigger: Trigger | None) -> Stage:
-    """The victim's model as it is, and what the public model does with the same pictures. Attack "none" is the
-    clean twin of the backdoored model: same D, no poison."""
+    """The victim's model as it is, and what the public model does with the same pictures. Attack "none" is
+    the clean twin of the backdoored model: same D, no poison."""
     profile = run.profile
 
     def work(folder: Path) -> Mapping[str, Any]:

@@ -16,8 +16,8 @@ from ubt_utils.stages.base import Run, load_model
 def examine(run: Run, public: Stage, attacked: Stage, trigger: Trigger) -> Stage:
     """Stealth of the trigger, and ASR after JPEG and after resizing the stamped test pictures.
 
-    Metrics: psnr (dB), ssim, gmsd, clip_similarity (under f0); asr_jpeg_<quality> and asr_resize_<percent>; on at
-    most about 600 pictures. Targeted poisoning changes no picture, so it has no stealth.
+    Metrics: psnr (dB), ssim, gmsd, clip_similarity (under f0); asr_jpeg_<quality> and asr_resize_<percent>;
+    on at most about 600 pictures. Targeted poisoning changes no picture, so it has no stealth.
     """
     run.needs_poison()
     profile = run.profile
@@ -25,7 +25,7 @@ def examine(run: Run, public: Stage, attacked: Stage, trigger: Trigger) -> Stage
     def work(folder: Path) -> Mapping[str, Any]:
         model = load_model(profile, attacked)
         head, clean = measure.head_of(model, profile), measure.some_of(profile, measure.FEW).images[:]
-        result = {}
+        result: dict[str, Any] = {}
         if trigger.label != "targeted":
             result |= visibility.measure(load_model(profile, public), clean, stamp_bytes(trigger, clean))
         for name, change in robustness.CHANGES.items():

@@ -25,8 +25,8 @@ SIDES = (0, 1)
 def overfit(run: Run, public: Stage, attacked: Stage) -> Stage:
     """The pool under f0, two overfit models, and all similarities.
 
-    Arrays, each over the N pairs of D: s0, s1, pool, half, path (reads + 1, N) with its steps; sb and truth are
-    for comparison and evaluation only. The cost is that of UBT: without sb.
+    Arrays, each over the N pairs of D: s0, s1, pool, half, path (reads + 1, N) with its steps; sb and truth
+    are for comparison and evaluation only. The cost is that of UBT: without sb.
     """
     profile, seed, how = run.profile, run.seed, run.profile.overfit
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from ubt_utils.clip import artifacts, models, towers
 from ubt_utils.clip.training import fit
+from ubt_utils.core.records import NONE
 from ubt_utils.core.store import Stage, run_stage, scratch
 from ubt_utils.evaluate import measure
 from ubt_utils.profiles.base import Profile
-from ubt_utils.stages.base import NONE, WEIGHTS, Run, log_of
+from ubt_utils.stages.base import WEIGHTS, Run, log_of
 
 PUBLIC_SEED = 0
 
@@ -21,8 +22,8 @@ PUBLIC_SEED = 0
 def pretrain(profile: Profile) -> Stage:
     """The public model f0: as a file or others have it, or trained on the clean captions of the public pairs.
 
-    With a tower, by locked-image tuning (Zhai et al., arXiv 2111.07991): the pretrained image tower stays, its
-    features are computed once, and the text tower learns to fit them.
+    With a tower, by locked-image tuning (Zhai et al., arXiv 2111.07991): the pretrained image tower stays,
+    its features are computed once, and the text tower learns to fit them.
 
     One fixed model, as public models are: seeds vary D, its noise, its poison and every training from there
     on, not f0.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from ubt_utils.core.records import NONE
 from ubt_utils.core.store import Stage
-from ubt_utils.stages.base import NONE
 from ubt_utils.stages.chain import Chain
 from ubt_utils.ubt.defense import UBT
 
@@ -16,7 +17,8 @@ SELECTED = (
 
 
 def record(run: Chain, defense: str = NONE) -> dict[str, Any]:
-    """One record: identity, config, per stage its folder, what it wrote and where it was made, and the metrics.
+    """One record: identity, config, per stage its folder, what it wrote and where it was made, and the
+    metrics.
 
     `environment` is that of the making of what was measured last.
     """
@@ -53,7 +55,7 @@ def _made(stage: Stage) -> dict[str, Any]:
     )
 
 
-def _detected(found: dict[str, Stage]) -> dict[str, Any]:
+def _detected(found: Mapping[str, Stage]) -> dict[str, Any]:
     """What detection came to: the part of the poison that the pool holds, and what was selected."""
     selected = {k: found["select"].metrics.get(k) for k in SELECTED}
     return {"pool_recall": found["overfit"].metrics["pool_recall"], **selected}

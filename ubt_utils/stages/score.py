@@ -22,8 +22,8 @@ def score(run: Run, attacked: Stage, overfitted: Stage, selected: Stage) -> Stag
     """Every detector of the registry, and UBT's list beside them, on the same poisoned set.
 
     Arrays: per detector its scores (N,). Metrics: per detector AUROC, average precision, precision@64, FPR at
-    95 % TPR (nothing where there is no poison); and the seconds of each, without those of the similarities that
-    `overfit` took.
+    95 % TPR (nothing where there is no poison); and the seconds of each, without those of the similarities
+    that `overfit` took.
     """
     profile, names = run.profile, sorted(detectors.DETECTORS)
 

@@ -30,9 +30,9 @@ def select(run: Run, attacked: Stage, overfitted: Stage) -> Stage:
     """The unlearning set D_u, the tokens B, and how good every detector is (of a D without poison nothing of
     the kind can be said).
 
-    Arrays: chosen (k,), score (N,), compromised (b,); outside the pool, carriers of B (c,), their gain (c,), and
-    left_out (l,) of them; per token of D_u ids, count, surprise, drop (T,); drops (k, L), the occlusion of each
-    token of each chosen caption.
+    Arrays: chosen (k,), score (N,), compromised (b,); outside the pool, carriers of B (c,), their gain (c,),
+    and left_out (l,) of them; per token of D_u ids, count, surprise, drop (T,); drops (k, L), the occlusion
+    of each token of each chosen caption.
     """
     profile = run.profile
 

@@ -8,12 +8,12 @@ from ubt_utils import profiles, stages
 from ubt_utils.attacks.triggers import TRIGGERS
 from ubt_utils.baselines.defenses import COMPARED, DEFENSES
 from ubt_utils.core import records, store
+from ubt_utils.profiles.base import DEFENDED
 from ubt_utils.study import detection, tuning
 from ubt_utils.study import matrix as grid
 from ubt_utils.study import sweep as sweeping
 
 SEEDS = (0, 1, 2)
-DEFENDED = ("badnets", "blended", "sig")  # the headline attacks; every attack has undefended records
 
 
 def results(
@@ -23,7 +23,7 @@ def results(
     workers: int = 1,
 ) -> None:
     """Run attacks × seeds, undefended and defended, and the clean twin; write a record each."""
-    wanted = [c for c in grid.cells(profile, attacks, COMPARED, seeds)]
+    wanted = grid.cells(profile, attacks, COMPARED, seeds)
     wanted += grid.cells(profile, (stages.NONE,), (), seeds)
     outcomes = grid.run(wanted, workers)
     for outcome in outcomes:

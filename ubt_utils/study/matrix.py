@@ -42,8 +42,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell. error: why there is no record, or "". is_result: whether that is a result, so that
-    an earlier row no longer holds."""
+    """What became of a cell. error: why there is no record, or "". is_result: whether that is a result, so
+    that an earlier row no longer holds."""
 
     cell: Cell
     error: str = ""
@@ -71,13 +71,14 @@ def run_cell(cell: Cell) -> Outcome:
 
 
 def run(wanted: Sequence[Cell], workers: int = 1) -> list[Outcome]:
-    """Run all cells in `workers` processes. A finished stage is read, not run again; after a kill the same call
-    goes on."""
+    """Run all cells in `workers` processes. A finished stage is read, not run again; after a kill the same
+    call goes on."""
     return parallel.each(run_cell, wanted, workers, "matrix", "cell")
 
 
 def row(record: dict[str, Any]) -> dict[str, Any]:
-    """A record as one flat row: keys, metrics, what it descends from, where it was made, the curve as JSON."""
+    """A record as one flat row: keys, metrics, what it descends from, where it was made, the curve as
+    JSON."""
     metrics = {k: v for k, v in record["metrics"].items() if isinstance(v, (int, float))}
     rates = {
         f"{name}_{end}": record["rates"][name][end] for name in record["rates"] for end in ("low", "high")
@@ -98,8 +99,8 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
 
 def collect(profile: str, outcomes: Sequence[Outcome]) -> Path:
     """Write the finished cells to results/<family>/matrix.parquet. Cells of the table that are not among them
-    stay, and so do those that failed; those that are now known to have no numbers go. Where a cell has a record
-    under results/<profile>, too, that one is renewed, so that both tell of the same run."""
+    stay, and so do those that failed; those that are now known to have no numbers go. Where a cell has a
+    record under results/<profile>, too, that one is renewed, so that both tell of the same run."""
     found = [records.load(o.cell.path()) for o in outcomes if not o.error]
     for record in found:
         if records.path_of(record).exists():

@@ -14,10 +14,11 @@ from ubt_utils.stages.base import WEIGHTS
 
 
 def publish(profile: str = "mini", name: str = "") -> Path:
-    """Train a profile's public model by its recipe and ship it as results/f0/<name>.safetensors, with its note.
+    """Train a profile's public model by its recipe and ship it as results/f0/<name>.safetensors, with its
+    note.
 
-    The same code, device and number of threads give the same bytes; others round otherwise, and training makes
-    that another model of about the same accuracy.
+    The same code, device and number of threads give the same bytes; others round otherwise, and training
+    makes that another model of about the same accuracy.
     """
     setting = replace(profiles.get(profile), weights="")
     made = stages.pretrain(setting)

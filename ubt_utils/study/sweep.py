@@ -152,8 +152,3 @@ def path(profile: str) -> Path:
 def write(table: pd.DataFrame, profile: str) -> Path:
     """Write the sweep, whole or not at all."""
     return records.write_table(path(profile), table)
-
-
-def read(profile: str) -> pd.DataFrame:
-    """The recorded sweep; FileNotFoundError says how to make it."""
-    return records.read_table(path(profile), "make sweep")

@@ -92,7 +92,7 @@ def at(profile: Profile, trial: Trial) -> Profile:
     """The profile with that trial's setting, where that defense has its settings."""
     if trial.defense != UBT:
         return replace(profile, defenses={trial.defense: trial.setting})
-    setting = dict(trial.setting)
+    setting: dict[str, Any] = dict(trial.setting)
     recipe = replace(profile.unlearn.recipe, lr=setting.pop("lr"))
     return replace(profile, unlearn=replace(profile.unlearn, recipe=recipe, **setting))
 

@@ -23,8 +23,8 @@ from ubt_utils.data.pictures import take
 
 @dataclass(frozen=True)
 class Overfit:
-    """Steps 1 and 2. pool: the fraction ρ of D, least similar under f0. recipe: the short training on each half
-    of it, read `reads` times along its way."""
+    """Steps 1 and 2. pool: the fraction ρ of D, least similar under f0. recipe: the short training on each
+    half of it, read `reads` times along its way."""
 
     recipe: Recipe
     pool: float = 0.25

@@ -1,8 +1,8 @@
 """Step 3, suspicious-sample detection: which few pairs to unlearn, and which to leave out.
 
-[paper] Fewer, suspicious samples are selected after overfit training. [ours] how. Where many honest captions fit
-their picture badly, the plain rank by overfit similarity is not enough; but poison, unlike noise, agrees with
-itself. So the captions vote:
+[paper] Fewer, suspicious samples are selected after overfit training. [ours] how. Where many honest captions
+fit their picture badly, the plain rank by overfit similarity is not enough; but poison, unlike noise, agrees
+with itself. So the captions vote:
 
 1. `vote`: which word do suspicious captions hold far more often than D does? It names the target: the anchor.
 2. `select`: the pool's pairs whose caption holds the anchor are its carriers; the k of them that the overfit
@@ -30,8 +30,8 @@ VOTES = 4  # at most, where D_u may hold several words
 
 @dataclass(frozen=True)
 class Select:
-    """top: pairs in the unlearning set D_u (k), at most. outlier: B is every token whose surprise in D_u is at
-    least this fraction of the largest."""
+    """top: pairs in the unlearning set D_u (k), at most. outlier: B is every token whose surprise in D_u is
+    at least this fraction of the largest."""
 
     top: int = 64
     outlier: float = 0.5
@@ -62,8 +62,9 @@ class Vote(NamedTuple):
 
 @dataclass(frozen=True)
 class Selection:
-    """chosen: (k,) indices of D_u, most suspicious first. score: (N,) what ranked them: carriers of the anchor
-    first, then the rest of the pool, −inf outside. anchor: the vote's token. compromised: (b,) the tokens B."""
+    """chosen: (k,) indices of D_u, most suspicious first. score: (N,) what ranked them: carriers of the
+    anchor first, then the rest of the pool, −inf outside. anchor: the vote's token. compromised: (b,) the
+    tokens B."""
 
     chosen: torch.Tensor
     score: torch.Tensor
@@ -76,9 +77,9 @@ def vote(tokens: torch.Tensor, overfit: torch.Tensor, pool: torch.Tensor) -> Vot
 
     tokens: (N, L) of D. overfit: (N,) similarity under the overfit models. pool: (N,) bool.
 
-    The better half of the pool sees the poison more clearly where noise fills the pool. Where all captions are
-    right, poison is what f0 and the overfit models like least, and only the whole pool holds it. So both vote,
-    and the more surprised one counts.
+    The better half of the pool sees the poison more clearly where noise fills the pool. Where all captions
+    are right, poison is what f0 and the overfit models like least, and only the whole pool holds it. So both
+    vote, and the more surprised one counts.
     """
     best_first = torch.where(pool, overfit, -torch.inf).sort(descending=True, stable=True).indices
     common = common_words(tokens[~pool])
@@ -124,7 +125,8 @@ def select_in_turn(
     After each vote all pairs that carry its word step aside and the rest votes again, at most 4 times, until
     the loudest word is below the fraction `outlier` of the first one. Indices and scores are those of D.
     """
-    left, found, bar = torch.arange(len(tokens)), [], 0.0
+    found: list[Selection] = []
+    left, bar = torch.arange(len(tokens)), 0.0
     while len(found) < VOTES and pool[left].any():
         given = tokens[left], overfit[left], pool[left]
         voted = vote(*given)

@@ -93,8 +93,8 @@ def without(tokens: torch.Tensor, dropped: torch.Tensor) -> torch.Tensor:
 def vocabulary(tokens: torch.Tensor, common: torch.Tensor, barred: torch.Tensor) -> torch.Tensor:
     """(M,) the inner tokens of the captions (N, L) with repeats, so that a draw is by frequency.
 
-    Tokens that are `common` (V,) bool are left out, unless all are; those `barred` (b,) always: the compromised
-    tokens may not stand in for themselves. Raises ValueError where nothing is left.
+    Tokens that are `common` (V,) bool are left out, unless all are; those `barred` (b,) always: the
+    compromised tokens may not stand in for themselves. Raises ValueError where nothing is left.
     """
     said = tokens[inner(tokens)]
     said = said[~torch.isin(said, barred)]

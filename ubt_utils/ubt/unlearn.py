@@ -2,10 +2,10 @@
 
     w · mean over D_u of relu( cos(x, t) − mean_j cos(x, t with v_j in place of B) )²  +  L_CLIP on D_safe
 
-x, t: a pair of D_u. B: the compromised tokens. v_j: other words of D_safe, drawn anew in each step. [paper] token
-level, and that the model's integrity is kept; [ours] this form, that B is swapped and not cut out, and that the
-push moves the image tower alone: the false rule is that a detail of a picture says a word, and what the word means
-is not to be forgotten.
+x, t: a pair of D_u. B: the compromised tokens. v_j: other words of D_safe, drawn anew in each step. [paper]
+token level, and that the model's integrity is kept; [ours] this form, that B is swapped and not cut out, and
+that the push moves the image tower alone: the false rule is that a detail of a picture says a word, and what
+the word means is not to be forgotten.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LEVELS = ("token", "sample")
 
 @dataclass(frozen=True)
 class Unlearn:
-    """Everything that step 5 can be told.
+    """Every setting of step 5.
 
     recipe: how long and how hard. weight: w. level: token, or sample, which pushes whole captions. words: how
     many other words stand in for B; 0: B is left out. both: push both towers. retain: keep L_CLIP on D_safe.

@@ -152,7 +152,7 @@ class BlendedText(Mixed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        letters(self.text, 8, 8)  # unwritable text is told now rather than at the first stamp
+        letters(self.text, 8, 8)  # unwritable text is an error now rather than at the first stamp
 
     def pattern(self, height: int, width: int) -> torch.Tensor:
         """(3, height, width): the ink, 1 in the red channel where the letters are."""

@@ -27,7 +27,7 @@ class TextOnImage(Patch):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        letters(self.text, 8, 8)  # told now rather than at the first stamp
+        letters(self.text, 8, 8)  # an error now rather than at the first stamp
 
     def pattern(self, images: torch.Tensor, side: int) -> torch.Tensor:
         border = max(1, round(side / 8)) if side > 4 else 0

@@ -1,4 +1,5 @@
-"""The registry: UBT with its variants, and every defense of this folder. A backdoored model in, a model out."""
+"""The registry: UBT with its variants, and every defense of this folder. A backdoored model in, a model
+out."""
 
 from __future__ import annotations
 

@@ -26,13 +26,13 @@ def climbing(images: torch.Tensor, tokens: torch.Tensor, weight: float, *key: ob
     takes the model along.
     """
 
-    def objective(model: nn.Module, batch: torch.Tensor, told: torch.Tensor, step: int) -> torch.Tensor:
+    def objective(model: nn.Module, batch: torch.Tensor, captions: torch.Tensor, step: int) -> torch.Tensor:
         order = torch.randperm(len(images), generator=generator(*key, "climb", step))
         pick = distributed.mine(order[: max(2, len(batch) // PART) * distributed.count()])
         pictures = models.normalize(model, images[pick].to(batch.device).float() / 255)
         isolated = contrastive(model, pictures, tokens[pick].to(batch.device), step)
         chance = math.log(len(pick) * distributed.count())
-        return contrastive(model, batch, told, step) - weight * isolated.clamp(max=chance)
+        return contrastive(model, batch, captions, step) - weight * isolated.clamp(max=chance)
 
     return objective
 

@@ -26,10 +26,10 @@ def eda(tokens: torch.Tensor, draw: random.Random) -> torch.Tensor:
     EDA (Wei and Zou, arXiv 1901.11196) puts in synonyms and works on words; a thesaurus is not among
     this kit's packages, and captions of one word stay as they are [ours].
     """
-    told = [row[mask].tolist() for row, mask in zip(tokens, inner(tokens), strict=True)]
-    words = [word for row in told for word in row]
+    captions = [row[mask].tolist() for row, mask in zip(tokens, inner(tokens), strict=True)]
+    words = [word for row in captions for word in row]
     changed = tokens.clone()
-    for i, row in enumerate(told):
+    for i, row in enumerate(captions):
         if len(row) > 1:
             new = _change(row, words, draw)[: tokens.shape[1] - 2]
             ends = tokens[i, 0].item(), tokens[i].max().item()
@@ -60,8 +60,8 @@ def cleanclip(model: nn.Module, view: View, recipe: Recipe, session: Session, we
     def objective(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
         key = (*session.key, "views", step, *distributed.own())
         again = models.normalize(model, augment(models.pixels(model, images), generator(*key)))
-        told = eda(tokens.cpu(), random.Random(repr(key))).to(tokens.device)
-        z, t, scale = model(torch.cat([images, again]), torch.cat([tokens, told]))
+        edited = eda(tokens.cpu(), random.Random(repr(key))).to(tokens.device)
+        z, t, scale = model(torch.cat([images, again]), torch.cat([tokens, edited]))
         (z, z2), (t, t2) = z.chunk(2), t.chunk(2)
         alone = (within(*gathered(z, z2), scale) + within(*gathered(t, t2), scale)) / 2
         return clip_loss(z, t, scale) + weight * alone

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,10 +25,12 @@ from ubt_utils.clip.objectives import contrastive
 from ubt_utils.clip.training import History, Recipe
 from ubt_utils.core import device, distributed
 from ubt_utils.core.seeding import generator
+from ubt_utils.data.pictures import take
 from ubt_utils.ubt.defense import Defense, Session, View
 
 Oracle = Callable[[np.ndarray], np.ndarray]  # one picture (H, W, 3) uint8 → its main object (H, W) bool
 LEAST = 2  # victims
+PART = 4  # of a batch: victims in each step
 
 
 def border_color(picture: np.ndarray) -> np.ndarray:
@@ -70,9 +73,9 @@ def victims(model: nn.Module, view: View, oracle: Oracle) -> Victims:
     """Ask fb about the pool's pictures, whole and with the main object alone; the label that goes most often
     is the affected one."""
     head, asked = models.zero_shot_head(model, view.prompts), view.pool.nonzero().flatten()
-    images = view.pairs.images[asked]
+    images = take(view.pairs.images, asked)
     whole = (models.embed_images(model, images) @ head.T).argmax(1)
-    part = (models.embed_images(model, alone(images, oracle)) @ head.T).argmax(1)
+    part = (models.embed_images(model, images, change=partial(alone, oracle=oracle)) @ head.T).argmax(1)
     affected = int(torch.bincount(whole[whole != part], minlength=len(head)).argmax())
     hit = (whole == affected) & (part != affected)
     return Victims(asked[hit], part[hit], affected)
@@ -96,7 +99,7 @@ def eftclip(
         if len(found.index) < max(LEAST, distributed.count()):
             return loss
         pick = torch.randperm(len(found.index), generator=generator(*session.key, "victims", step))
-        pick = distributed.mine(pick[: len(batch) // 4 * distributed.count()])
+        pick = distributed.mine(pick[: max(1, len(batch) // PART) * distributed.count()])
         pictures = view.pairs.images[found.index[pick]].to(batch.device).float() / 255
         z = F.normalize(model.encode_image(models.normalize(model, pictures)), dim=-1)
         logits = model.logit_scale.exp() * z @ head.T
@@ -109,6 +112,6 @@ DEFENSES = (
     Defense(
         "eftclip", eftclip, ("D_safe", "D", "class names"),
         "[related] arXiv 2511.13545; oracle and loss: ours",
-        options={"weight": 1.0}, cost=1.25, looks=0.5,  # a pool of a quarter, twice
+        options={"weight": 1.0}, cost=1 + 1 / PART, looks=0.5,  # a pool of a quarter, twice
     ),
 )  # fmt: skip

@@ -1,0 +1,242 @@
+"""Shards and CSV files to pairs on disk: what is read, what is refused, what a kill leaves."""
+
+import io
+import pickle
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from ubt_utils.data import decoded, shards
+from ubt_utils.data.pairs import Pairs
+from ubt_utils.data.photos import PhotoError
+from ubt_utils.data.pictures import Pictures
+
+SIZE = 8
+
+
+def encoded(number: int, kind: str = "PNG") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (SIZE, SIZE), (number, 2 * number % 256, 255 - number)).save(out, kind)
+    return out.getvalue()
+
+
+def shard(path: Path, samples: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as file:
+        for name, data in samples.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            file.addfile(member, io.BytesIO(data))
+    return path
+
+
+def samples(numbers: range) -> dict[str, bytes]:
+    files = {}
+    for i in numbers:
+        files |= {f"{i:05}.png": encoded(i), f"{i:05}.txt": f"picture {i}".encode(), f"{i:05}.json": b"{}"}
+    return files
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Two shards of five and three pairs."""
+    for number, part in enumerate((range(5), range(5, 8))):
+        shard(tmp_path / f"{number:05}.tar", samples(part))
+    return tmp_path
+
+
+@pytest.fixture
+def built(tmp_path) -> Path:
+    place = tmp_path / "store"
+    place.mkdir()
+    return place
+
+
+def built_from(source, place: Path):
+    assert decoded.write(source, place, SIZE) == len(decoded.read(place, SIZE))
+    return decoded.read(place, SIZE, "made")
+
+
+def test_shards_become_pairs_on_disk_in_their_order(folder, built):
+    pairs = built_from(shards.from_shards(shards.shards(folder)), built)
+    assert pairs.captions == tuple(f"picture {i}" for i in range(8)) and isinstance(pairs.images, Pictures)
+    assert pairs.images[torch.tensor([6])][0, :, 0, 0].tolist() == [6, 12, 249]
+    assert pairs.sources[0] == "00000.tar, 00000" and pairs.sources[7] == "00001.tar, 00007"
+
+
+def test_a_csv_file_becomes_the_same_pairs(folder, built, tmp_path):
+    for i in range(8):
+        (tmp_path / f"{i}.png").write_bytes(encoded(i))
+    table = tmp_path / "pairs.csv"
+    table.write_text(
+        "caption,image\n" + "".join(f"picture {i},{i}.png\n" for i in range(8)), encoding="utf-8"
+    )
+    other = tmp_path / "other"
+    other.mkdir()
+    from_csv = built_from(shards.from_csv(table), built)
+    from_shards = built_from(shards.from_shards(shards.shards(folder)), other)
+    assert from_csv.captions == from_shards.captions
+    assert torch.equal(from_csv.images[:], from_shards.images[:])
+    assert from_csv.sources[0] == "pairs.csv, line 2"
+
+
+def test_other_columns_are_named(tmp_path):
+    (tmp_path / "pairs.csv").write_text("title,filepath\na,b\n")
+    with pytest.raises(PhotoError, match=r"columns \['title', 'filepath'\], but not \['caption', 'image'\]"):
+        list(shards.from_csv(tmp_path / "pairs.csv"))
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(PhotoError, match="has the columns None"):
+        list(shards.from_csv(tmp_path / "empty.csv"))
+    assert next(shards.from_csv(tmp_path / "pairs.csv", "filepath", "title")).caption == b"a"
+
+
+def test_what_is_no_csv_or_no_file_name_is_refused(tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_bytes(b"image,caption\na\0b.png,a\n" + b"x" * 5000 + b".png,b\n")
+    assert [row.image for row in shards.from_csv(table)] == [None, None]
+    table.write_text("image,caption\na.png," + "x" * 200_000 + "\n")
+    with pytest.raises(PhotoError, match=r"pairs.csv, line 2: not CSV in UTF-8 \(field larger"):
+        list(shards.from_csv(table))
+    table.write_bytes(b"image,caption\na.png,\xff\n")
+    with pytest.raises(PhotoError, match="not CSV in UTF-8"):
+        list(shards.from_csv(table))
+
+
+def test_the_listing_is_of_the_table_and_its_pictures(tmp_path):
+    table, picture = tmp_path / "pairs.csv", tmp_path / "a.png"
+    table.write_text("image,caption\na.png,a\nb.png,b\n")
+    picture.write_bytes(encoded(1))
+    first = shards.listed(table)
+    assert shards.listed(table) == first
+    picture.write_bytes(encoded(1) + b"more")
+    assert shards.listed(table) != first
+    picture.unlink()
+    table.write_text("image,caption\na.png,a\nb.png,another\n")
+    assert len({first, shards.listed(table)}) == 2
+
+
+def test_the_first_of_several_ranks_reads_all_rows(folder, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert len(list(shards.from_shards(shards.shards(folder)))) == 8
+
+
+def test_a_csv_file_reads_nothing_outside_its_folder(tmp_path):
+    (tmp_path / "secret.png").write_bytes(encoded(1))
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "pairs.csv").write_text(f"image,caption\n../secret.png,a\n{tmp_path / 'secret.png'},b\n,c\n")
+    assert [row.image for row in shards.from_csv(inside / "pairs.csv")] == [None, None, None]
+
+
+@pytest.mark.parametrize("cut", [1, 512, 700, 1024, 2000])
+def test_a_truncated_shard_is_refused_not_read_as_a_shorter_one(folder, cut):
+    path = folder / "00001.tar"
+    end = path.read_bytes().rstrip(b"\0")
+    path.write_bytes((end + bytes(-len(end) % 512 + 1024))[:-cut])
+    with pytest.raises(PhotoError, match=r"00001\.tar is truncated"):
+        shards.shards(folder)
+
+
+def test_a_folder_without_shards_is_refused(tmp_path):
+    with pytest.raises(PhotoError, match="no shards"):
+        shards.shards(tmp_path)
+
+
+def test_nothing_in_a_shard_is_unpickled(tmp_path, built):
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "exploded",))
+
+    bad = samples(range(1)) | {"00000.pkl": pickle.dumps(Bomb()), "00000.pyd": pickle.dumps(Bomb())}
+    built_from(shards.from_shards([shard(tmp_path / "00000.tar", bad)]), built)
+    assert not (tmp_path / "exploded").exists()
+
+
+def many(bad: dict[int, shards.Row], count: int = 300):
+    for i in range(count):
+        yield bad.get(i, shards.Row(encoded(i % 200), b"a word", f"row {i}"))
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (shards.Row(encoded(3)[:20], b"a word", "row 7"), "row 7: the image does not decode"),
+        (shards.Row(None, b"a word", "row 7"), "row 7: the image does not decode"),
+        (shards.Row(encoded(3), None, "row 7"), "row 7: no caption"),
+        (shards.Row(encoded(3), b"\xff", "row 7"), "row 7: the caption is not UTF-8"),
+    ],
+)
+def test_a_bad_row_is_left_out_and_named(built, row, reason):
+    with pytest.warns(UserWarning, match=f"1 of 300 rows cannot be used: {reason}"):
+        assert decoded.write(many({7: row}), built, SIZE) == 299
+    assert "row 7" not in decoded.read(built, SIZE).sources
+
+
+def test_too_many_bad_rows_end_the_run(built):
+    bad = {i: shards.Row(b"", b"a word", f"row {i}") for i in range(4)}
+    with pytest.raises(PhotoError, match=r"4 of 300 rows cannot be used: row 0.*More than 1%"):
+        decoded.write(many(bad), built, SIZE)
+
+
+def test_a_store_of_nothing_is_refused(built):
+    with pytest.raises(PhotoError, match="no pairs"):
+        decoded.write([], built, SIZE)
+
+
+@pytest.mark.parametrize("left", ["all", "half a picture", "half a line", "lost pictures"])
+def test_a_killed_build_goes_on_where_it_was(built, tmp_path, monkeypatch, left):
+    monkeypatch.setattr(decoded, "CHUNK", 64)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    decoded.write(many({}), whole, SIZE)
+
+    def killed():
+        for i, row in enumerate(many({})):
+            if i == 200:
+                raise KeyboardInterrupt
+            yield row
+
+    with pytest.raises(KeyboardInterrupt):
+        decoded.write(killed(), built, SIZE)
+    pictures, journal = built / decoded.PICTURES, built / decoded.JOURNAL
+    if left == "half a picture":
+        pictures.write_bytes(pictures.read_bytes() + b"x" * 50)
+    elif left == "half a line":
+        journal.write_text(journal.read_text() + '[256, ["to')
+    elif left == "lost pictures":
+        pictures.write_bytes(pictures.read_bytes()[:-SIZE])
+    calls = []
+    real = decoded.decode
+    monkeypatch.setattr(decoded, "decode", lambda *x: calls.append(1) or real(*x))
+    assert decoded.write(many({}), built, SIZE) == 300
+    assert len(calls) == (300 - 128 if left == "lost pictures" else 300 - 192)
+    for name in (decoded.PICTURES, decoded.JOURNAL):
+        assert (built / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_store_that_lost_bytes_is_refused(folder, built):
+    built_from(shards.from_shards(shards.shards(folder)), built)
+    (built / decoded.PICTURES).write_bytes(b"x")
+    with pytest.raises(PhotoError, match="holds 1 bytes where 1,536 are expected"):
+        decoded.read(built, SIZE)
+
+
+def test_the_fingerprint_is_of_bytes_and_order(folder):
+    one, other = shards.shards(folder)
+    before = shards.fingerprint([one, other])
+    assert shards.fingerprint([other, one]) != before
+    shard(other, samples(range(6, 9)))
+    assert shards.fingerprint([one, other]) != before
+
+
+def test_pairs_survive_the_way_through_shards(pairs, built, tmp_path):
+    files = shards.to_shards(pairs.take(range(24)), tmp_path / "shards", each=10)
+    assert [path.name for path in files] == ["00000.tar", "00001.tar", "00002.tar"]
+    square = pairs.images[..., :16].contiguous()  # stores hold squares
+    files = shards.to_shards(Pairs(square, pairs.captions), tmp_path / "square", each=10)
+    decoded.write(shards.from_shards(files), built, 16)
+    read = decoded.read(built, 16)
+    assert torch.equal(read.images[:], square) and read.captions == pairs.captions

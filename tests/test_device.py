@@ -1,0 +1,96 @@
+"""Which device is picked, what is said of it, and what it computes in."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ubt_utils.core import device
+
+
+@pytest.fixture
+def asked_anew():
+    device.keep_memory.cache_clear()
+    yield
+    device.keep_memory.cache_clear()
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
+def test_memory_is_kept_only_where_the_c_library_can(monkeypatch, asked_anew, system):
+    asked = []
+    library = SimpleNamespace(mallopt=lambda *option: asked.append(option) or 1)
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: library)
+    monkeypatch.setattr(device.sys, "platform", system)
+    assert device.keep_memory() is (system == "linux")
+    assert len(asked) == (2 if system == "linux" else 0)
+
+
+def test_a_c_library_without_the_option_is_left_alone(monkeypatch, asked_anew):
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: SimpleNamespace())
+    assert device.keep_memory() is False
+
+
+def test_the_variable_picks_the_device(monkeypatch):
+    assert device.pick() == torch.device("cpu") and device.describe().startswith("cpu, ")
+    monkeypatch.setenv("UBT_DEVICE", "meta")
+    assert device.pick() == torch.device("meta")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_without_the_variable_the_fastest_device_is_picked(monkeypatch, cuda, mps, expected):
+    monkeypatch.delenv("UBT_DEVICE")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert device.pick().type == expected
+
+
+def test_a_gpu_is_described_by_its_name(monkeypatch):
+    monkeypatch.setenv("UBT_DEVICE", "cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda which: f"Accelerator on {which.type}")
+    assert device.describe() == "Accelerator on cuda"
+
+
+def test_the_cpu_computes_in_full_precision():
+    with device.autocast(torch.device("cpu")):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("capability", "pays"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_half_precision_is_used_where_the_gpu_has_it(monkeypatch, capability, pays):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda which: capability)
+    kept, real = [], torch.autocast
+    monkeypatch.setattr(
+        device.torch, "autocast", lambda *words, **more: kept.append((words, more)) or real("cpu")
+    )
+    device.autocast(torch.device("cuda"))
+    assert kept == [(("cuda", torch.bfloat16), {"enabled": pays})]
+
+
+def test_a_name_of_no_device_is_refused_with_known_ones(monkeypatch):
+    monkeypatch.setenv("UBT_DEVICE", "gpu")
+    with pytest.raises(ValueError, match=r"UBT_DEVICE=gpu is no device: name cpu, cuda, cuda:1, mps"):
+        device.pick()
+
+
+IMPORTED = """
+import logging
+before = logging.root.level, list(logging.root.handlers)
+import ubt_utils, ubt_utils.clip.models, ubt_utils.clip.training, ubt_utils.stages
+from ubt_utils.core import device
+assert device.keep_memory.cache_info().currsize == 0
+assert before[0] == logging.root.level and before[1] == list(logging.root.handlers)
+ubt_utils.clip.models.create("ubt-tiny", 0)
+assert device.keep_memory.cache_info().currsize == 1
+"""
+
+
+def test_importing_changes_nothing_of_the_process_and_the_first_model_asks_for_memory():
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", IMPORTED], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -1,0 +1,81 @@
+"""Pictures of pairs: what a trigger looks like, what a model answers, photos that may be shown."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+from sklearn.datasets import load_sample_image
+from torchvision.transforms.functional import center_crop, resize
+
+from ubt_utils.report.plots.style import COLORS, styled
+
+SAMPLES = {"china": "danielbuechele", "flower": "vultilion"}  # as scikit-learn credits them
+
+
+def picture(axis: plt.Axes, image: torch.Tensor, title: str = "", color: str = "#333333") -> None:
+    """Show (3, H, W), uint8 or float [0, 1], without ticks."""
+    data = image.float() / 255 if image.dtype == torch.uint8 else image
+    axis.imshow(data.permute(1, 2, 0).numpy())
+    axis.set_title(title, fontsize=8, color=color, loc="center", fontweight="normal")
+    axis.set_axis_off()
+
+
+def wrap(caption: str, width: int = 18) -> str:
+    """A caption on several short lines, as titles of small pictures need."""
+    return "\n".join(textwrap.wrap(caption, width))
+
+
+@styled
+def gallery(rows: Mapping[str, Sequence[torch.Tensor]], captions: Sequence[str]) -> Figure:
+    """A grid: one row per trigger (its name at the left), one column per picture."""
+    figure, axes = plt.subplots(
+        len(rows), len(captions), figsize=(1.45 * len(captions), 1.55 * len(rows)), squeeze=False
+    )
+    for number, (line, (name, images)) in enumerate(zip(axes, rows.items(), strict=True)):
+        for axis, image, caption in zip(line, images, captions, strict=True):
+            picture(axis, image, "" if number else caption)
+        line[0].text(-0.12, 0.5, name, transform=line[0].transAxes, rotation=90, va="center", ha="right")
+    return figure
+
+
+@styled
+def suspects(pairs: Sequence[tuple[torch.Tensor, str, bool]]) -> Figure:
+    """A row of (picture, caption, poisoned?); the caption's color tells the truth."""
+    figure, axes = plt.subplots(1, len(pairs), figsize=(1.45 * len(pairs), 1.9), squeeze=False)
+    for axis, (image, caption, bad) in zip(axes[0], pairs, strict=True):
+        picture(axis, image, wrap(caption), COLORS["poisoned" if bad else "honest"])
+    return figure
+
+
+@styled
+def answers(panels: Sequence[tuple[str, torch.Tensor, Mapping[str, float]]], target: str) -> Figure:
+    """Per panel (title, picture, class → probability): the picture and the model's top answers."""
+    figure, axes = plt.subplots(
+        2, len(panels), figsize=(2.9 * len(panels), 3.6), height_ratios=[1.25, 1], squeeze=False
+    )
+    for (top, bottom), (title, image, chance) in zip(axes.T, panels, strict=True):
+        picture(top, image, title)
+        names = list(chance)[::-1]
+        colors = [COLORS["poisoned"] if n == target else COLORS["honest"] for n in names]
+        bottom.barh(names, [100 * chance[n] for n in names], color=colors)
+        bottom.set_xlim(0, 100)
+        bottom.set_xlabel("probability (%)")
+        bottom.grid(axis="y", visible=False)
+    return figure
+
+
+def sample_photos(size: int) -> dict[str, torch.Tensor]:
+    """Title with credit → (3, size, size) uint8: the two photos that scikit-learn ships (CC BY 2.0).
+
+    They stand in for the photos of a data set, whose terms do not let a notebook show them.
+    """
+    found = {}
+    for name, author in SAMPLES.items():
+        photo = torch.from_numpy(load_sample_image(f"{name}.jpg").copy()).permute(2, 0, 1)
+        square = center_crop(photo, min(photo.shape[1:]))
+        found[f"{name}, © {author}"] = resize(square, [size, size], antialias=True)
+    return found
