@@ -78,3 +78,8 @@ def test_pairs_of_stored_pictures_know_their_digest_without_being_read():
     )
     assert len({pairs.digest(), *(other.digest() for other in others)}) == 7
     assert isinstance(pairs.take(index).images, Pictures)
+
+
+def test_a_single_number_is_refused_and_not_given_a_view_of_the_file():
+    with pytest.raises(TypeError, match=r"\[3\], not 3"):
+        Pictures.of(torch.zeros(5, 3, 2, 2, dtype=torch.uint8), "made")[3]

@@ -129,6 +129,17 @@ def test_overfit_path_draws_the_median_of_each_kind():
     assert [line.get_ydata()[-1] for line in axis.lines] == [4.5, 19.5, 44.5]
 
 
+def test_overfit_path_of_a_set_without_misplaced_captions_has_two_lines():
+    path, kind = torch.stack([torch.zeros(N), torch.ones(N)]), np.where(KIND == "misplaced", "honest", KIND)
+    assert len(plots.overfit_path(torch.tensor([0, 5]), path, kind).axes[0].lines) == 2
+
+
+def test_ranking_of_fewer_pairs_than_are_asked_for_ends_with_them():
+    few = torch.tensor([True, False, False, True])
+    figure = plots.ranking({"ubt": few.float(), "other": -few.float()}, few, "ubt", 8)
+    assert [len(line.get_ydata()) for line in figure.axes[1].lines[:2]] == [4, 4]
+
+
 def test_ranking_draws_precision_at_every_k():
     figure = plots.ranking({"ubt": TRUTH.float(), "other": -TRUTH.float()}, TRUTH, "ubt", 8)
     best, worst = figure.axes[1].lines[:2]

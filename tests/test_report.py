@@ -14,7 +14,7 @@ from PIL import Image
 from ubt_utils import __main__ as cli
 from ubt_utils import profiles
 from ubt_utils.core import records
-from ubt_utils.report import benchmark_tables, cells, exercises, profile_tables, readme, tables, widgets
+from ubt_utils.report import benchmark_tables, cells, exercises, readme, tables, widgets
 
 matplotlib.use("Agg")
 
@@ -201,11 +201,10 @@ def test_a_mark_that_is_not_there_once_is_named(sections, mark, count):
         readme.text(BEFORE.replace(mark, count * mark))
 
 
-def test_the_readme_has_three_tables(monkeypatch):
+def test_the_readme_has_two_tables(monkeypatch):
     monkeypatch.setattr(tables, "as_markdown", lambda profile: f"headline of {profile}")
-    monkeypatch.setattr(profile_tables, "as_markdown", lambda profile: f"all of {profile}")
     monkeypatch.setattr(benchmark_tables, "as_markdown", lambda: "ratios")
-    found = {"headline": "headline of mini", "photos": "all of photos", "benchmarks": "ratios"}
+    found = {"headline": "headline of mini", "benchmarks": "ratios"}
     assert readme.sections() == found
 
 

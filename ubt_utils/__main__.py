@@ -14,12 +14,11 @@ import tyro
 
 from ubt_utils import profiles, stages
 from ubt_utils.attacks.gate import BackdoorDidNotTake
-from ubt_utils.baselines.defenses import COMPARED
 from ubt_utils.clip.training import TrainingDiverged
 from ubt_utils.core import distributed, paths, records, store
 from ubt_utils.data import download, emoji
 from ubt_utils.report import cells, readme, tables
-from ubt_utils.study import commands, cost, public
+from ubt_utils.study import commands, cost, public, reproduction
 
 DEBUG = "--debug"
 KNOWN = (
@@ -126,9 +125,7 @@ def reproduce(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> 
     """
     from ubt_utils.report import notebooks  # needs the extra [notebooks]; the stages do not
 
-    run = stages.chain(profiles.get(profile), attack, seed)
-    for defense in ("none", *COMPARED):
-        run.evaluated(defense)
+    reproduction.prepare(profiles.get(profile), attack, seed)
     notebooks.reproduce(profile)
     print(f"done: {paths.runs() / 'notebooks'} has the executed notebooks, {paths.runs() / 'html'} the pages")
 
@@ -137,6 +134,7 @@ def renew() -> None:
     """Run all notebooks on mini and write their outputs into notebooks/, as they are committed."""
     from ubt_utils.report import notebooks
 
+    reproduction.prepare(profiles.get("mini"), "badnets", 0)
     notebooks.renew()
 
 
@@ -149,7 +147,7 @@ def data(record: bool = False) -> None:
         records.write({"concepts": len(emoji.concepts()), "drawings": count, "sha256": digest}, note)
     elif digest != (known := records.load(note)["sha256"]):
         raise ValueError(
-            f"the drawings are not those that the records were made with ({known[:12]}…): run `make setup`"
+            f"the drawings differ from those that records were made with ({known[:12]}…): run `make setup`"
         )
 
 

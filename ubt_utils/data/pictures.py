@@ -50,7 +50,9 @@ class Pictures:
         return self.stored.dtype
 
     def __getitem__(self, index: torch.Tensor | slice | list[int]) -> torch.Tensor:
-        """(B, 3, H, W) the pictures there, read into memory."""
+        """(B, 3, H, W) the pictures there, read into memory; TypeError for a single number."""
+        if isinstance(index, int):  # torch would give a view of the mapped file, and writing to it kills
+            raise TypeError(f"ask for pictures by a slice, a list or a tensor: [{index}], not {index}")
         rows = self.rows[index]
         read = self.stored[rows]
         if len(self.changed):

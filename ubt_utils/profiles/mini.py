@@ -28,7 +28,7 @@ MINI = Profile(
     select=Select(),
     unlearn=Unlearn(Recipe(steps=120, lr=1e-3, freeze_norm=True), weight=0.3),
     baseline=Recipe(steps=1, lr=1e-3, freeze_norm=True),  # steps: what UBT costs
-    triggers={  # what takes at 48 px with 177 poisoned pairs: results/mini/attack_sweep.parquet
+    triggers={  # what takes at 48 px with 177 poisoned pairs: results/first-study/attack_sweep.parquet
         "badclip": {"size": 0.25},
         "badnets": {"size": 0.29},
         "badnets_cleanclip": {"size": 0.45, "cells": 4},
@@ -62,7 +62,7 @@ MINI = Profile(
         "sig_cleanclip": HARDER,
         "wanet": HARDER,
     },
-    defenses={  # what `python -m ubt_utils tune` chose, w of UBT too: results/mini/tuning.parquet
+    defenses={  # what `python -m ubt_utils tune` chose, w of UBT too: results/first-study/tuning.parquet
         "cleanclip": {"lr": 0.003, "weight": 3.0},
         "par": {"lr": 0.003, "threshold": 2.15},
         "abl": {"lr": 0.003, "isolate": 0.005},

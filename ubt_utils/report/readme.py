@@ -10,7 +10,7 @@ import pandas as pd
 from ubt_utils.core import paths
 from ubt_utils.core.checksum import write_whole
 from ubt_utils.core.records import NONE
-from ubt_utils.report import benchmark_tables, profile_tables, tables
+from ubt_utils.report import benchmark_tables, tables
 
 PROFILE, METRICS = "mini", ["asr", "clean_accuracy"]
 DATA = "Data"  # the chunk of the picture's PNG that holds the checksum of what is drawn
@@ -21,7 +21,6 @@ def sections() -> dict[str, str]:
     """Per mark in the README, what stands between it and its end."""
     return {
         "headline": tables.as_markdown(PROFILE),
-        "photos": profile_tables.as_markdown("photos"),
         "benchmarks": benchmark_tables.as_markdown(),
     }
 

@@ -49,6 +49,8 @@ def overfit_path(steps: torch.Tensor, path: torch.Tensor, kind: np.ndarray) -> F
     figure, axis = plt.subplots(figsize=(5.6, 3.1))
     for name, color in COLORS.items():
         inside = (kind == name) & np.isfinite(path[0].numpy())
+        if not inside.any():  # a set may have none of a kind
+            continue
         low, middle, high = np.quantile(path.numpy()[:, inside], [0.25, 0.5, 0.75], axis=1)
         axis.plot(steps, middle, color=color, marker="o", ms=4)
         axis.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
@@ -73,7 +75,8 @@ def ranking(scores: Mapping[str, torch.Tensor], truth: torch.Tensor, highlight: 
         false, true, _ = roc_curve(truth.numpy(), rank, drop_intermediate=False)
         left.plot(np.clip(false, 1e-4, 1), true, color=color, lw=width, label=name)
         hits = truth[score.sort(descending=True, stable=True).indices[: 2 * k]].double().cumsum(0)
-        right.plot(range(1, 2 * k + 1), hits / torch.arange(1, 2 * k + 1), color=color, lw=width)
+        taken = torch.arange(1, len(hits) + 1)
+        right.plot(taken, hits / taken, color=color, lw=width)
     left.set(
         xscale="log", xlim=(1e-4, 1), xlabel="false positive rate", ylabel="true positive rate", title="ROC"
     )
