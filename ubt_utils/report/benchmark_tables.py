@@ -41,6 +41,13 @@ def _encoders(found: dict) -> tuple:
     return (what, "as open_clip makes it", 1 / own["ratio"], None, own["apart"])
 
 
+def _triggers(found: dict) -> tuple:
+    """The trigger of the four that gains least."""
+    name, least = min(found["table"].items(), key=lambda entry: entry[1]["ratio"])
+    what = f"stamping {found['batch']} stored pictures of {found['side']} px with {name}, the least of four"
+    return (what, "a loop with PIL and NumPy", 1 / least["ratio"], None, least["bytes_apart"])
+
+
 def _cleanclip(found: dict) -> tuple:
     what = "UBT with its detection, profile `mini`"
     against = f"CleanCLIP's {found['cleanclip']['epochs']:g} epochs"
@@ -52,6 +59,7 @@ ROWS = {
     "occlusion": _occlusion,
     "scoring": _scoring,
     "encoders": _encoders,
+    "triggers": _triggers,
     "cleanclip": _cleanclip,
 }
 

@@ -19,6 +19,10 @@ MADE = {
             "ViT": {"plain": {"ratio": 1.0, "apart": 0.0}, "channels_last": {"ratio": 1.0, "apart": 0.0}},
         },
     },
+    "triggers": {
+        "batch": 256, "side": 224,
+        "table": {"sig": {"ratio": 9.0, "bytes_apart": 1}, "wanet": {"ratio": 2.0, "bytes_apart": 0}},
+    },
     "cleanclip": {"cleanclip": {"epochs": 10}, "time_ratio": 0.25},
 }  # fmt: skip
 
@@ -37,6 +41,7 @@ def test_times_are_parts_of_the_reference():
     assert table.loc["contrastive", "largest difference"] == 9.0  # of value and gradients
     assert table.loc["encoders", "time"] == pytest.approx(0.8)
     assert benchmark_tables.forms().loc["RN50"].to_dict() == {"plain": 1.0, "channels_last": 1.25}
+    assert table.loc["triggers", "time"] == 0.5 and "wanet" in table.loc["triggers", "what"]  # the least gain
     assert table.loc["cleanclip", "time"] == 0.25 and "10 epochs" in table.loc["cleanclip", "against"]
     assert table.time.notna().all() and list(table.index[table["extra memory"].notna()]) == ["contrastive"]
 
