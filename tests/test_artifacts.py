@@ -24,13 +24,20 @@ def source(tmp_path):
 
 
 @pytest.fixture
-def shipped(source, results_root, runs_root):
+def folder(tmp_path, monkeypatch):
+    """Where shipped models lie, for a test."""
+    monkeypatch.setattr(artifacts, "FOLDER", tmp_path / "public")
+    return tmp_path / "public"
+
+
+@pytest.fixture
+def shipped(source, folder, runs_root):
     """A model that is shipped as "small"."""
     return artifacts.publish(source, "small", {"profile": "tiny", "seed": 0})
 
 
-def test_a_shipped_model_is_rounded_to_half_and_its_note_knows_its_bytes(shipped, source, results_root):
-    assert shipped == results_root / "f0" / "small.safetensors"
+def test_a_shipped_model_is_rounded_to_half_and_its_note_knows_its_bytes(shipped, source, folder):
+    assert shipped == folder / "small.safetensors"
     kept, whole = load_file(shipped), load_file(source)
     assert {v.dtype for k, v in kept.items() if whole[k].is_floating_point()} == {torch.float16}
     assert set(kept) == set(whole) and all(torch.equal(kept[k], whole[k].to(kept[k].dtype)) for k in whole)
@@ -90,11 +97,11 @@ def test_a_profile_that_names_a_shipped_model_trains_nothing(shipped, tiny, no_t
     assert all(torch.equal(value, found[name]) for name, value in model.state_dict().items())
 
 
-def test_publishing_trains_rounds_notes_and_the_file_is_read_back(chain, results_root, no_training):
+def test_publishing_trains_rounds_notes_and_the_file_is_read_back(chain, folder, no_training):
     path = public.publish("tiny")
-    note = json.loads((results_root / "f0" / "tiny.json").read_text())
+    note = json.loads((folder / "tiny.json").read_text())
     made = chain["pretrain"]
-    assert path == results_root / "f0" / "tiny.safetensors" and note["sha256"] == sha256_of(path)
+    assert path == folder / "tiny.safetensors" and note["sha256"] == sha256_of(path)
     assert note["single_precision_sha256"] == made.contents["model.safetensors"]
     assert note["recipe"]["steps"] == chain.profile.pretrain.steps and note["seed"] == 0
     assert note["data"] == chain.profile.sets.contents() and note["made"]["commit"] == made.made["commit"]

@@ -127,6 +127,27 @@ def test_the_sweep_records_settings_metrics_and_where(chain, results_root):
     assert {"commit", "device", "torch", "date"} <= set(row) and row["augment"] == "none"
 
 
+def swept(*attacks: str, lr: float = 1e-3, asr: float = 0.5) -> pd.DataFrame:
+    """Rows of a sweep, by hand, with what tells its models apart."""
+    point = {"seed": 0, "poison_rate": 0.01, "lr": lr, "parameters": "{}", "augment": "color"}
+    return pd.DataFrame([{"profile": "mini", "attack": a, **point, "asr": asr, "f0": "one"} for a in attacks])
+
+
+def test_a_sweep_of_some_attacks_keeps_the_others_and_renews_its_own(results_root):
+    sweep.write(swept("sig", "wanet"), "mini")
+    sweep.write(swept("sig", asr=0.75), "mini")
+    assert attack_tables.sweep("mini").set_index("attack").asr.to_dict() == {"sig": 0.75, "wanet": 0.5}
+
+
+@pytest.mark.parametrize("key", sweep.KEYS)
+def test_models_that_differ_in_one_setting_are_two_rows_of_a_sweep(results_root, key):
+    one = swept("sig")
+    other = one.assign(**{key: "another" if isinstance(one[key][0], str) else 7})
+    for table in (one, other):
+        sweep.write(table, "mini")
+    assert len(attack_tables.sweep("mini")) == 2
+
+
 def test_a_missing_sweep_says_how_to_make_it(results_root):
     with pytest.raises(FileNotFoundError, match="make sweep"):
         attack_tables.sweep()
@@ -191,7 +212,7 @@ def test_a_word_goes_into_the_prompts_and_asr_without_it_stands_beside(chain):
 
 
 def test_tables_read_back_as_they_were_written(results_root):
-    table = pd.DataFrame({"attack": ["sig"], "asr": [0.5], "f0": ["one"]})
+    table = swept("sig")
     sweep.write(table, "mini")
     pd.testing.assert_frame_equal(attack_tables.sweep("mini"), table)
-    assert [p.name for p in (results_root / "mini").iterdir()] == ["attack_sweep.parquet"]
+    assert [p.name for p in (results_root / "mini").glob("[!.]*")] == ["attack_sweep.parquet"]

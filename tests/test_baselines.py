@@ -14,7 +14,7 @@ from ubt_utils.baselines import defenses
 from ubt_utils.baselines.defenses import abl, cleanclip, eftclip, negation, par, perturb, rvpt, supervised
 from ubt_utils.clip import models
 from ubt_utils.clip.objectives import contrastive
-from ubt_utils.clip.training import Recipe
+from ubt_utils.clip.recipe import Recipe
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.pictures import Pictures
 from ubt_utils.ubt.defense import Session, View

@@ -13,22 +13,14 @@ from ubt_utils.baselines.defenses import eftclip
 from ubt_utils.baselines.defenses.finetune import finetune, retrain
 from ubt_utils.clip import models
 from ubt_utils.clip.objectives import contrastive
-from ubt_utils.clip.training import Recipe
+from ubt_utils.clip.recipe import Recipe
 from ubt_utils.core import device
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.kernels.push import excess, push
 from ubt_utils.ubt import variants
 from ubt_utils.ubt.defense import Defense, Session, View
-from ubt_utils.ubt.unlearn import (
-    Unlearn,
-    embedded,
-    fed_by,
-    forgetting,
-    rivals,
-    seen_by,
-    unlearn,
-    voted_in_turn,
-)
+from ubt_utils.ubt.settings import Unlearn
+from ubt_utils.ubt.unlearn import embedded, fed_by, forgetting, rivals, seen_by, unlearn, voted_in_turn
 
 NAME = "ubt-tiny"
 UBTS = {d.name for d in (*variants.DEFENSES, *defenses.fed.DEFENSES)}

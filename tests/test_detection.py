@@ -6,7 +6,7 @@ import pytest
 from ubt_utils import profiles
 from ubt_utils.baselines import detectors
 from ubt_utils.core import records
-from ubt_utils.report import cells, detector_tables
+from ubt_utils.report import detector_tables, evidence
 from ubt_utils.study import detection
 
 
@@ -43,7 +43,7 @@ def test_detectors_stand_best_first_with_a_column_per_noise():
 def test_noises_of_two_models_are_not_compared():
     rows = [("a", noise, 0.5, "sig", 0, f0) for noise, f0 in ((0.0, "one"), (0.1, "other"))]
     columns = ["detector", "noise", "average_precision", "attack", "seed", "f0"]
-    with pytest.raises(cells.MixedEvidence, match="1 from one, 1 from other"):
+    with pytest.raises(evidence.MixedEvidence, match="1 from one, 1 from other"):
         detector_tables.by_noise(pd.DataFrame(rows, columns=columns))
 
 

@@ -14,8 +14,8 @@ from ubt_utils.baselines.detectors.density import in_batches
 from ubt_utils.baselines.detectors.losses import pair_loss
 from ubt_utils.baselines.detectors.similarities import random
 from ubt_utils.clip import models
+from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.scoring import similarity
-from ubt_utils.clip.training import Recipe
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.kernels import neighbors
 from ubt_utils.ubt.overfit import halves_of, overfit_half

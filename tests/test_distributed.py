@@ -80,7 +80,7 @@ def test_two_ranks_find_the_same_suspicious_set_with_the_same_loss(chain, tmp_pa
 LOSS = """
 import sys, torch
 from ubt_utils.clip import models, objectives, training
-from ubt_utils.clip.training import Recipe
+from ubt_utils.clip.recipe import Recipe
 from ubt_utils.core import distributed
 draw = torch.Generator().manual_seed(0)
 images = torch.randint(0, 256, (40, 3, 32, 32), generator=draw, dtype=torch.uint8)

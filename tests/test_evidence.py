@@ -44,19 +44,19 @@ def test_rows_of_one_model_pass_as_they_are():
 
 def test_two_public_models_are_refused_with_their_counts():
     table = pd.DataFrame([row(), row(seed=1), row("other")])
-    with pytest.raises(cells.MixedEvidence, match="2 from one, 1 from other"):
+    with pytest.raises(evidence.MixedEvidence, match="2 from one, 1 from other"):
         evidence.of_one_model(table)
 
 
 def test_a_row_that_does_not_say_goes_with_no_other():
-    with pytest.raises(cells.MixedEvidence, match="different public models"):
+    with pytest.raises(evidence.MixedEvidence, match="different public models"):
         evidence.of_one_model(pd.DataFrame([row(), row(None)]))
 
 
 def test_one_stage_folder_stands_for_one_content():
     same = pd.DataFrame([traced("a"), traced("a")])
     assert evidence.of_one_model(same) is same
-    with pytest.raises(cells.MixedEvidence, match="attack-2 stands for different contents"):
+    with pytest.raises(evidence.MixedEvidence, match="attack-2 stands for different contents"):
         evidence.of_one_model(pd.DataFrame([traced("a"), traced("b")]))
 
 
@@ -69,7 +69,7 @@ def test_another_folder_may_hold_another_content_and_old_rows_say_nothing():
 def test_one_folder_is_one_content_whatever_the_stage_is_to_the_run():
     other = json.dumps({"twin": "attack-2"})
     twin = row(stages=other, contents=json.dumps({"twin": {"model.safetensors": "b"}}))
-    with pytest.raises(cells.MixedEvidence, match="attack-2"):
+    with pytest.raises(evidence.MixedEvidence, match="attack-2"):
         evidence.of_one_model(pd.DataFrame([traced("a"), twin]))
 
 
@@ -82,7 +82,8 @@ def mixed(results_root) -> None:
     study = results_root / cells.STUDY
     records.write_table(study / records.MATRIX, pd.DataFrame([row(), row("other", seed=1)]))
     found = [row(detector="gain", noise=0.1), row("other", seed=1, detector="gain", noise=0.1)]
-    records.write_table(study / records.DETECTORS, pd.DataFrame(found))
+    for family in (cells.STUDY, detector_tables.NOISE_STUDY):
+        records.write_table(records.table_path(family, records.DETECTORS), pd.DataFrame(found))
     for name in (records.SWEEP, records.TUNING):
         records.write_table(study / name, pd.DataFrame(found))
 
@@ -122,14 +123,14 @@ READERS = {
 
 @pytest.mark.parametrize("name", READERS)
 def test_every_reader_refuses_a_mixed_table(mixed, name):
-    with pytest.raises(cells.MixedEvidence, match="1 from one, 1 from other"):
+    with pytest.raises(evidence.MixedEvidence, match="1 from one, 1 from other"):
         READERS[name]()
 
 
 def test_records_with_one_name_for_two_contents_are_refused(results_root):
     for seed, attack in enumerate(("a", "b")):
         records.write(record("mini", seed, attack=attack))
-    with pytest.raises(cells.MixedEvidence, match="attack-2 stands for different contents"):
+    with pytest.raises(evidence.MixedEvidence, match="attack-2 stands for different contents"):
         tables.headline("mini")
 
 
@@ -139,7 +140,7 @@ def test_records_and_matrix_of_one_profile_must_go_together(results_root):
     records.write_table(path, pd.DataFrame([row(seed=1)]))
     assert len(cells.rows("mini")) == 2
     records.write_table(path, pd.DataFrame([row("other", seed=1)]))
-    with pytest.raises(cells.MixedEvidence, match="1 from one, 1 from other"):
+    with pytest.raises(evidence.MixedEvidence, match="1 from one, 1 from other"):
         cells.rows("mini")
 
 
@@ -153,5 +154,5 @@ def test_lists_and_models_of_different_origin_are_not_set_side_by_side(results_r
         for d in ("ubt", "gain")
     ]
     records.write_table(study / records.DETECTORS, pd.DataFrame(lists).drop(columns="asr"))
-    with pytest.raises(cells.MixedEvidence, match="4 from one, 4 from other"):
+    with pytest.raises(evidence.MixedEvidence, match="4 from one, 4 from other"):
         defense_tables.carried_on()

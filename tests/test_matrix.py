@@ -10,6 +10,7 @@ import torch
 
 from ubt_utils import profiles, stages
 from ubt_utils.attacks.gate import BackdoorDidNotTake
+from ubt_utils.attacks.triggers import TRIGGERS
 from ubt_utils.baselines import defenses
 from ubt_utils.clip.training import TrainingDiverged
 from ubt_utils.core import paths, records
@@ -128,7 +129,8 @@ def test_the_table_is_the_same_whether_cells_ran_at_once_or_after_a_kill(wanted,
     whole = collected(outcomes)
     assert whole.defense.tolist() == ["finetune", "none", "ubt"]
     pd.testing.assert_frame_equal(whole, collected(outcomes))
-    assert not list(results_root.glob("*/*.part"))
+    assert [p.name for p in results_root.glob("*/[!.]*")] == ["matrix.parquet"]
+    assert not list(results_root.glob("*/.*.part"))
 
 
 def test_two_processes_make_the_same_cells_as_one(wanted, chain):
@@ -180,8 +182,48 @@ def test_a_cell_that_is_known_to_have_no_numbers_loses_those_that_it_had(wanted,
     assert collected(outcomes).defense.tolist() == ["finetune", "none"] and not wanted[1].path().exists()
 
 
+MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory")
+DIVERGED = TrainingDiverged("the loss is nan")
+
+
+def own_records(wanted) -> list[str]:
+    """Write the records of all cells under results/; their defenses."""
+    for cell in wanted:
+        records.write(records.load(cell.path()))
+    return defended("tiny")
+
+
+def defended(profile: str) -> list[str]:
+    return [found["defense"] for found in records.read(profile)]
+
+
 @pytest.mark.parametrize(
-    "error", [StageError("make room"), ValueError("no such"), FileNotFoundError("gone"), OSError("disk")]
+    ("error", "left"), [(DIVERGED, ["finetune", "none"]), (MEMORY, ["finetune", "none", "ubt"])]
+)
+def test_a_record_goes_with_the_row_of_its_cell_and_no_sooner(wanted, monkeypatch, error, left):
+    collected(matrix.run(wanted))
+    assert own_records(wanted) == ["finetune", "none", "ubt"]
+    failing(monkeypatch, error)
+    assert collected(matrix.run(wanted)).defense.tolist() == left == defended("tiny")
+    assert sorted(set(cells.rows("tiny").defense)) == left
+
+
+@pytest.mark.parametrize(
+    ("error", "left"), [(DIVERGED, ["finetune", "none"]), (MEMORY, ["finetune", "none", "ubt"])]
+)
+def test_records_and_rows_go_with_the_other_command_alike(wanted, monkeypatch, error, left):
+    collected(matrix.run(wanted))
+    own_records(wanted)
+    failing(monkeypatch, error)
+    with pytest.raises(StageError, match=f"1 of 4 cells failed:\nbadnets, ubt, seed 0: {error}"):
+        commands.results("tiny", ("badnets",), (0,))
+    assert sorted(defended("tiny")) == sorted([*left, "none"])  # and the twin
+    assert cells.read("tiny").defense.tolist() == left
+
+
+@pytest.mark.parametrize(
+    "error",
+    [StageError("make room"), ValueError("no such"), FileNotFoundError("gone"), OSError("disk"), MEMORY],
 )
 def test_a_cell_that_fails_keeps_what_was_recorded_of_it(wanted, monkeypatch, error):
     before = collected(matrix.run(wanted))
@@ -222,6 +264,30 @@ def test_records_are_written_of_cells_that_ran(chain, results_root, monkeypatch)
         "badnets-finetune-0.json", "badnets-none-0.json", "none-none-0.json"
     ]  # fmt: skip
     assert len(records.read("tiny")) == 3
+
+
+def asked_of(monkeypatch, *words, **more) -> set[tuple]:
+    """The cells that the command `results` runs, without their profile."""
+    asked = []
+    monkeypatch.setattr(matrix, "run", lambda wanted, workers: asked.extend(wanted) or [])
+    commands.results(*words, **more)
+    assert len(asked) == len(set(asked))
+    return {cell.key()[1:] for cell in asked}
+
+
+def test_records_of_mini_are_of_every_attack_and_elsewhere_of_those_that_are_defended(monkeypatch):
+    few = {(a, d, s) for a in profiles.base.DEFENDED for d in ("none", "ubt", "finetune") for s in (0, 1, 2)}
+    few |= {("none", "none", s) for s in (0, 1, 2)}
+    assert asked_of(monkeypatch, "photos") == few
+    assert asked_of(monkeypatch) == few | {(a, "none", s) for a in TRIGGERS for s in (0, 1, 2)}
+    assert len(TRIGGERS) == 20
+
+
+def test_of_named_attacks_those_are_defended_that_may_be(monkeypatch):
+    some = {("sig", d, 7) for d in ("none", "ubt", "finetune")} | {(a, "none", 7) for a in ("wanet", "none")}
+    assert asked_of(monkeypatch, "mini", ("sig", "wanet"), (7,)) == some
+    alone = {(a, "none", 7) for a in ("sig", "wanet", "none")}
+    assert asked_of(monkeypatch, "mini", ("sig", "wanet"), (7,), defended=()) == alone
 
 
 def test_without_a_matrix_the_command_that_makes_it_is_named(results_root):

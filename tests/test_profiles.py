@@ -12,10 +12,10 @@ from PIL import Image
 from ubt_utils import profiles, stages
 from ubt_utils.baselines import defenses
 from ubt_utils.clip import objectives
-from ubt_utils.clip.training import Recipe
+from ubt_utils.clip.recipe import Recipe
 from ubt_utils.data.sets import DataSets
 from ubt_utils.data.shards import ShardSets
-from ubt_utils.ubt.unlearn import Unlearn
+from ubt_utils.ubt.settings import Unlearn
 
 EVERY = list(profiles.PROFILES.values())
 
@@ -111,8 +111,14 @@ def test_the_published_victim_trains_as_published():
         0.1,
         5 * (500_000 // 128),
     )
-    for name, recipe in recipes(profiles.PAPER).items():
-        assert name == "finetune" or (recipe.schedule != "cosine" and recipe.decay == "all")
+
+
+@pytest.mark.parametrize("name", recipes(profiles.PAPER))
+def test_every_training_of_the_published_size_spares_norms_and_rises_for_no_half_of_it(name):
+    recipe = recipes(profiles.PAPER)[name]
+    assert recipe.decay == "matrices" and recipe.schedule == (
+        "constant" if name in ("pretrain", "overfit") else "cosine"
+    )
 
 
 # What a data set can do

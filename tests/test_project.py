@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -77,16 +78,14 @@ def test_the_records_of_a_folder_descend_from_one_public_model(profile):
     assert len({records.public_model(record) for record in found}) == 1
 
 
-@pytest.mark.parametrize("path", [p for p in PARQUETS if p.name != records.DETECTORS], ids=named)
+@pytest.mark.parametrize("path", PARQUETS, ids=named)
 def test_a_table_descends_from_one_public_model(path):
     table = pd.read_parquet(path)
     assert table.f0.notna().all() and evidence.of_one_model(table) is table
 
 
-def test_detectors_that_share_a_table_descend_from_one_public_model():
-    found = detector_tables.read()
-    assert (found.groupby(["profile", "attack", "seed"]).f0.nunique(dropna=False) == 1).all()
-    noises = detector_tables.at_all_noises(found)
+def test_detectors_are_recorded_at_every_noise_and_beside_every_defense_that_they_feed():
+    noises = detector_tables.at_all_noises(detector_tables.read())
     assert set(noises.noise) == {0, 0.1, 0.3} and set(noises.seed) == set(SEEDS)
     assert set(defense_tables.carried_on().runs) == {len(DEFENDED) * len(HELD_OUT)}
 
@@ -104,15 +103,52 @@ def test_one_public_model_leaves_one_fingerprint():
     assert (undefended[without_trigger].nunique() == 1).all()
 
 
+def test_the_public_model_of_photos_leaves_one_fingerprint():
+    found = [r for r in records.read("photos") if r["defense"] == "none"]
+    rates = pd.DataFrame([{"attack": r["attack"], **r["metrics"]} for r in found]).set_index("attack")
+    rates = rates.filter(regex="^public_")
+    assert len(rates) == len(SEEDS) * (len(DEFENDED) + 1) and "public_asr" in rates
+    assert (rates.groupby("attack").nunique() <= 1).all(axis=None)
+    assert (rates.drop(columns=[name for name in rates if "asr" in name]).nunique(dropna=False) == 1).all()
+    assert rates.public_clean_accuracy.nunique(dropna=False) == 1
+
+
 # Whether they are whole
+
+
+def bearing(config: dict) -> dict:
+    """The fields of a profile that bear on a run: not what it is called, nor what is said about it."""
+    return {name: value for name, value in config.items() if name not in ("name", "about", "changed")}
+
+
+def plain(profile: profiles.Profile) -> dict:
+    return bearing(json.loads(json.dumps(profile.as_config())))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"finetune": replace(MINI.finetune, lr=1.0)},
+        {"unlearn": replace(MINI.unlearn, weight=1.0)},
+        {"overfit": replace(MINI.overfit, recipe=replace(MINI.overfit.recipe, steps=1))},
+        {"recipes": {**MINI.recipes, "sig": replace(MINI.recipe("sig"), steps=1)}},
+        {"triggers": {**MINI.triggers, "sig": {"amplitude": 0.5}}},
+        {"sets": replace(MINI.sets, size=7)},
+        {"weights": "other"},
+        {"poison_rate": 0.5},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_another_recipe_trigger_or_set_is_another_profile_and_another_name_is_not(changed):
+    assert plain(replace(MINI, **changed)) != plain(MINI)
+    assert plain(replace(MINI, name="a", about="b", changed="c")) == plain(MINI)
 
 
 def test_the_records_of_mini_are_whole_and_of_the_profile_as_it_is():
     found = records.read("mini")
     assert keys(found) == headline_keys()
-    today = json.loads(json.dumps(MINI.as_config()))
     for record in found:
-        assert {**record["config"], "about": today["about"]} == today
+        assert bearing(record["config"]) == plain(MINI)
         assert {"commit", "device", "versions", "date", "threads"} <= set(record["environment"])
         assert (
             set(record["made"]) == set(record["stages"]) >= set(record["contents"]) >= {"pretrain", "attack"}
@@ -166,14 +202,15 @@ def test_the_first_study_has_every_defense_on_the_seeds_that_it_holds_out():
 
 
 def test_the_recorded_sweep_holds_every_point_once():
-    table, wanted = attack_tables.sweep(), list(sweep.points(MINI))
-    assert len(table) == len(wanted) == table.stage.nunique()
-    for row, point in zip(table.to_dict("records"), wanted, strict=True):
+    table, wanted = attack_tables.sweep(), []
+    for point in sweep.points(MINI):
         there = sweep.at(MINI, point)
-        spec = there.trigger(point.attack).spec()
-        assert row["parameters"] == json.dumps({k: v for k, v in spec.items() if k not in ("name", "made")})
-        assert (row["attack"], row["lr"]) == (point.attack, there.recipe(point.attack).lr)
-        assert row["poison_rate"] == there.poison_rate
+        recipe, spec = there.recipe(point.attack), there.trigger(point.attack).spec()
+        parameters = json.dumps({k: v for k, v in spec.items() if k not in ("name", "made")})
+        settings = point.attack, point.seed, there.poison_rate, recipe.lr, parameters, recipe.augment
+        wanted.append(("mini", *settings))
+    assert sorted(table[sweep.KEYS].itertuples(index=False, name=None)) == sorted(wanted)
+    assert len(wanted) == table.stage.nunique()
 
 
 # What the README makes of them

@@ -3,9 +3,12 @@
 import json
 import multiprocessing
 import os
+import threading
+from fnmatch import fnmatch
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from ubt_utils.core import paths, records
 
@@ -54,8 +57,24 @@ def test_of_a_table_whose_rows_all_go_an_empty_one_stays(table):
     assert read(table) == []
 
 
+LOCK = ".matrix.parquet.lock"
+
+
+def test_who_merges_waits_for_whoever_holds_the_table(table, monkeypatch):
+    records.merge(table, rows(("sig", 0)), KEYS)
+    monkeypatch.setenv("UBT_RUNS", str(table.parent / "other runs"))
+    late = threading.Thread(target=records.merge, args=(table, rows(("sig", 1)), KEYS))
+    with FileLock(table.parent / LOCK):
+        late.start()
+        late.join(0.5)
+        assert late.is_alive() and len(read(table)) == 1
+    late.join(30)
+    assert len(read(table)) == 2
+
+
 def merge_many(name: str, start) -> None:
-    """Merge twenty rows of its own, one at a time."""
+    """Merge twenty rows of its own, one at a time, with a `runs/` of its own."""
+    os.environ["UBT_RUNS"] += name
     path = records.table_path("tiny", "matrix.parquet")
     start.wait()
     for seed in range(20):
@@ -72,23 +91,63 @@ def test_processes_that_merge_at_once_lose_no_row(table):
         one.join()
     assert [one.exitcode for one in both] == [0, 0]
     assert read(table) == [(name, seed, 0.0) for name in ("badnets", "sig") for seed in range(20)]
-    assert [p.name for p in table.parent.iterdir()] == ["matrix.parquet"]
+    assert set(os.listdir(table.parent)) <= {"matrix.parquet", LOCK}
 
 
 def test_a_kill_while_a_table_is_written_leaves_the_one_before(table, monkeypatch):
     records.merge(table, rows(("sig", 0)), KEYS)
 
+    parts = []
+
     def killed(frame, path, **_):
+        parts.append(path)
         path.write_bytes(b"half a ta")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(pd.DataFrame, "to_parquet", killed)
-        with pytest.raises(KeyboardInterrupt):
-            records.merge(table, rows(("sig", 1)), KEYS)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                records.merge(table, rows(("sig", 1)), KEYS)
+    assert len(set(parts)) == 2 and {part.parent for part in parts} == {table.parent}
+    assert not any(part.exists() for part in parts)
     assert read(table) == [("sig", 0, 0.0)]
     records.merge(table, rows(("sig", 1)), KEYS)
     assert len(read(table)) == 2
+
+
+def test_a_table_is_on_the_disk_before_it_gets_its_name(table, monkeypatch):
+    done, sync, rename = [], os.fsync, type(table).replace
+
+    def fsync(number):
+        done.append((os.fstat(number).st_ino, os.fstat(number).st_size))
+        sync(number)
+
+    def replace(path, target):
+        if target == table:
+            assert done == [(path.stat().st_ino, path.stat().st_size)] and path.stat().st_size > 0
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(type(table), "replace", replace)
+    records.write_table(table, rows(("sig", 0)))
+    assert len(done) == 1 and len(read(table)) == 1
+
+
+def test_what_lies_beside_a_table_while_it_is_written_is_never_committed(table, monkeypatch):
+    patterns = (paths.home() / ".gitignore").read_text().split()
+    beside, write = set(), pd.DataFrame.to_parquet
+
+    def spy(frame, path, **more):
+        write(frame, path, **more)
+        beside.update(os.listdir(table.parent))
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", spy)
+    records.merge(table, rows(("sig", 0)), KEYS)
+    assert len(beside) == 2 and LOCK in beside
+    for name in beside:
+        assert any(fnmatch(name, pattern) for pattern in patterns), name
+    assert not any(fnmatch(table.name, pattern) for pattern in patterns)
 
 
 # Records

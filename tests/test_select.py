@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ubt_utils.ubt import tokens as tk
-from ubt_utils.ubt.select import VOTES, Select, alike, carriers_outside, select, select_in_turn, vote
+from ubt_utils.ubt.select import VOTES, alike, carriers_outside, select, select_in_turn, vote
+from ubt_utils.ubt.settings import Select
 
 LENGTH = 8
 TARGET, PARTNER = 399, 398

@@ -1,10 +1,19 @@
 """The checksum of the code that a stage runs: which edits count, and whose."""
 
 import textwrap
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
-from ubt_utils.core import source
+from ubt_utils import profiles, stages
+from ubt_utils.core import source, store
+from ubt_utils.stages.base import Run
+
+STAGES = ("pretrain", "attack", "overfit", "select", "defend", "evaluate")
+pretrain, attack, overfit, select, defend, evaluate = (
+    import_module(f"ubt_utils.stages.{name}") for name in STAGES
+)
 
 FILES = {
     "__init__": "",
@@ -48,7 +57,7 @@ def package(tmp_path, monkeypatch):
 
 
 def forget() -> None:
-    for kept in (source._tree, source._imports, source._plain):
+    for kept in (source._text, source._tree, source._imports, source._plain):
         kept.cache_clear()
 
 
@@ -84,12 +93,11 @@ def test_what_is_not_imported_or_only_moves_files_does_not_count(package, name):
         ("What it is for.", "For something else."),
         ("What it does.", "Doubles."),
         ("# why", "# because"),
-        ("return one.twice(x)", "return (one.twice(\n                x\n            ))"),
         ("import math\n", "import math\n\n\n"),
         ('"""What it does."""\n', "\n"),
     ],
 )
-def test_comments_docstrings_and_layout_do_not_count(package, old, new):
+def test_comments_docstrings_and_blank_lines_do_not_count(package, old, new):
     before, text = digest(), FILES["top"]
     assert old in text
     package("top", text.replace(old, new))
@@ -123,3 +131,74 @@ def test_stages_count_the_method_and_not_the_report():
     assert {"ubt_utils.kernels.push", "ubt_utils.clip.training", "ubt_utils.ubt.tokens"} <= found
     assert not found & source.UNCOUNTED
     assert not [name for name in found if name.startswith(("ubt_utils.report", "ubt_utils.study"))]
+
+
+def test_what_counts_is_the_same_text_on_every_version_of_python(package):
+    package("top", '''
+        """Doc
+        of two lines."""
+        # a remark
+        NAME = f"{1 + 1} # no remark"  # a remark
+
+        class A:
+            """Doc."""
+            size: int = 3
+            def say(self) -> str: return "#"
+    ''')  # fmt: skip
+    kept = [
+        'NAME = f"{1 + 1} # no remark"',
+        "class A:",
+        "    size: int = 3",
+        '    def say(self) -> str: return "#"',
+    ]
+    assert source._plain("ubt_utils.top") == "\n".join(kept)
+
+
+EDITS = {  # what is edited → the stages of tiny, attack badnets, whose code it is
+    "data.emoji": {"pretrain", "attack", "overfit", "select", "unlearn", "evaluate"},
+    "clip.training": {"pretrain", "attack", "overfit", "unlearn"},
+    "attacks.triggers.badnets": {"attack", "overfit", "select", "unlearn", "evaluate"},
+    "attacks.triggers.sig": set(),
+    "ubt.pool": {"overfit"},
+    "kernels.push": {"unlearn"},
+    "baselines.defenses.par": set(),
+    "report.tables": set(),
+    "profiles.mini": set(),
+}
+
+
+def keys(monkeypatch) -> dict[str, str]:
+    """Per stage of tiny the digest of its code, by what each hands to the store; nothing runs."""
+    found = {}
+
+    def note(parts, name, config, work, inputs=None, modules=()):
+        found[name.split("-")[0]] = source.digest(*modules)
+        made = {"pairs_scored": 9, "pool_size": 3, "pairs_seen": 1, "chosen": 1, "asr": 1.0, "seconds": 0.0}
+        made["detection_seconds"] = 0.0
+        return store.Stage(Path("x-y"), {"files": {}}, made, {})
+
+    for module in (pretrain, attack, overfit, select, defend, evaluate):
+        monkeypatch.setattr(module, "run_stage", note)
+    stages.chain(profiles.get("tiny"), "badnets", 0).evaluated("ubt")
+    return found
+
+
+@pytest.mark.parametrize("edited", EDITS)
+def test_an_edit_renews_the_stages_that_run_it_and_no_others(edited, monkeypatch):
+    before, real = keys(monkeypatch), source._text
+    name = f"ubt_utils.{edited}"
+    monkeypatch.setattr(source, "_text", lambda asked: real(asked) + ("MORE = 1\n" if asked == name else ""))
+    for kept in (source._tree, source._imports, source._plain):
+        kept.cache_clear()
+    try:
+        after = keys(monkeypatch)
+    finally:
+        monkeypatch.undo()
+        forget()
+    assert {stage for stage in before if before[stage] != after[stage]} == EDITS[edited]
+
+
+@pytest.mark.parametrize("name", ["mini", "photos", "paper"])
+def test_every_stage_counts_the_code_of_its_data_set(name):
+    run = Run(profiles.get(name), "badnets", 0)
+    assert type(run.profile.sets).__module__ in run.modules("ubt_utils.stages.attack")

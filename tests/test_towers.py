@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 
 from ubt_utils.clip import models, towers
 from ubt_utils.clip.models import CheckpointError
-from ubt_utils.clip.training import Recipe, fit
+from ubt_utils.clip.recipe import Recipe
+from ubt_utils.clip.training import fit
 from ubt_utils.data.pairs import Pairs
 
 NAME = "ubt-photos-tiny"

@@ -11,15 +11,8 @@ import torch
 
 from ubt_utils.clip import models, objectives, training
 from ubt_utils.clip.objectives import contrastive
-from ubt_utils.clip.training import (
-    AUGMENTATIONS,
-    DECAYED,
-    SCHEDULES,
-    Recipe,
-    TrainingDiverged,
-    batch_indices,
-    fit,
-)
+from ubt_utils.clip.recipe import AUGMENTATIONS, DECAYED, SCHEDULES, Recipe
+from ubt_utils.clip.training import TrainingDiverged, batch_indices, fit
 from ubt_utils.core import device
 
 NAME = "ubt-tiny"

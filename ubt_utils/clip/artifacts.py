@@ -1,12 +1,13 @@
-"""Public models as files: those that the repository ships, and a reader's own.
+"""Public models as files: those that the package ships, and a reader's own.
 
-A shipped one is `results/f0/<name>.safetensors`, in half precision, with `<name>.json` beside it: its
+A shipped one is `clip/public/<name>.safetensors`, in half precision, with `<name>.json` beside it: its
 SHA-256, and how, where and from what it was made. It is part of what every later number is made from.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,9 @@ from torch import nn
 
 from ubt_utils.clip import checkpoints
 from ubt_utils.clip.models import CheckpointError
-from ubt_utils.core import paths
 from ubt_utils.core.checksum import remembered, sha256_of, write_whole
 
-
-def folder() -> Path:
-    """Where shipped public models lie."""
-    return paths.results() / "f0"
+FOLDER = Path(__file__).parent / "public"
 
 
 def file_of(weights: str) -> Path | None:
@@ -31,7 +28,7 @@ def file_of(weights: str) -> Path | None:
 
     Raises CheckpointError for a shipped model whose bytes are not those that its note tells.
     """
-    shipped = folder() / f"{weights}.safetensors"
+    shipped = FOLDER / f"{weights}.safetensors"
     if not shipped.is_file():
         return Path(weights) if Path(weights).is_file() else None
     found, expected = sha256_of(shipped), note_of(weights)["sha256"]
@@ -44,7 +41,7 @@ def file_of(weights: str) -> Path | None:
 
 def note_of(name: str) -> dict[str, Any]:
     """How a shipped model was made."""
-    return json.loads((folder() / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def identity(weights: str) -> str:
@@ -61,14 +58,18 @@ def load(model: nn.Module, name: str, weights: str) -> None:
     checkpoints.load_any(model, name, str(file_of(weights) or weights))
 
 
+def rounded(source: Path) -> dict[str, torch.Tensor]:
+    """The tensors of the safetensors file `source`, single precision rounded to half."""
+    return {k: v.half() if v.dtype == torch.float32 else v for k, v in load_file(source).items()}
+
+
 def publish(source: Path, name: str, note: Mapping[str, Any]) -> Path:
-    """Ship a model: the safetensors file `source`, rounded to half precision, under `name`, with its note."""
-    folder().mkdir(parents=True, exist_ok=True)
-    path = folder() / f"{name}.safetensors"
-    weights = {
-        key: value.to(torch.float16) if value.dtype == torch.float32 else value
-        for key, value in load_file(source).items()
-    }
-    save_file(weights, path)
-    write_whole(folder() / f"{name}.json", json.dumps({"sha256": sha256_of(path), **note}, indent=1) + "\n")
+    """Ship a model: `source`, rounded, under `name`, with its note. A kill in between leaves the old model,
+    or one that its note refuses."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path, part = FOLDER / f"{name}.safetensors", FOLDER / f"{name}.part"
+    save_file(rounded(source), part)
+    digest = sha256_of(part)
+    os.replace(part, path)
+    write_whole(FOLDER / f"{name}.json", json.dumps({"sha256": digest, **note}, indent=1) + "\n")
     return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -30,6 +31,15 @@ class CheckpointError(ValueError):
 @cache
 def _register() -> None:
     open_clip.add_model_config(CONFIGS)
+
+
+def architecture(name: str) -> dict[str, Any]:
+    """What open_clip builds under that name, as plain data; ValueError if it knows none."""
+    _register()
+    found = open_clip.get_model_config(name)
+    if found is None:
+        raise ValueError(f"unknown model {name!r}; ours: {', '.join(p.stem for p in CONFIGS.iterdir())}")
+    return found
 
 
 def create(name: str, seed: int) -> nn.Module:

@@ -19,48 +19,16 @@ from tqdm.auto import tqdm
 from ubt_utils.clip import models
 from ubt_utils.clip.augment import augment
 from ubt_utils.clip.objectives import Objective, contrastive
+from ubt_utils.clip.recipe import Recipe
 from ubt_utils.core import device, distributed
 from ubt_utils.core.seeding import generator
 from ubt_utils.data.pictures import Images
 
 SAVES_PER_RUN = 10
-AUGMENTATIONS = ("none", "color", "full")
-SCHEDULES = ("one_cycle", "cosine", "constant")
-DECAYED = ("all", "matrices")
 
 
 class TrainingDiverged(RuntimeError):
     """The loss is no longer a number."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How long and how hard to train.
-
-    steps: optimizer steps. batch: pairs a step. lr: peak of the schedule. schedule: one_cycle, cosine (a
-    linear rise over `warmup` steps, then a cosine to 0, as CLIP's peers train) or constant. decay: what
-    AdamW's weight decay reaches: all, or matrices (no norms, biases and temperature, as CLIP trains).
-    augment: none, color, or full (pose and color). freeze_norm: batch-norm statistics stay as they are.
-    """
-
-    steps: int
-    lr: float
-    batch: int = 256
-    weight_decay: float = 0.1
-    schedule: str = "one_cycle"
-    warmup: int = 0
-    decay: str = "all"
-    augment: str = "none"
-    freeze_norm: bool = False
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 2 or not self.lr > 0:
-            raise ValueError(f"a recipe needs steps ≥ 1, batch ≥ 2 and lr > 0, got {self}")
-        if not 0 <= self.warmup <= self.steps:
-            raise ValueError(f"warmup must be between 0 and steps, got {self.warmup} of {self.steps}")
-        for name, known in (("augment", AUGMENTATIONS), ("schedule", SCHEDULES), ("decay", DECAYED)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
 
 
 @dataclass
@@ -79,6 +47,15 @@ class History:
     def spent(self) -> float:
         """Seconds that this process has trained and watched."""
         return self.seconds + self.watched - self.before
+
+    def log(self) -> dict[str, Any]:
+        """The part that a stage keeps among its metrics."""
+        return {
+            "train_seconds": self.seconds,
+            "pairs_seen": self.pairs_seen,
+            "first_loss": self.loss[0] if self.loss else None,  # nothing was trained
+            "last_loss": self.loss[-1] if self.loss else None,
+        }
 
     def note(self, step: int, watch: Callable[[int], Any] | None) -> None:
         """Ask `watch` and keep its answer, unless it is None."""
@@ -235,7 +212,8 @@ def _resume(model, optimizer, schedule, path: Path | None) -> tuple[History, int
         state = torch.load(path, map_location="cpu", weights_only=True)  # each goes to its own device
     except Exception as error:  # a power cut leaves bytes of any kind, and they end in errors of many kinds
         damaged = path.with_suffix(".damaged")
-        os.replace(path, damaged)
+        if distributed.first():
+            os.replace(path, damaged)
         warnings.warn(
             f"{damaged} cannot be read ({type(error).__name__}): the training starts anew", stacklevel=3
         )

@@ -8,6 +8,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from filelock import FileLock
+
 from ubt_utils.core import paths
 
 
@@ -24,17 +26,26 @@ def remembered(*files: Path) -> str:
     state = _text([[s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for s in stats])
     name = _text([str(path.resolve()) for path in files])[:24]
     note = paths.runs() / "checksums" / f"{name}.json"
+    if known := _noted(note, state):
+        return known
+    note.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(note.with_suffix(".lock")):  # one process reads, the others wait for what it finds
+        if known := _noted(note, state):
+            return known
+        each = [sha256_of(path) for path in files]
+        found = each[0] if len(each) == 1 else _text([[p.parent.name, p.name] for p in files] + each)
+        write_whole(note, json.dumps({"state": state, "sha256": found}))
+    return found
+
+
+def _noted(note: Path, state: str) -> str:
+    """The checksum of a note that was made in that state; "" where there is none, or where it is
+    half-written."""
     try:
         known = json.loads(note.read_text(encoding="utf-8"))
-        if known["state"] == state:
-            return known["sha256"]
+        return known["sha256"] if known["state"] == state else ""
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # never seen, or half-written: read the files
-    each = [sha256_of(path) for path in files]
-    found = each[0] if len(each) == 1 else _text([[p.parent.name, p.name] for p in files] + each)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(note, json.dumps({"state": state, "sha256": found}))
-    return found
+        return ""
 
 
 def _text(value: object) -> str:
@@ -51,6 +62,12 @@ def write_whole(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     os.chmod(file.name, 0o666 & ~_umask())  # temporary files are for their owner alone
     os.replace(file.name, path)
+
+
+def to_disk(path: Path) -> None:
+    """Have a file's bytes written out, where only the system may hold them so far."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _umask() -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 from filelock import FileLock
@@ -73,21 +75,25 @@ def read_benchmark(name: str) -> dict[str, Any]:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> Path:
-    """Write a table as Parquet, whole or not at all."""
+    """Write a table as Parquet, whole or not at all, and on the disk before it gets its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    table.to_parquet(part, index=False)
-    part.replace(path)
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        table.to_parquet(part, index=False)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     return path
 
 
 def merge(path: Path, table: pd.DataFrame, keys: list[str], gone: Collection[tuple] = ()) -> Path:
     """Write the rows of a recorded table and of new ones, sorted by `keys`; where both have a key, the new
-    row stays. gone: keys whose old rows go. Processes that merge into one table wait for each other."""
+    row stays. gone: keys whose old rows go. Processes that merge into one table wait for each other, by a
+    hidden file beside it, since each may have a `runs/` of its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = paths.runs() / "locks" / f"{path.parent.name}-{path.name}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
+    with FileLock(path.with_name(f".{path.name}.lock")):
         if path.exists():
             old = pd.read_parquet(path)
             drop = [key in set(gone) for key in old[keys].itertuples(index=False, name=None)]

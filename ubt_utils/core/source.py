@@ -1,14 +1,16 @@
 """A checksum of the code that a stage runs, so that its folder is not reused when that code changes.
 
 Counted are the given modules and what they import of this package, module by module, without comments,
-docstrings and layout. A package's own `__init__` counts where something is imported from it. What is found at
-run time (a trigger, a defense) must be named by the stage.
+docstrings and blank lines. A package's own `__init__` counts where something is imported from it. What is
+found at run time (a trigger, a defense, a data set) must be named by the stage.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import io
+import tokenize
 from functools import cache
 from pathlib import Path
 
@@ -17,12 +19,13 @@ from ubt_utils.core.paths import PACKAGE
 ROOT = PACKAGE.name
 # These move files about and note where a number was made, but make none.
 UNCOUNTED = frozenset(
-    f"{ROOT}.core.{name}" for name in ("store", "provenance", "paths", "source", "checksum")
+    f"{ROOT}.core.{name}" for name in ("store", "provenance", "paths", "source", "checksum", "records")
 )
 
 
 def digest(*modules: str) -> str:
-    """SHA-256 over the source of modules (dotted names) and of what they import of this package."""
+    """SHA-256 over the source of modules (dotted names) and of what they import of this package. The same on
+    every version of Python."""
     h = hashlib.sha256()
     for name in sorted(closure(*modules)):
         h.update(f"{name}\n{_plain(name)}\n".encode())
@@ -50,11 +53,16 @@ def _file(name: str) -> Path | None:
 
 
 @cache
-def _tree(name: str) -> ast.Module:
+def _text(name: str) -> str:
     path = _file(name)
     if path is None:
         raise ValueError(f"{name} is no module of {ROOT}")
-    return ast.parse(path.read_text(encoding="utf-8"))
+    return path.read_text(encoding="utf-8")
+
+
+@cache
+def _tree(name: str) -> ast.Module:
+    return ast.parse(_text(name))
 
 
 @cache
@@ -72,12 +80,17 @@ def _imports(name: str) -> frozenset[str]:
 
 @cache
 def _plain(name: str) -> str:
-    """A module's code without comments, docstrings and layout."""
-    tree = ast.parse(ast.unparse(_tree(name)))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and body:
-            first = body[0]
+    """A module's code without comments, docstrings and blank lines; by its text, since syntax trees are
+    written otherwise by each version of Python."""
+    lines = _text(name).splitlines()
+    for node in ast.walk(_tree(name)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and node.body:
+            first = node.body[0]
             if isinstance(first, ast.Expr) and isinstance(getattr(first.value, "value", None), str):
-                node.body = body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+                start, end = first.lineno - 1, first.end_lineno or first.lineno
+                lines[start:end] = [lines[start][: first.col_offset], *[""] * (end - start - 1)]
+    for token in tokenize.generate_tokens(io.StringIO(_text(name)).readline):
+        row, column = token.start
+        if token.type == tokenize.COMMENT and lines[row - 1]:
+            lines[row - 1] = lines[row - 1][:column]
+    return "\n".join(line.rstrip() for line in lines if line.strip())

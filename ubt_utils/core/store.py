@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ubt_utils.core import distributed, paths, provenance, source
-from ubt_utils.core.checksum import sha256_of, write_whole
+from ubt_utils.core.checksum import sha256_of, to_disk, write_whole
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 CONFIG, METRICS, MADE, STARTS = "config.json", "metrics.json", "made.json", "starts.json"
@@ -180,6 +180,8 @@ def _seal(
     write_whole(folder / METRICS, json.dumps(metrics, indent=1))
     write_whole(folder / MADE, json.dumps(made, indent=1))
     kept = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name not in (CONFIG, STARTS)]
+    for path in kept:
+        to_disk(path)  # the config must not outlive a power cut without what it tells of
     files = {p.name: sha256_of(p) for p in kept}
     write_whole(folder / CONFIG, json.dumps({**config, "files": files}, indent=1))
 

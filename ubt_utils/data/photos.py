@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 
 from ubt_utils.core import paths
-from ubt_utils.core.checksum import remembered
+from ubt_utils.core.checksum import remembered, sha256_of
 from ubt_utils.core.seeding import generator
 from ubt_utils.data.captions import fill, misplace_captions
 from ubt_utils.data.decoding import PhotoError, Skipped, caption_of, decode
@@ -190,6 +190,7 @@ class PhotoSets(DataSets):
         return {
             THINGS: fingerprint(THINGS, ("train", "valid")),
             SCENES: fingerprint(SCENES, ("train", "test")),
+            "classes": sha256_of(CLASSES),
         }
 
     def target_labels(self, target: str = "") -> list[int]:

@@ -9,11 +9,9 @@ from typing import Any
 
 from ubt_utils.attacks import triggers
 from ubt_utils.attacks.base import Trigger
-from ubt_utils.clip.training import Recipe
+from ubt_utils.clip.recipe import Recipe
 from ubt_utils.data.sets import DataSets
-from ubt_utils.ubt.overfit import Overfit
-from ubt_utils.ubt.select import Select
-from ubt_utils.ubt.unlearn import Unlearn
+from ubt_utils.ubt.settings import Overfit, Select, Unlearn
 
 DEFENDED = ("badnets", "blended", "sig")  # the headline attacks; every attack has undefended records
 
@@ -32,19 +30,18 @@ class Poisoning:
 class Profile:
     """One setting, from data to evaluation.
 
-    finetune: the victim's training on D. baseline: the fine-tuning defense; its steps are set
-    by UBT's cost. gate: the ASR below which the pipeline stops. triggers: attack name → its
-    parameters where they differ from the trigger's defaults; recipes: attack name → the
-    victim's training where it is not `finetune`. tower: weights that f0's image tower starts from
-    ("imagenet", or a file); it is then locked in pretraining, and `pretrain` trains the rest. ""
-    trains all of f0 from nothing. locked: stages of the image tower that no later training moves.
-    weights: f0 as a file: a name under results/f0, a checkpoint of one's own, or a tag that open_clip
-    knows for the model, such as "openai"; `pretrain` then trains nothing, and the recipe says how a
-    shipped one was made. defenses: defense name → its learning rate and options where they differ from
-    its own; UBT's are `overfit`, `select` and `unlearn`. poisoning: what the attacker does beside the
-    trigger. also: further attacks on the same D, each with its target. family: the folder that profiles
-    share, with the stages that do not differ between them; the name itself where it is empty. changed:
-    the one choice that an ablation makes otherwise, in words; "" for all other profiles.
+    finetune: the victim's training on D. baseline: the fine-tuning defense; its steps are set by UBT's cost.
+    gate: the ASR below which the pipeline stops. triggers: attack name → its parameters where they differ
+    from the trigger's defaults; recipes: attack name → the victim's training where it is not `finetune`.
+    tower: weights that f0's image tower starts from ("imagenet", or a file); it is then locked in
+    pretraining, and `pretrain` trains the rest. "" trains all of f0 from nothing. locked: stages of the image
+    tower that no later training moves. weights: f0 as a file: a name under ubt_utils/clip/public, a
+    checkpoint of one's own, or a tag that open_clip knows for the model, such as "openai"; `pretrain` then
+    trains nothing, and the recipe says how a shipped one was made. defenses: defense name → its learning rate
+    and options where they differ from its own; UBT's are `overfit`, `select` and `unlearn`. poisoning: what
+    the attacker does beside the trigger. also: further attacks on the same D, each with its target. family:
+    the folder that profiles share, with the stages that do not differ between them; the name itself where it
+    is empty. changed: the one choice that an ablation makes otherwise, in words; "" for all other profiles.
     """
 
     name: str

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ubt_utils.clip.training import Recipe
+from ubt_utils.clip.recipe import Recipe
 from ubt_utils.data.emoji import EmojiSets
 from ubt_utils.profiles.base import Profile
-from ubt_utils.ubt.overfit import Overfit
-from ubt_utils.ubt.select import Select
-from ubt_utils.ubt.unlearn import Unlearn
+from ubt_utils.ubt.settings import Overfit, Select, Unlearn
 
 VICTIM = Recipe(steps=272, lr=1.25e-3, augment="color")  # 4 passes over 17,688 pairs
 HARDER = replace(VICTIM, lr=2.5e-3)  # for triggers that need it to take
@@ -21,7 +19,7 @@ MINI = Profile(
     about="emoji by seven vendors at 48 px, 17,688 wild pairs; minutes on two CPU cores",
     model="ubt-mini",
     sets=EmojiSets(),
-    weights="mini",  # results/f0/mini.safetensors, made by the recipe below
+    weights="mini",  # ubt_utils/clip/public/mini.safetensors, made by the recipe below
     pretrain=Recipe(steps=920, lr=2e-3, augment="full"),  # 40 passes over 5,896 pairs
     finetune=VICTIM,
     overfit=Overfit(Recipe(steps=20, lr=2e-3, schedule="constant", freeze_norm=True)),

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ubt_utils.clip.training import Recipe
+from ubt_utils.clip.recipe import Recipe
 from ubt_utils.data.shards import ShardSets
 from ubt_utils.profiles.base import Profile
-from ubt_utils.ubt.overfit import Overfit
-from ubt_utils.ubt.select import Select
-from ubt_utils.ubt.unlearn import Unlearn
+from ubt_utils.ubt.settings import Overfit, Select, Unlearn
 
 EPOCH = 500_000 // 128
 # Published: RN50, 500,000 pairs of CC3M with 1,500 poisoned, batch 128, 5 to 10 passes, AdamW with decay 0.1
 # of matrices alone, cosine after 50 steps of warm-up. The published rate of 1e-6 often does not plant the
 # backdoor (5.7 % ASR against 97.7 % at 1e-5, reported for CleanCLIP's code), so that 1e-5 stands here. What
-# UBT does at this size is [ours].
+# UBT and the other defenses do at this size is [ours]: their decay spares what the victim's does; the overfit
+# training, which is read along its way, keeps one rate, and the others fall from theirs along a cosine.
 PAPER = Profile(
     name="paper",
     about="OpenAI's RN50, 500,000 web pairs from shards or CSV, ImageNet, 80 prompts: for GPUs, not run yet",
     model="RN50-quickgelu",  # OpenAI's weights were trained with it; with plain GELU they are another model
     sets=ShardSets(),
     weights="openai",
-    pretrain=Recipe(steps=1, lr=1e-5),  # nothing is trained
+    pretrain=Recipe(steps=1, lr=1e-5, schedule="constant", decay="matrices"),  # nothing is trained
     finetune=Recipe(steps=5 * EPOCH, lr=1e-5, batch=128, schedule="cosine", warmup=50, decay="matrices"),
-    overfit=Overfit(Recipe(steps=200, lr=1e-5, batch=128, schedule="constant", freeze_norm=True)),
+    overfit=Overfit(
+        Recipe(steps=200, lr=1e-5, batch=128, schedule="constant", decay="matrices", freeze_norm=True)
+    ),
     select=Select(top=256),
-    unlearn=Unlearn(Recipe(steps=EPOCH // 4, lr=1e-5, batch=128, freeze_norm=True)),
-    baseline=Recipe(steps=1, lr=1e-5, batch=128, freeze_norm=True),
+    unlearn=Unlearn(
+        Recipe(steps=EPOCH // 4, lr=1e-5, batch=128, schedule="cosine", decay="matrices", freeze_norm=True)
+    ),
+    baseline=Recipe(steps=1, lr=1e-5, batch=128, schedule="cosine", decay="matrices", freeze_norm=True),
     poison_rate=1_500 / 500_000,
 )
 

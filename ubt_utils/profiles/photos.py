@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ubt_utils.clip.training import Recipe
+from ubt_utils.clip.recipe import Recipe
 from ubt_utils.data.photos import PhotoSets
 from ubt_utils.profiles.base import Profile
-from ubt_utils.ubt.overfit import Overfit
-from ubt_utils.ubt.select import Select
-from ubt_utils.ubt.unlearn import Unlearn
+from ubt_utils.ubt.settings import Overfit, Select, Unlearn
 
 PHOTOS = Profile(
     name="photos",

@@ -8,7 +8,7 @@ from ubt_utils.attacks import robustness
 from ubt_utils.attacks.triggers import TRIGGERS
 from ubt_utils.core import records
 from ubt_utils.core.records import NONE
-from ubt_utils.report import cells
+from ubt_utils.report import cells, evidence
 
 ORDINARY = "mini"
 STEALTH = ("psnr", "ssim", "gmsd", "clip_similarity")
@@ -64,4 +64,5 @@ def robust(profile: str = ORDINARY) -> pd.DataFrame:
 
 def sweep(family: str = cells.STUDY) -> pd.DataFrame:
     """The recorded sweep, a row a model; FileNotFoundError says how to make it."""
-    return cells.of_one_model(records.read_table(records.table_path(family, records.SWEEP), "make sweep"))
+    path = records.table_path(family, records.SWEEP)
+    return evidence.of_one_model(records.read_table(path, "make sweep"))

@@ -9,16 +9,14 @@ import pandas as pd
 from ubt_utils import profiles
 from ubt_utils.core import paths, records
 from ubt_utils.report import evidence, tables
-from ubt_utils.report.evidence import MixedEvidence, of_one_model
-
-__all__ = ["STUDY", "MixedEvidence", "curves", "of_one_model", "read", "rows"]
 
 STUDY = "first-study"  # the family whose matrix the tables of defenses, attacks and attackers read
 
 
 def read(family: str) -> pd.DataFrame:
     """The recorded matrix of a family of profiles, a row a cell; a FileNotFoundError says how to make it."""
-    return of_one_model(records.read_table(records.table_path(family, records.MATRIX), "make matrix"))
+    path = records.table_path(family, records.MATRIX)
+    return evidence.of_one_model(records.read_table(path, "make matrix"))
 
 
 def curves(table: pd.DataFrame) -> pd.DataFrame:
@@ -44,7 +42,8 @@ def rows(profile: str) -> pd.DataFrame:
     melted = matrix.melt(keys, [m for m in tables.HEADLINE if m in matrix], "metric").dropna(subset="value")
     if melted.empty or any((paths.results() / profile).glob("*-*-*.json")):
         own = evidence.read(profile)
-        of_one_model(pd.concat([evidence.traced(own), matrix.filter(["f0", "stages", "contents"])]))
+        matrix_too = matrix.filter(["f0", "stages", "contents"])
+        evidence.of_one_model(pd.concat([evidence.traced(own), matrix_too]))
         headline = tables.tidy(own).query("metric in @tables.HEADLINE")
         melted = pd.concat([headline, melted]) if len(melted) else headline
     return melted.drop_duplicates([*keys, "metric"]).sort_values([*keys, "metric"], ignore_index=True)

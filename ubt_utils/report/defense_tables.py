@@ -14,8 +14,9 @@ from ubt_utils.core import records
 from ubt_utils.core.records import NONE
 from ubt_utils.evaluate import statistics
 from ubt_utils.profiles.base import DEFENDED
-from ubt_utils.report import cells, detector_tables
-from ubt_utils.ubt.defense import UBT, Defense
+from ubt_utils.report import cells, detector_tables, evidence
+from ubt_utils.ubt.defense import Defense
+from ubt_utils.ubt.settings import UBT
 
 ORDINARY = "mini"
 BROKEN = 0.05  # ASR after a defense from which it counts as broken
@@ -212,7 +213,8 @@ def carried_on() -> pd.DataFrame:
     """Per detector: its mean precision@64, and mean and worst ASR and mean CA of the model that was unlearned
     with what it found; UBT's own list among them, all on the runs that every detector has. Raises
     MixedEvidence where lists and models descend from different public models."""
-    keys, found, seen = ["attack", "seed", "detector"], cells.read(cells.STUDY), detector_tables.read()
+    keys = ["attack", "seed", "detector"]
+    found, seen = cells.read(cells.STUDY), detector_tables.read(cells.STUDY)
     listed = _defended_by(found, lambda defense: bool(defense.fed_by) or defense.name == UBT)
     fed = found[(found.profile == ORDINARY) & found.attack.isin(DEFENDED) & listed]
     detectors = fed.defense.map(lambda name: defenses.get(name).fed_by or UBT)
@@ -220,7 +222,7 @@ def carried_on() -> pd.DataFrame:
     lists = seen.loc[seen.profile == ORDINARY, [*keys, "precision_at_64", "f0"]]
     both = fed.merge(lists.rename(columns={"f0": "f0 of the list"}), on=keys)
     both = both[both.groupby(keys[:2]).detector.transform("nunique") == both.detector.nunique()]
-    cells.of_one_model(pd.DataFrame({"f0": pd.concat([both.f0, both["f0 of the list"]])}))
+    evidence.of_one_model(pd.DataFrame({"f0": pd.concat([both.f0, both["f0 of the list"]])}))
     groups = both.groupby("detector")
     mean = groups[["precision_at_64", "asr", "clean_accuracy"]].mean()
     mean = mean.assign(**{"worst ASR": groups.asr.max(), "runs": groups.size()})
@@ -230,7 +232,7 @@ def carried_on() -> pd.DataFrame:
 def trials(family: str = cells.STUDY) -> pd.DataFrame:
     """How the defenses got their settings, a row a trial; FileNotFoundError says how to make them."""
     path = records.table_path(family, records.TUNING)
-    return cells.of_one_model(records.read_table(path, "python -m ubt_utils tune"))
+    return evidence.of_one_model(records.read_table(path, "python -m ubt_utils tune"))
 
 
 def attackers(attack: str = "badnets") -> pd.DataFrame:

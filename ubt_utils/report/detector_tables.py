@@ -5,20 +5,22 @@ from __future__ import annotations
 import pandas as pd
 
 from ubt_utils.core import records
-from ubt_utils.report import cells
+from ubt_utils.report import evidence
+
+NOISE_STUDY = "noise-study"  # older than the first study, and of another public model
 
 
-def read(family: str = cells.STUDY) -> pd.DataFrame:
-    """The recorded rows, of which only those may share a table that descend from one public model; a
-    FileNotFoundError says how to make them."""
-    return records.read_table(records.table_path(family, records.DETECTORS), "python -m ubt_utils detectors")
+def read(family: str = NOISE_STUDY) -> pd.DataFrame:
+    """The recorded rows; a FileNotFoundError says how to make them, MixedEvidence if they do not agree."""
+    path = records.table_path(family, records.DETECTORS)
+    return evidence.of_one_model(records.read_table(path, "python -m ubt_utils detectors"))
 
 
 def at_all_noises(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of the attacks and seeds that were scored at every rate of caption noise; MixedEvidence where
     they descend from several public models."""
     rates = table.groupby(["attack", "seed"]).noise.transform("nunique")
-    return cells.of_one_model(table[rates == table.noise.nunique()])
+    return evidence.of_one_model(table[rates == table.noise.nunique()])
 
 
 def by_noise(table: pd.DataFrame, measure: str = "average_precision") -> pd.DataFrame:

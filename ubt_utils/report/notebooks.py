@@ -7,6 +7,7 @@ import os
 from base64 import b64decode, b64encode
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import joblib
@@ -43,14 +44,16 @@ def run(path: Path, out: Path, profile: str, **parameters: Any) -> None:
         raise ValueError(f"{path.name} takes {', '.join(known) or 'no parameters'}, not {', '.join(unknown)}")
     if "PROFILE" in known and ast.literal_eval(known["PROFILE"]["default"]) != profile:
         parameters["PROFILE"] = profile
+    parts = paths.runs() / "notebooks"  # what is half-written lies here, and not among what is committed
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_suffix(".part.json")  # papermill knows notebooks by their ending
-    papermill.execute_notebook(
-        path, part, parameters, cwd=path.parent, kernel_name="python3",
-        progress_bar=False, log_output=False,
-    )  # fmt: skip
-    nbformat.write(_tidy(nbformat.read(part, as_version=4)), out)
-    part.unlink()
+    parts.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".", dir=parts.resolve()) as aside:
+        part = Path(aside) / path.name
+        papermill.execute_notebook(
+            path, part, parameters, cwd=path.parent, kernel_name="python3",
+            progress_bar=False, log_output=False,
+        )  # fmt: skip
+        nbformat.write(_tidy(nbformat.read(part, as_version=4)), out)
 
 
 def _tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -17,7 +17,7 @@ from ubt_utils.core.store import Stage, run_stage, scratch
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.evaluate import measure
 from ubt_utils.profiles.base import Profile
-from ubt_utils.stages.base import MANIFEST, WEIGHTS, Run, further, load_model, log_of, wild
+from ubt_utils.stages.base import MANIFEST, WEIGHTS, Run, further, load_model, wild
 
 
 def attack(run: Run, public: Stage, trigger: Trigger | None) -> Stage:
@@ -43,10 +43,9 @@ def attack(run: Run, public: Stage, trigger: Trigger | None) -> Stage:
             checkpoint=scratch(folder), label=f"fine-tune on D ({run.attack})",
         )  # fmt: skip
         models.save(model, profile.model, folder / WEIGHTS)
-        return log_of(history) | measure.full(model, profile, trigger)
+        return history.log() | measure.full(model, profile, trigger)
 
-    kinds = {type(t).__module__ for t in (trigger, *also.values()) if t}
-    return run_stage(run.parts, "attack", config, work, {"public": public}, (__name__, *sorted(kinds)))
+    return run_stage(run.parts, "attack", config, work, {"public": public}, run.modules(__name__))
 
 
 def _poisoned(

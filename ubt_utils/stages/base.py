@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ubt_utils.attacks.manifest import Manifest
+from ubt_utils.baselines.detectors.base import Scores
 from ubt_utils.clip import models, towers
-from ubt_utils.clip.training import History
 from ubt_utils.core.records import NONE
 from ubt_utils.core.store import Stage
 from ubt_utils.data.pairs import Pairs
@@ -20,6 +20,7 @@ from ubt_utils.data.zero_shot import target_index
 from ubt_utils.profiles.base import Profile
 
 LOG = ("train_seconds", "feature_seconds", "pairs_seen", "first_loss", "last_loss")
+SIDES = (0, 1)  # halves of the pool
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 
 
@@ -44,11 +45,19 @@ class Run:
             target_index(known, target)
         return {
             "model": profile.model,
+            "architecture": models.architecture(profile.model),
             "locked": profile.locked,
-            "sets": asdict(profile.sets),
+            "sets": {"kind": type(profile.sets).__qualname__, **asdict(profile.sets)},
             "data": profile.sets.contents(),
             "seed": self.seed,
         }
+
+    def modules(self, *own: str) -> tuple[str, ...]:
+        """The code that a stage runs: its own modules, those of the data set, and those of the run's
+        triggers."""
+        names = () if self.attack == NONE else (self.attack, *self.profile.also)
+        kinds = {type(self.profile.trigger(name)).__module__ for name in names}
+        return (*own, type(self.profile.sets).__module__, *sorted(kinds))
 
     def needs_poison(self) -> None:
         """Raise ValueError for the clean twin, which has no trigger to examine."""
@@ -76,16 +85,6 @@ def load_model(profile: Profile, stage: Stage, file: str = WEIGHTS) -> nn.Module
     return towers.lock(models.load(profile.model, stage.path(file)), profile.locked)
 
 
-def log_of(history: History) -> dict[str, Any]:
-    """The part of a training's history that metrics keep."""
-    return {
-        "train_seconds": history.seconds,
-        "pairs_seen": history.pairs_seen,
-        "first_loss": history.loss[0] if history.loss else None,  # nothing was trained
-        "last_loss": history.loss[-1] if history.loss else None,
-    }
-
-
 def unlogged(stage: Stage) -> dict[str, Any]:
     """What a training stage measured about its model, without the log of its training."""
     return {k: v for k, v in stage.metrics.items() if k not in LOG}
@@ -100,3 +99,14 @@ def poisoned_pairs(profile: Profile, attacked: Stage, seed: int) -> tuple[Pairs,
             manifest = Manifest.load(attacked.path(name))
             pairs, truth = manifest.apply(pairs), truth | manifest.mask(len(pairs))
     return pairs, truth
+
+
+def weights_of(side: int) -> str:
+    """The file of the model that was not trained on this side, and scores it."""
+    return f"overfit-{side}.safetensors"
+
+
+def scores_of(stage: Stage) -> tuple[Scores, torch.Tensor]:
+    """What the detectors see of an overfit stage, and the truth (N,) bool."""
+    a = stage.arrays()
+    return Scores(a["s0"], a["sb"], a["s1"], a["pool"].bool()), a["truth"].bool()

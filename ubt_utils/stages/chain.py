@@ -23,16 +23,17 @@ from ubt_utils.core.store import Stage
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.profiles.base import Profile
 from ubt_utils.stages.attack import attack
-from ubt_utils.stages.base import Run, load_model, poisoned_pairs, wild
+from ubt_utils.stages.base import Run, load_model, poisoned_pairs, scores_of, wild
 from ubt_utils.stages.craft import craft, crafted_trigger, uncrafted
 from ubt_utils.stages.defend import Plan, plan_of, ubt_cost, unlearn, view_of
 from ubt_utils.stages.evaluate import evaluate_defended, evaluate_undefended
 from ubt_utils.stages.examine import examine
-from ubt_utils.stages.overfit import overfit, scores_of
+from ubt_utils.stages.overfit import overfit
 from ubt_utils.stages.pretrain import pretrain
 from ubt_utils.stages.score import score
 from ubt_utils.stages.select import select
 from ubt_utils.ubt.defense import View
+from ubt_utils.ubt.settings import UBT
 
 
 def chain(profile: Profile, attack: str, seed: int) -> Chain:
@@ -118,7 +119,7 @@ class Chain(Run):
 
     def _defend(self, plan: Plan) -> Stage:
         inputs = {"attacked": self.attacked, "overfitted": self.overfitted, "selected": self.selected}
-        if plan.defense.fed_by or plan.options.get("in_turn"):
+        if plan.options.get("detector", UBT) != UBT or plan.options.get("in_turn"):
             inputs["scored"] = self.scored
         if plan.defense.anew:
             inputs["public"] = self.pretrained

@@ -43,8 +43,7 @@ def craft(run: Run, public: Stage) -> Stage:
         return {"train_seconds": time.perf_counter() - start}
 
     config = run.config() | {"trigger": trigger.spec()}
-    modules = (__name__, type(trigger).__module__)
-    return run_stage(run.parts, "craft", config, work, {"public": public}, modules)
+    return run_stage(run.parts, "craft", config, work, {"public": public}, run.modules(__name__))
 
 
 def crafted_trigger(made: Stage) -> Trigger:

@@ -13,12 +13,13 @@ from torch import nn
 
 from ubt_utils.attacks.base import Trigger
 from ubt_utils.clip import models
-from ubt_utils.clip.training import Recipe
+from ubt_utils.clip.recipe import Recipe
 from ubt_utils.core.store import Stage, run_stage, scratch
 from ubt_utils.evaluate import measure
 from ubt_utils.profiles.base import Profile
-from ubt_utils.stages.base import WEIGHTS, Run, load_model, log_of, poisoned_pairs
-from ubt_utils.ubt.defense import FORWARD_COST, UBT, Defense, Session, View
+from ubt_utils.stages.base import WEIGHTS, Run, load_model, poisoned_pairs
+from ubt_utils.ubt.defense import FORWARD_COST, Defense, Session, View
+from ubt_utils.ubt.settings import UBT
 
 CURVE_POINTS = 8
 
@@ -91,6 +92,7 @@ def view_of(
         score=score,
         names=task.names,
         prompts=tuple(models.tokenize(profile.model, p) for p in task.prompts()),
+        select=profile.select,
     )
 
 
@@ -117,13 +119,13 @@ def unlearn(
         models.save(model, profile.model, folder / WEIGHTS)
         detection = _detection_seconds(defense, inputs["overfitted"], inputs["selected"])
         detection += looked if defense.looks else 0.0
-        return log_of(history) | {
+        return history.log() | {
             "seconds": history.seconds + detection,
             "detection_seconds": detection,
             "curve": [{"step": step, **point} for step, point in history.curve],
         }
 
-    config, modules = run.config() | plan.config(), (__name__, defense.run.__module__)
+    config, modules = run.config() | plan.config(), run.modules(__name__, defense.run.__module__)
     return run_stage(run.parts, f"unlearn-{defense.name}", config, work, inputs, modules)
 
 

@@ -39,4 +39,4 @@ def examine(run: Run, public: Stage, attacked: Stage, trigger: Trigger) -> Stage
         "scales": robustness.SCALES,
     }
     inputs = {"public": public, "attacked": attacked}
-    return run_stage(run.parts, "examine", config, work, inputs, (__name__, type(trigger).__module__))
+    return run_stage(run.parts, "examine", config, work, inputs, run.modules(__name__))

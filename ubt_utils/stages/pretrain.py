@@ -14,7 +14,7 @@ from ubt_utils.core.records import NONE
 from ubt_utils.core.store import Stage, run_stage, scratch
 from ubt_utils.evaluate import measure
 from ubt_utils.profiles.base import Profile
-from ubt_utils.stages.base import WEIGHTS, Run, log_of
+from ubt_utils.stages.base import WEIGHTS, Run
 
 PUBLIC_SEED = 0
 
@@ -57,10 +57,10 @@ def pretrain(profile: Profile) -> Stage:
             checkpoint=scratch(folder), label="pretrain f0",
         )  # fmt: skip
         models.save(model, profile.model, folder / WEIGHTS)
-        return log_of(history) | {"feature_seconds": feature_seconds} | _measured(model, profile)
+        return history.log() | {"feature_seconds": feature_seconds} | _measured(model, profile)
 
     work = given if profile.weights else trained
-    return run_stage(run.parts, "pretrain", config, work, modules=(__name__,))
+    return run_stage(run.parts, "pretrain", config, work, modules=run.modules(__name__))
 
 
 def _measured(model, profile: Profile) -> dict[str, Any]:

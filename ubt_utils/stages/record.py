@@ -8,7 +8,7 @@ from typing import Any
 from ubt_utils.core.records import NONE
 from ubt_utils.core.store import Stage
 from ubt_utils.stages.chain import Chain
-from ubt_utils.ubt.defense import UBT
+from ubt_utils.ubt.settings import UBT
 
 SELECTED = (
     "detectors", "anchor", "plain_anchor", "tokens", "chosen", "chosen_poisoned",

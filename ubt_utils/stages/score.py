@@ -12,8 +12,7 @@ from ubt_utils.baselines import detectors
 from ubt_utils.clip import models
 from ubt_utils.core.store import Stage, run_stage, save_arrays
 from ubt_utils.evaluate import metrics
-from ubt_utils.stages.base import Run, load_model, poisoned_pairs
-from ubt_utils.stages.overfit import scores_of
+from ubt_utils.stages.base import Run, load_model, poisoned_pairs, scores_of
 
 UBT = "ubt"
 
@@ -49,4 +48,4 @@ def score(run: Run, attacked: Stage, overfitted: Stage, selected: Stage) -> Stag
 
     config = run.config() | {"detectors": names}
     inputs = {"attacked": attacked, "overfitted": overfitted, "selected": selected}
-    return run_stage(run.parts, "score", config, work, inputs, (__name__,))
+    return run_stage(run.parts, "score", config, work, inputs, run.modules(__name__))

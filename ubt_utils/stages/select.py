@@ -19,8 +19,7 @@ from ubt_utils.core.store import Stage, run_stage, save_arrays
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.pictures import take
 from ubt_utils.evaluate import metrics
-from ubt_utils.stages.base import Run, load_model, poisoned_pairs
-from ubt_utils.stages.overfit import SIDES, scores_of, weights_of
+from ubt_utils.stages.base import SIDES, Run, load_model, poisoned_pairs, scores_of, weights_of
 from ubt_utils.ubt import tokens as tk
 from ubt_utils.ubt.select import Selection, alike, carriers_outside
 from ubt_utils.ubt.select import select as choose
@@ -70,7 +69,7 @@ def select(run: Run, attacked: Stage, overfitted: Stage) -> Stage:
 
     config = run.config() | {"select": asdict(profile.select)}
     inputs = {"attacked": attacked, "overfitted": overfitted}
-    return run_stage(run.parts, "select", config, work, inputs, (__name__,))
+    return run_stage(run.parts, "select", config, work, inputs, run.modules(__name__))
 
 
 def _second_look(

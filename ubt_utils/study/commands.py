@@ -18,14 +18,23 @@ SEEDS = (0, 1, 2)
 
 def results(
     profile: str = "mini",
-    attacks: tuple[str, ...] = DEFENDED,
+    attacks: tuple[str, ...] | None = None,
     seeds: tuple[int, ...] = SEEDS,
+    defended: tuple[str, ...] = DEFENDED,
     workers: int = 1,
 ) -> None:
-    """Run attacks × seeds, undefended and defended, and the clean twin; write a record each."""
-    wanted = grid.cells(profile, attacks, COMPARED, seeds)
-    wanted += grid.cells(profile, (stages.NONE,), (), seeds)
+    """Run attacks × seeds and the clean twin, undefended, and the defenses against `defended`; write a record
+    each.
+
+    Attacks, unless named: all of them on mini, the defended ones elsewhere.
+    """
+    if attacks is None:
+        attacks = tuple(TRIGGERS) if profile == "mini" else defended
+    both = [name for name in attacks if name in defended]
+    alone = [name for name in (stages.NONE, *attacks) if name not in both]
+    wanted = grid.cells(profile, both, COMPARED, seeds) + grid.cells(profile, alone, (), seeds)
     outcomes = grid.run(wanted, workers)
+    grid.forget(profile, outcomes)
     for outcome in outcomes:
         if not outcome.error:
             print(records.write(records.load(outcome.cell.path())))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ import pandas as pd
 from ubt_utils import profiles, stages
 from ubt_utils.attacks.gate import BackdoorDidNotTake
 from ubt_utils.clip.training import TrainingDiverged
-from ubt_utils.core import paths, records, store
+from ubt_utils.core import paths, records
 from ubt_utils.study import parallel
 
 SELECTION = ("pool_recall", "anchor", "chosen", "chosen_poisoned", "outside_poisoned", "left_out")
 RESULTS = (BackdoorDidNotTake, TrainingDiverged)  # a cell that ends so has no numbers, and that is a result
-TROUBLE = (store.StageError, ValueError, OSError)  # these are none: what an earlier run recorded stays
+# These are none, and what an earlier run recorded stays. RuntimeError is a damaged stage, or what torch raises
+# when the accelerator has no memory left.
+TROUBLE = (RuntimeError, ValueError, OSError)
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,23 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
 def collect(profile: str, outcomes: Sequence[Outcome]) -> Path:
     """Write the finished cells to results/<family>/matrix.parquet. Cells of the table that are not among them
     stay, and so do those that failed; those that are now known to have no numbers go. Where a cell has a
-    record under results/<profile>, too, that one is renewed, so that both tell of the same run."""
+    record under results/<profile>, too, that one is renewed, so that both are of the same run."""
+    forget(profile, outcomes)
     found = [records.load(o.cell.path()) for o in outcomes if not o.error]
     for record in found:
         if records.path_of(record).exists():
             records.write(record)
-    path = records.table_path(profiles.get(profile).family, records.MATRIX)
-    gone = [o.cell.key() for o in outcomes if o.is_result]
-    return records.merge(path, pd.DataFrame(map(row, found)), list(records.KEYS), gone)
+    return records.merge(_table(profile), pd.DataFrame(map(row, found)), list(records.KEYS))
+
+
+def forget(profile: str, outcomes: Sequence[Outcome]) -> None:
+    """Remove what is recorded of the cells that are now known to have no numbers: row and record."""
+    gone = [o.cell for o in outcomes if o.is_result]
+    for cell in gone:
+        records.path_of(asdict(cell)).unlink(missing_ok=True)
+    if gone and _table(profile).exists():
+        records.merge(_table(profile), pd.DataFrame(), list(records.KEYS), [cell.key() for cell in gone])
+
+
+def _table(profile: str) -> Path:
+    return records.table_path(profiles.get(profile).family, records.MATRIX)

@@ -14,8 +14,8 @@ from ubt_utils.stages.base import WEIGHTS
 
 
 def publish(profile: str = "mini", name: str = "") -> Path:
-    """Train a profile's public model by its recipe and ship it as results/f0/<name>.safetensors, with its
-    note.
+    """Train a profile's public model by its recipe and ship it as ubt_utils/clip/public/<name>.safetensors,
+    with its note.
 
     The same code, device and number of threads give the same bytes; others round otherwise, and training
     makes that another model of about the same accuracy.
@@ -34,8 +34,7 @@ def publish(profile: str = "mini", name: str = "") -> Path:
         "made": dict(made.made),
         "command": f"python -m ubt_utils publish --profile {profile}",
     }
-    artifacts.publish(made.path(WEIGHTS), name, note)
-    rounded = models.create(setting.model, 0)
-    artifacts.load(rounded, setting.model, name)
-    note["clean_accuracy"]["half"] = measure.clean(rounded, setting)["clean_accuracy"]
+    half = models.create(setting.model, 0)
+    half.load_state_dict(artifacts.rounded(made.path(WEIGHTS)))
+    note["clean_accuracy"]["half"] = measure.clean(half, setting)["clean_accuracy"]
     return artifacts.publish(made.path(WEIGHTS), name, note)

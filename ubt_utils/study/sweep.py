@@ -22,6 +22,7 @@ RATES = (0.003, 0.01)
 LRS = (0.1, 1.0)  # times the recipe's
 STRENGTHS = (0.5, 1.0)  # times the recipe's
 METRICS = ("asr", "clean_accuracy", "target_recall", "false_target_rate")
+KEYS = ["profile", "attack", "seed", "poison_rate", "lr", "parameters", "augment"]  # which model a row is
 GENTLE = 1.25e-3  # the learning rate of most recipes
 
 
@@ -150,5 +151,5 @@ def path(profile: str) -> Path:
 
 
 def write(table: pd.DataFrame, profile: str) -> Path:
-    """Write the sweep, whole or not at all."""
-    return records.write_table(path(profile), table)
+    """Record the models of a sweep; those of other points stay."""
+    return records.merge(path(profile), table, KEYS)

@@ -21,7 +21,7 @@ from ubt_utils.clip.training import TrainingDiverged
 from ubt_utils.core import provenance, records
 from ubt_utils.profiles import Profile
 from ubt_utils.study import parallel
-from ubt_utils.ubt.defense import UBT
+from ubt_utils.ubt.settings import UBT
 
 ATTACK, SEEDS = "badnets_stripes", (100, 101)
 FAILED = {"clean_accuracy": 0.0, "asr": 1.0, "target_recall": 0.0}
@@ -78,13 +78,13 @@ def run(profile: Profile, trial: Trial) -> dict[str, Any]:
     there is where the training diverged."""
     key = {"defense": trial.defense, "setting": json.dumps(trial.setting), "seed": trial.seed}
     attempt = stages.chain(at(profile, trial), ATTACK, trial.seed)
+    key["f0"] = records.content_of(attempt.pretrained.contents)
     try:
         made = attempt.defended(trial.defense)
     except TrainingDiverged:
         key["commit"] = provenance.commit()
         return {**key, **FAILED, "stage": ""}
     last = {k: v for k, v in made.metrics["curve"][-1].items() if k != "step"}
-    key["f0"] = records.content_of(attempt.pretrained.contents)
     return {**key, "commit": made.made["commit"], **last, "stage": made.folder.name}
 
 

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from ubt_utils.clip.objectives import Objective, contrastive
-from ubt_utils.clip.training import History, Recipe, fit
+from ubt_utils.clip.recipe import Recipe
+from ubt_utils.clip.training import History, fit
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.pictures import take
+from ubt_utils.ubt.settings import UBT, Select
 
 FORWARD_COST = 1 / 3  # a forward pass against a training step (forward and backward)
 OVERFIT = ("overfit-0", "overfit-1")  # UBT's overfit models, as `View.model` knows them
-UBT = "ubt"
 SIGHTS = ("D_safe", "D", "f0", "overfit", "detection", "class names")
 
 
@@ -31,7 +32,7 @@ class View:
 
     model: reads a model by name: "public" is f0, "overfit-0" and "overfit-1" are UBT's. score: (N,) what
     a detector makes of D, by name. names: per class of the zero-shot task its names; prompts: per class
-    (P, L) tokens of its prompts.
+    (P, L) tokens of its prompts. select: the settings of detection.
     """
 
     pairs: Pairs
@@ -44,6 +45,7 @@ class View:
     score: Callable[[str], torch.Tensor]
     names: tuple[tuple[str, ...], ...]
     prompts: tuple[torch.Tensor, ...]
+    select: Select = field(default_factory=Select)
 
     @property
     def outside(self) -> torch.Tensor:
@@ -75,8 +77,7 @@ class Defense:
     such as its weight decay. cost: pairs that one pair of a step pays for, in trained pairs. looks: forward
     passes over all of D before it trains. anew: starts from the public model, not from the backdoored one.
     source: who says so, and what is ours in it. variant_of: the defense that it differs from by `options`
-    alone, and changed: in what, in words. fed_by: the detector whose list it unlearns, where that is not its
-    own.
+    alone, and changed: in what, in words.
     """
 
     name: str
@@ -90,11 +91,15 @@ class Defense:
     anew: bool = False
     variant_of: str = ""
     changed: str = ""
-    fed_by: str = ""
 
     def __post_init__(self) -> None:
         if unknown := set(self.sees) - set(SIGHTS):
             raise ValueError(f"{self.name} sees {sorted(unknown)}; known: {', '.join(SIGHTS)}")
+
+    @property
+    def fed_by(self) -> str:
+        """The detector whose list it unlearns, where that is not its own; else ""."""
+        return self.options.get("detector", "")
 
     @property
     def is_ubt(self) -> bool:

@@ -8,27 +8,17 @@ picture and caption does not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.scoring import similarity
-from ubt_utils.clip.training import History, Recipe, fit
+from ubt_utils.clip.training import History, fit
 from ubt_utils.core.seeding import generator
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.pictures import take
-
-
-@dataclass(frozen=True)
-class Overfit:
-    """Steps 1 and 2. pool: the fraction ρ of D, least similar under f0. recipe: the short training on each
-    half of it, read `reads` times along its way."""
-
-    recipe: Recipe
-    pool: float = 0.25
-    reads: int = 4
 
 
 def halves_of(pool: torch.Tensor, *key: object) -> torch.Tensor:

@@ -21,26 +21,12 @@ from typing import NamedTuple
 import torch
 
 from ubt_utils.ubt import tokens as tk
+from ubt_utils.ubt.settings import Select
 
 VOTERS = (0.5, 1.0)  # parts of the pool that vote, best by overfit similarity first; the louder one counts
 COMMON = 0.02  # a word that more of the captions outside the pool hold is language, not an attack
 ALIKE = 0.5  # of D_u's median gain sb − s0: a carrier of B outside the pool with that much is left out
 VOTES = 4  # at most, where D_u may hold several words
-
-
-@dataclass(frozen=True)
-class Select:
-    """top: pairs in the unlearning set D_u (k), at most. outlier: B is every token whose surprise in D_u is
-    at least this fraction of the largest."""
-
-    top: int = 64
-    outlier: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.outlier <= 1:
-            raise ValueError(f"outlier must be in (0, 1], got {self.outlier}")
-        if self.top < 1:
-            raise ValueError(f"the unlearning set needs at least one pair, got top={self.top}")
 
 
 class Vote(NamedTuple):
@@ -140,7 +126,7 @@ def select_in_turn(
     return found
 
 
-def tokens_of(tokens: torch.Tensor, chosen: torch.Tensor, outlier: float = Select.outlier) -> torch.Tensor:
+def tokens_of(tokens: torch.Tensor, chosen: torch.Tensor, outlier: float) -> torch.Tensor:
     """(b,) B, most surprising first: the tokens of the chosen captions (k,) whose surprise is at least the
     fraction `outlier` of the largest."""
     ids, _, surprise = tk.surprise(tokens, chosen)

@@ -10,7 +10,7 @@ the word means is not to be forgotten.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,46 +19,15 @@ from torch import nn
 
 from ubt_utils.clip import models
 from ubt_utils.clip.objectives import Objective, contrastive
-from ubt_utils.clip.training import History, Recipe
+from ubt_utils.clip.recipe import Recipe
+from ubt_utils.clip.training import History
 from ubt_utils.core import device, distributed
 from ubt_utils.core.seeding import generator
 from ubt_utils.kernels.push import push
 from ubt_utils.ubt import tokens as tk
 from ubt_utils.ubt.defense import OVERFIT, Session, View, train_on
-from ubt_utils.ubt.select import Select, alike, carriers_outside, common_words, select_in_turn, tokens_of
-
-LEVELS = ("token", "sample")
-
-
-@dataclass(frozen=True)
-class Unlearn:
-    """Every setting of step 5.
-
-    recipe: how long and how hard. weight: w. level: token, or sample, which pushes whole captions. words: how
-    many other words stand in for B; 0: B is left out. both: push both towers. retain: keep L_CLIP on D_safe.
-    second_look: leave pairs outside the pool that look like D_u out of D_safe. tokens_by: what finds B:
-    surprise, occlusion or gradient. detector: whose best scores are D_u. in_turn: several votes, for several
-    words.
-    """
-
-    recipe: Recipe
-    weight: float = 1.0
-    level: str = "token"
-    words: int = 4
-    both: bool = False
-    retain: bool = True
-    second_look: bool = True
-    tokens_by: str = "surprise"
-    detector: str = "ubt"
-    in_turn: bool = False
-
-    def __post_init__(self) -> None:
-        if self.level not in LEVELS:
-            raise ValueError(f"unknown unlearning level {self.level!r}; known: {', '.join(LEVELS)}")
-
-    def options(self) -> dict[str, Any]:
-        """All but the recipe."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipe"}
+from ubt_utils.ubt.select import alike, carriers_outside, common_words, select_in_turn, tokens_of
+from ubt_utils.ubt.settings import Unlearn
 
 
 def unlearn(model: nn.Module, view: View, recipe: Recipe, session: Session, **options: Any) -> History:
@@ -136,14 +105,15 @@ def fed_by(view: View, detector: str) -> View:
     """The view with as many pairs in D_u as before, but those that a detector suspects most; B is what they
     hold more often than D, and there is no second look."""
     chosen = view.score(detector).sort(descending=True, stable=True).indices[: len(view.suspicious)]
-    found = tokens_of(view.tokens, chosen)
+    found = tokens_of(view.tokens, chosen, view.select.outlier)
     return replace(view, suspicious=chosen, compromised=found, left_out=chosen)
 
 
 def voted_in_turn(view: View) -> View:
     """The view with all words in D_u and B that several votes name, and a second look for each."""
     overfit, gain = view.score("overfit"), view.score("gain")
-    found = select_in_turn(view.tokens, overfit, view.pool, Select(top=len(view.suspicious)))
+    how = replace(view.select, top=len(view.suspicious))
+    found = select_in_turn(view.tokens, overfit, view.pool, how)
     left_out = []
     for one in found:
         outside = carriers_outside(view.tokens, view.pool, one.compromised)

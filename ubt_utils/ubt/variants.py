@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from ubt_utils.ubt.defense import UBT, Defense
+from ubt_utils.ubt.defense import Defense
+from ubt_utils.ubt.settings import UBT
 from ubt_utils.ubt.unlearn import unlearn
 
 SEES = ("D", "f0", "overfit", "detection")
 
 
-def variant(name: str, changed: str, fed_by: str = "", **options: Any) -> Defense:
+def variant(name: str, changed: str, **options: Any) -> Defense:
     """UBT with one choice made otherwise; changed: which, in words."""
     source = f"[ours] UBT, but {changed}"
-    return Defense(
-        name, unlearn, SEES, source, options=options, variant_of=UBT, changed=changed, fed_by=fed_by
-    )
+    return Defense(name, unlearn, SEES, source, options=options, variant_of=UBT, changed=changed)
 
 
 DEFENSES = (

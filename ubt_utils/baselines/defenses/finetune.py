@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from ubt_utils.clip.objectives import Objective, contrastive
-from ubt_utils.clip.training import History, Recipe
+from ubt_utils.clip.recipe import Recipe
+from ubt_utils.clip.training import History
 from ubt_utils.ubt.defense import Defense, Session, View, train_on
 
 

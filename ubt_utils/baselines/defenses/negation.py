@@ -7,7 +7,8 @@ import time
 import torch
 from torch import nn
 
-from ubt_utils.clip.training import History, Recipe
+from ubt_utils.clip.recipe import Recipe
+from ubt_utils.clip.training import History
 from ubt_utils.ubt.defense import OVERFIT, Defense, Session, View
 
 

@@ -10,7 +10,8 @@ from torch import nn
 from ubt_utils.baselines.defenses.finetune import train_outside
 from ubt_utils.clip import models
 from ubt_utils.clip.objectives import clip_loss, gathered
-from ubt_utils.clip.training import History, Recipe
+from ubt_utils.clip.recipe import Recipe
+from ubt_utils.clip.training import History
 from ubt_utils.core import distributed
 from ubt_utils.core.seeding import generator
 from ubt_utils.ubt.defense import Defense, Session, View

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from ubt_utils.baselines.defenses.finetune import train_outside
-from ubt_utils.clip.training import History, Recipe
+from ubt_utils.clip.recipe import Recipe
+from ubt_utils.clip.training import History
 from ubt_utils.core.seeding import generator
 from ubt_utils.ubt.defense import Defense, Session, View
 

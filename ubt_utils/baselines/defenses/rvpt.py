@@ -10,7 +10,8 @@ from torch import nn
 
 from ubt_utils.baselines.defenses.supervised import labelled
 from ubt_utils.clip import models
-from ubt_utils.clip.training import History, Recipe
+from ubt_utils.clip.recipe import Recipe
+from ubt_utils.clip.training import History
 from ubt_utils.ubt.defense import Defense, Session, View, train_on
 
 

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ubt_utils.clip import models
-from ubt_utils.clip.training import History, Recipe
+from ubt_utils.clip.recipe import Recipe
+from ubt_utils.clip.training import History
 from ubt_utils.ubt.defense import Defense, Session, View, train_on
 
 
