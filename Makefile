@@ -7,13 +7,16 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 # Which torch: plain is what pip finds (on Linux the CUDA build: 6.6 GB in all), cpu is PyTorch's own build
-# without CUDA (about 1 GB in all). The choice is kept in .venv until another one is named.
-CHOSEN := $(shell cat $(VENV)/.torch 2>/dev/null)
+# without CUDA (about 1 GB in all). The choice is kept in .venv until another one is named; a .venv that names
+# none has what pip finds.
+CHOSEN := $(or $(shell cat $(VENV)/.torch 2>/dev/null),$(if $(wildcard $(VENV)),plain))
 TORCH ?= $(or $(CHOSEN),plain)
+KNOWN := $(filter plain cpu,$(TORCH))
 CPU_INDEX := https://download.pytorch.org/whl/cpu
-ifeq ($(filter plain cpu,$(TORCH)),)
-$(error TORCH is plain or cpu, not '$(TORCH)')
-endif
+# Ends well where the locked torch and torchvision are there already, without CUDA.
+HAS_CPU := from importlib.metadata import version as of; \
+	locked = open("requirements.lock").read().split(); \
+	assert all(of(n).endswith("+cpu") and f"{n}=={of(n)[:-4]}" in locked for n in ("torch", "torchvision"))
 
 UNIT := not slow and not notebook and not ranks and not records
 
@@ -26,15 +29,20 @@ help:  ## show this list
 
 setup: $(READY)  ## make .venv with the tested set of packages
 
+# Another choice is installed anew. A variable TORCH of the environment may be another program's: it says
+# nothing of a .venv that is there, unless it is one of our words.
 ifneq ($(TORCH),$(CHOSEN))
+ifneq ($(KNOWN)$(filter command,$(origin TORCH)),)
 .PHONY: $(READY)
 endif
+endif
 $(READY): pyproject.toml requirements.lock
+	$(if $(KNOWN),,$(error TORCH is plain or cpu, not '$(TORCH)'))
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 …" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(if $(filter-out $(TORCH),$(CHOSEN)),--clear) $(VENV)
 	@echo $(TORCH) > $(VENV)/.torch
 ifeq ($(TORCH),cpu)
-	$(PY) -m pip install --quiet -c requirements.lock --no-deps --force-reinstall --index-url $(CPU_INDEX) torch torchvision
+	@$(PY) -c '$(HAS_CPU)' 2>/dev/null || $(PY) -m pip install --quiet -c requirements.lock --no-deps --force-reinstall --index-url $(CPU_INDEX) torch torchvision
 endif
 	$(PY) -m pip install --quiet -c requirements.lock -e '.[all]'
 	@touch $@
@@ -51,7 +59,7 @@ test: $(READY)  ## all of `check`, small-model tests, every notebook in a shrunk
 	$(PY) -m mypy
 	$(PY) -m pytest --cov=ubt_utils --cov-report=term --cov-fail-under=90
 
-reproduce: $(READY)  ## run the whole study on PROFILE and all notebooks in order, write HTML, all under runs/
+reproduce: $(READY)  ## one attack on PROFILE from nothing to its evaluation, then all notebooks, with HTML, under runs/
 	$(PY) -m ubt_utils reproduce --profile $(PROFILE)
 
 notebooks: $(READY)  ## run the committed notebooks anew, outputs included
@@ -63,10 +71,10 @@ readme: $(READY)  ## write the README's tables and picture from the records
 lab: $(READY)  ## open the notebooks
 	$(VENV)/bin/jupyter lab notebooks
 
-results: $(READY)  ## recompute the committed tables: every attack × 3 seeds, three of them defended
-	$(PY) -m ubt_utils results --profile $(PROFILE)
+results: $(READY)  ## record three attacks × 3 seeds of PROFILE, defended; of mini the other attacks undefended, too
+	$(PY) -m ubt_utils results --profile $(PROFILE) --workers $(WORKERS)
 
-sweep: $(READY)  ## recompute the committed sweep: when does a backdoor take?
+sweep: $(READY)  ## record when a backdoor takes on PROFILE: poison rate × learning rate × strength
 	$(PY) -m ubt_utils sweep --profile $(PROFILE)
 
 matrix: $(READY)  ## attacks × defenses × seeds, a record a cell; resumes after a kill

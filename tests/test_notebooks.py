@@ -6,8 +6,10 @@ import io
 import re
 from pathlib import Path
 
+import joblib
 import nbformat
 import numpy as np
+import papermill
 import photo_files
 import pytest
 from PIL import Image
@@ -144,7 +146,7 @@ def test_what_the_notebooks_show_equals_what_is_recorded():
     table = tables.as_text("mini")
     for stem in ("00_start_here", "05_evaluation"):
         path = next(p for p in PATHS if p.stem == stem)
-        assert table.strip() in text_of(path), f"{stem} shows another table: run `make reproduce`"
+        assert table.strip() in text_of(path), f"{stem} shows another table: run `make notebooks`"
 
 
 def test_a_failing_notebook_leaves_the_old_one_in_place(tmp_path):
@@ -152,9 +154,60 @@ def test_a_failing_notebook_leaves_the_old_one_in_place(tmp_path):
     cells = [nbformat.v4.new_code_cell('PROFILE = "mini"\nraise ValueError("no")')]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), bad)
     before = bad.read_bytes()
-    with pytest.raises(Exception, match="no"):
+    with pytest.raises(papermill.PapermillExecutionError, match="ValueError: no"):
         notebooks.run(bad, bad, "mini")
-    assert bad.read_bytes() == before
+    assert bad.read_bytes() == before and list(tmp_path.iterdir()) == [bad]
+
+
+# All notebooks at once, without running any
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def shelf(tmp_path, runs_root, monkeypatch) -> Path:
+    """A folder of two notebooks, one of them timed, which are not run: a stub writes an output instead."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    for stem in ("00_first", *notebooks.TIMED):
+        cell = nbformat.v4.new_code_cell('PROFILE = "mini"', id="a", metadata={"tags": ["parameters"]})
+        kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / f"{stem}.ipynb")
+    names = set(contents(folder))
+
+    def execute(path, part, parameters, **_):
+        assert runs_root in Path(part).parents and set(contents(folder)) == names
+        notebook = nbformat.read(path, as_version=4)
+        notebook.cells[0].outputs = [nbformat.v4.new_output("stream", text=f"ran with {parameters}")]
+        nbformat.write(notebook, part)
+
+    monkeypatch.setattr(notebooks, "FOLDER", folder)
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    with joblib.parallel_config(backend="threading"):  # so that the stub is known there
+        yield folder
+
+
+def test_reproduce_leaves_the_committed_notebooks_byte_for_byte_as_they_are(shelf, runs_root):
+    before = contents(shelf)
+    notebooks.reproduce("tiny")
+    assert contents(shelf) == before
+    stems = {Path(name).stem for name in before}
+    assert set(contents(runs_root)) == {f"notebooks/{s}.ipynb" for s in stems} | {
+        f"html/{s}.html" for s in stems
+    }
+    for name in before:
+        assert text_of(runs_root / "notebooks" / name) == "ran with {'PROFILE': 'tiny'}"
+
+
+def test_renew_writes_outputs_into_the_committed_notebooks_and_nothing_else_there(shelf, runs_root):
+    before = contents(shelf)
+    notebooks.renew()
+    assert set(contents(shelf)) == set(before)
+    for name in before:
+        assert text_of(shelf / name) == "ran with {}"  # each on its own profile
+    assert set(contents(runs_root)) == {f"html/{Path(name).stem}.html" for name in before}
 
 
 def test_drawings_get_a_palette_and_photos_stay():

@@ -18,6 +18,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import ubt_utils
+from ubt_utils.profiles.base import DEFENDED
+from ubt_utils.study.commands import SEEDS
 
 ROOT = Path(__file__).parent.parent
 TOML = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -142,15 +144,15 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def made(checkout: Path, *words: str) -> subprocess.CompletedProcess:
-    """What make would run; free of a make that runs these tests."""
-    path = {"PATH": os.environ["PATH"]}
-    return subprocess.run(["make", "-n", *words], cwd=checkout, capture_output=True, text=True, env=path)
+def made(checkout: Path, *words: str, **more: str) -> subprocess.CompletedProcess:
+    """What make does, or with -n would do; free of a make that runs these tests. more: of the environment."""
+    known = {"PATH": os.environ["PATH"], **more}
+    return subprocess.run(["make", *words], cwd=checkout, capture_output=True, text=True, env=known)
 
 
-def planned(checkout: Path, *words: str) -> str:
-    """The same, where it must do."""
-    done = made(checkout, *words)
+def planned(checkout: Path, *words: str, **more: str) -> str:
+    """What it would run, where it must do."""
+    done = made(checkout, "-n", *words, **more)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -188,9 +190,84 @@ def test_another_torch_is_installed_anew(checkout, before, after):
     assert "--clear" in plan and f"echo {after} > .venv/.torch" in plan and EVERYTHING in plan
 
 
-def test_an_unknown_torch_is_refused(checkout):
-    done = made(checkout, "setup", "TORCH=gpu")
-    assert done.returncode == 2 and "plain or cpu" in done.stderr
+@pytest.mark.parametrize("there", [False, True])
+def test_an_unknown_torch_is_refused(checkout, there):
+    if there:
+        installed(checkout, "plain")
+    done = made(checkout, "-n", "setup", "TORCH=gpu")
+    assert done.returncode == 2 and "TORCH is plain or cpu, not 'gpu'" in done.stderr
+
+
+def test_a_torch_of_the_environment_that_is_another_programs_stops_nothing_but_the_making(checkout):
+    assert "make .venv with" in made(checkout, "help", TORCH="/opt/torch").stdout
+    assert planned(checkout, "clean", TORCH="/opt/torch") == "rm -rf runs\n"
+    done = made(checkout, "-n", "setup", TORCH="/opt/torch")
+    assert done.returncode == 2 and "TORCH is plain or cpu, not '/opt/torch'" in done.stderr
+    installed(checkout, "cpu")
+    assert "install" not in planned(checkout, "test", TORCH="/opt/torch")
+    assert "--clear" in planned(checkout, "test", TORCH="plain")  # one of our words is meant for us
+
+
+def test_an_environment_that_names_no_torch_has_the_plain_one(checkout):
+    installed(checkout, "plain")
+    (checkout / ".venv" / ".torch").unlink()
+    assert "install" not in planned(checkout, "test")
+    plan = planned(checkout, "test", "TORCH=cpu")
+    assert "--clear" in plan and "/whl/cpu torch torchvision" in plan and EVERYTHING in plan
+
+
+@pytest.fixture
+def stand_in(checkout) -> Path:
+    """A python that runs one-liners, and notes all that it is asked for else; in .venv, too."""
+    script = checkout / "python"
+    script.write_text(
+        f'#!/bin/sh\ncase "$1" in -c) exec {sys.executable} -S "$@";; *) echo "$@" >> asked;; esac\n'
+    )
+    script.chmod(0o755)
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    shutil.copy(script, checkout / ".venv" / "bin" / "python")
+    return script
+
+
+def asked_for(checkout: Path, stand_in: Path, versions: dict[str, str]) -> list[str]:
+    """What `make setup TORCH=cpu` asks of python where these packages are there."""
+    there = checkout / "packages"
+    for name, number in versions.items():
+        note = there / f"{name}-{number}.dist-info"
+        note.mkdir(parents=True)
+        (note / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
+    words = ("setup", "TORCH=cpu", f"PYTHON={stand_in}")
+    done = made(checkout, *words, PYTHONPATH=str(there))
+    assert done.returncode == 0, done.stderr
+    return [line for line in (checkout / "asked").read_text().splitlines() if "pip install" in line]
+
+
+@pytest.mark.parametrize(
+    ("torch", "vision", "again"),
+    [
+        ("{torch}+cpu", "{torchvision}+cpu", False),
+        ("{torch}+cpu", "{torchvision}", True),
+        ("{torch}", "{torchvision}+cpu", True),
+        ("1.0.0+cpu", "{torchvision}+cpu", True),
+        (None, None, True),
+    ],
+)
+def test_torch_for_the_cpu_is_taken_once(checkout, stand_in, torch, vision, again):
+    found = {"torch": torch, "torchvision": vision}
+    versions = {name: number.format(**lock()) for name, number in found.items() if number}
+    *first, last = asked_for(checkout, stand_in, versions)
+    assert last.endswith("-c requirements.lock -e .[all]")
+    assert ["/whl/cpu torch torchvision" in line for line in first] == [True] * again
+
+
+def test_help_says_what_each_command_is_for(checkout):
+    shown = made(checkout, "help").stdout
+    listed = dict(re.findall(r"^([a-z]+) +(\S.*)$", shown, re.M))
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M).group(1)
+    assert {name for name in listed if name != "TORCH"} == set(phony.split())
+    for name in ("results", "sweep"):  # what they write is not what is committed
+        assert "committed" not in listed[name] and "record" in listed[name]
+    assert "three attacks × 3 seeds" in listed["results"] and len(DEFENDED) == len(SEEDS) == 3
 
 
 def test_make_check_runs_what_has_no_mark(checkout):

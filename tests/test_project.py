@@ -121,7 +121,7 @@ def bearing(config: dict) -> dict:
     return {name: value for name, value in config.items() if name not in ("name", "about", "changed")}
 
 
-def plain(profile: profiles.Profile) -> dict:
+def bearing_of(profile: profiles.Profile) -> dict:
     return bearing(json.loads(json.dumps(profile.as_config())))
 
 
@@ -140,15 +140,15 @@ def plain(profile: profiles.Profile) -> dict:
     ids=lambda changed: next(iter(changed)),
 )
 def test_another_recipe_trigger_or_set_is_another_profile_and_another_name_is_not(changed):
-    assert plain(replace(MINI, **changed)) != plain(MINI)
-    assert plain(replace(MINI, name="a", about="b", changed="c")) == plain(MINI)
+    assert bearing_of(replace(MINI, **changed)) != bearing_of(MINI)
+    assert bearing_of(replace(MINI, name="a", about="b", changed="c")) == bearing_of(MINI)
 
 
 def test_the_records_of_mini_are_whole_and_of_the_profile_as_it_is():
     found = records.read("mini")
     assert keys(found) == headline_keys()
     for record in found:
-        assert bearing(record["config"]) == plain(MINI)
+        assert bearing(record["config"]) == bearing_of(MINI)
         assert {"commit", "device", "versions", "date", "threads"} <= set(record["environment"])
         assert (
             set(record["made"]) == set(record["stages"]) >= set(record["contents"]) >= {"pretrain", "attack"}
@@ -160,7 +160,7 @@ def test_the_records_of_mini_descend_from_the_model_that_is_shipped(tmp_path):
     artifacts.load(model, MINI.model, MINI.weights)
     models.save(model, MINI.model, tmp_path / "f0")
     assert {records.public_model(r) for r in records.read("mini")} == {sha256_of(tmp_path / "f0")}
-    shipped = records.load(RESULTS / "f0" / f"{MINI.weights}.json")
+    shipped = artifacts.note_of(MINI.weights)
     assert shipped["data"]["drawings"] == records.load(RESULTS / "mini" / "data.json")["sha256"]
 
 

@@ -18,8 +18,8 @@ from ubt_utils.study import parallel
 
 SELECTION = ("pool_recall", "anchor", "chosen", "chosen_poisoned", "outside_poisoned", "left_out")
 RESULTS = (BackdoorDidNotTake, TrainingDiverged)  # a cell that ends so has no numbers, and that is a result
-# These are none, and what an earlier run recorded stays. RuntimeError is a damaged stage, or what torch raises
-# when the accelerator has no memory left.
+# These are none, and what an earlier run recorded stays. A RuntimeError is a damaged stage, or torch's:
+# a GPU without memory left, say.
 TROUBLE = (RuntimeError, ValueError, OSError)
 
 
