@@ -345,8 +345,9 @@ def test_a_trial_that_diverges_is_the_worst_there_is(chain, monkeypatch):
 def test_trials_of_other_defenses_stay_in_the_record(results_root, runs_root):
     row = {"setting": "{}", "seed": 0, "asr": 0.5, "clean_accuracy": 0.5}
     tuning.write("tiny", pd.DataFrame([{"defense": "par", **row}]))
-    tuning.write("tiny", pd.DataFrame([{"defense": "abl", **row}, {"defense": "par", **row, "asr": 0.25}]))
-    assert tuning.read("tiny").set_index("defense").asr.to_dict() == {"abl": 0.5, "par": 0.25}
+    more = pd.DataFrame([{"defense": "abl", **row}, {"defense": "par", **row, "asr": 0.25}])
+    kept = pd.read_parquet(tuning.write("tiny", more)).set_index("defense")
+    assert kept.asr.to_dict() == {"abl": 0.5, "par": 0.25}
 
 
 def test_a_trial_is_a_row_with_where_it_comes_from(chain, monkeypatch):

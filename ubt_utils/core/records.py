@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pandas as pd
 from filelock import FileLock
 
 from ubt_utils.core import paths, provenance
-from ubt_utils.core.checksum import write_whole
+from ubt_utils.core.checksum import to_disk, write_whole
 
 NONE = "none"  # as an attack: the clean twin; as a defense: undefended
 KEYS = ("profile", "attack", "defense", "seed")
@@ -80,8 +79,7 @@ def write_table(path: Path, table: pd.DataFrame) -> Path:
     part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         table.to_parquet(part, index=False)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
+        to_disk(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

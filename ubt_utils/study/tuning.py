@@ -115,9 +115,3 @@ def write(profile: str, table: pd.DataFrame) -> Path:
     """Record the trials under results/<family>/; those of other defenses stay."""
     path = records.table_path(profiles.get(profile).family, records.TUNING)
     return records.merge(path, table, ["defense", "setting", "seed"])
-
-
-def read(profile: str) -> pd.DataFrame:
-    """The recorded trials; a FileNotFoundError says how to make them."""
-    path = records.table_path(profiles.get(profile).family, records.TUNING)
-    return records.read_table(path, "python -m ubt_utils tune")
