@@ -76,3 +76,8 @@ class DataSets(Protocol):
     def class_index(self, labels: torch.Tensor) -> torch.Tensor:
         """Labels (N,) of `probe_pairs` → the class index of `zero_shot` (N,)."""
         return labels
+
+
+def identity(sets: DataSets) -> frozenset[tuple[str, str]]:
+    """What is kept in memory of a data set is kept for: the checksums of its files, as a key."""
+    return frozenset(sets.contents().items())

@@ -18,7 +18,7 @@ from ubt_utils.data.captions import with_word
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.pictures import Images
 from ubt_utils.data.retrieval import Retrieval
-from ubt_utils.data.sets import DataSets
+from ubt_utils.data.sets import DataSets, identity
 from ubt_utils.data.zero_shot import ZeroShot, target_index
 from ubt_utils.evaluate import metrics
 
@@ -43,11 +43,7 @@ FEW = 600  # about; pictures for a number that is not worth the whole test set
 
 def task_of(sets: DataSets) -> ZeroShot:
     """The zero-shot task, kept in memory while its files stay."""
-    return _task_of(sets, _contents(sets))
-
-
-def _contents(sets: DataSets) -> frozenset:
-    return frozenset(sets.contents().items())
+    return _task_of(sets, identity(sets))
 
 
 @lru_cache(maxsize=4)
@@ -115,7 +111,7 @@ def _probe_of(sets: DataSets, contents: frozenset) -> Pairs | None:
 def beyond(model: nn.Module, profile: Setting) -> dict[str, float]:
     """What photos allow beside zero-shot: retrieval on human captions (recall@k, both ways) and
     the accuracy of a linear probe on the image embeddings. Empty for emoji, which have neither."""
-    sets, contents = profile.sets, _contents(profile.sets)
+    sets, contents = profile.sets, identity(profile.sets)
     found, probe, task = _retrieval_of(sets, contents), _probe_of(sets, contents), task_of(sets)
     if found is None or probe is None:
         return {}

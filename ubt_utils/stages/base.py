@@ -15,7 +15,7 @@ from ubt_utils.clip import models, towers
 from ubt_utils.core.records import NONE
 from ubt_utils.core.store import Stage
 from ubt_utils.data.pairs import Pairs
-from ubt_utils.data.sets import DataSets
+from ubt_utils.data.sets import DataSets, identity
 from ubt_utils.data.zero_shot import target_index
 from ubt_utils.profiles.base import Profile
 
@@ -67,7 +67,7 @@ class Run:
 
 def wild(sets: DataSets, seed: int) -> tuple[Pairs, torch.Tensor]:
     """D before poisoning and the indices of its misplaced captions, kept in memory while its files stay."""
-    return _wild(sets, seed, frozenset(sets.contents().items()))
+    return _wild(sets, seed, identity(sets))
 
 
 @lru_cache(maxsize=2)
