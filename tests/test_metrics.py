@@ -7,99 +7,60 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from ubt_utils.evaluate import metrics
-
-Z = 1.959963984540054  # the 97.5 % point of the normal distribution
-
-# Ten triggered pictures; class 1 is the target. Of the seven that do not show it, four are
-# classified as it; of the three that do, two.
-LABELS = torch.tensor([0, 0, 0, 2, 2, 2, 2, 1, 1, 1])
-PREDICTED = torch.tensor([1, 1, 0, 1, 1, 2, 0, 1, 1, 0])
-
-
-def wilson(p: float, n: int) -> tuple[float, float]:
-    center = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    reach = Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
-    return center - reach, center + reach
-
 
 # Rates
 
 
-@pytest.mark.parametrize(
-    ("convention", "value", "n"),
-    [("exclude_target", 4 / 7, 7), ("include_target", 6 / 10, 10), ("divide_by_all", 4 / 10, 10)],
-)
-def test_asr_by_every_convention(convention, value, n):
-    rate = metrics.attack_success(PREDICTED, LABELS, 1, convention=convention)
-    assert rate.value == pytest.approx(value) and rate.n == n
+def clopper_pearson(hits: float, n: float) -> tuple[float, float]:
+    low = stats.beta.ppf(0.025, hits, n - hits + 1) if hits > 0 else 0.0
+    return low, stats.beta.ppf(0.975, hits + 1, n - hits) if hits < n else 1.0
 
 
-def test_asr_leaves_real_targets_out_unless_asked_otherwise():
-    assert metrics.attack_success(PREDICTED, LABELS, 1).value == pytest.approx(4 / 7)
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=40))
+def test_where_classes_count_alike_a_rate_is_their_mean(drawn):
+    labels, hits = np.array([c for c, _ in drawn]), np.array([h for _, h in drawn])
+    expected = np.mean([hits[labels == c].mean() for c in sorted(set(labels))])
+    rate = metrics.rate(torch.tensor(hits), classes=torch.tensor(labels))
+    assert rate.value == pytest.approx(expected) and rate.n == len(drawn)
 
 
-def test_every_convention_is_covered_here_and_others_are_refused():
-    assert set(metrics.CONVENTIONS) == {"exclude_target", "include_target", "divide_by_all"}
-    with pytest.raises(ValueError, match="unknown ASR convention 'all'; known: exclude_target"):
-        metrics.attack_success(PREDICTED, LABELS, 1, convention="all")
+def test_chances_count_as_parts_of_hits():
+    rate = metrics.rate(torch.tensor([0.25, 0.5, 0.0, 1.0]))
+    assert rate.value == pytest.approx(1.75 / 4)
+    assert (rate.low, rate.high) == pytest.approx(clopper_pearson(1.75, 4))
 
 
-def test_a_perfect_attack_reaches_one_only_where_the_convention_allows():
-    fooled = torch.ones(10, dtype=torch.long)
-    values = [metrics.attack_success(fooled, LABELS, 1, convention=c).value for c in metrics.CONVENTIONS]
-    assert values == pytest.approx([1.0, 1.0, 0.7])
-
-
-def test_target_recall_counts_real_targets_only():
-    rate = metrics.target_recall(PREDICTED, LABELS, 1)
-    assert rate.value == pytest.approx(2 / 3) and rate.n == 3
-
-
-def test_clean_accuracy_is_the_mean_over_classes():
-    # class 0: 1 of 3 right; class 1: 2 of 3; class 2: 1 of 4
-    rate = metrics.clean_accuracy(PREDICTED, LABELS)
-    assert rate.value == pytest.approx((1 / 3 + 2 / 3 + 1 / 4) / 3) and rate.n == 10
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
-def test_clean_accuracy_on_any_counts(drawn):
-    labels, predicted = np.array(drawn).T
-    expected = np.mean([(predicted[labels == c] == c).mean() for c in sorted(set(labels))])
-    rate = metrics.clean_accuracy(torch.tensor(predicted), torch.tensor(labels))
-    assert rate.value == pytest.approx(expected)
-
-
-def test_a_rate_over_nothing_is_refused():
-    none = torch.tensor([], dtype=torch.long)
-    only_target = torch.tensor([1, 1])
-    for count in (
-        lambda: metrics.rate(none.bool()),
-        lambda: metrics.clean_accuracy(none, none),
-        lambda: metrics.attack_success(only_target, only_target, 1),
-        lambda: metrics.target_recall(PREDICTED, LABELS, target=9),
-    ):
-        with pytest.raises(ValueError, match="over no pictures"):
-            count()
+def test_a_rate_over_nothing_or_of_classes_is_refused():
+    with pytest.raises(ValueError, match="over no pictures"):
+        metrics.rate(torch.tensor([], dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"hits are true or false, or chances; got torch\.int64"):
+        metrics.rate(torch.tensor([3, 1]))
 
 
 # Intervals
 
 
 @given(st.integers(1, 200), st.integers(0, 200))
-def test_the_interval_is_wilsons(n, hits):
+def test_the_interval_is_clopper_and_pearsons(n, hits):
     hits = min(hits, n)
     rate = metrics.rate(torch.arange(n) < hits)
-    low, high = wilson(hits / n, n)
+    low, high = clopper_pearson(hits, n)
     assert rate.value == pytest.approx(hits / n)
     assert (rate.low, rate.high) == (pytest.approx(low, abs=1e-12), pytest.approx(high, abs=1e-12))
     assert rate.low - 1e-12 <= rate.value <= rate.high + 1e-12
 
 
-def test_wilson_golden_value():
-    rate = metrics.rate(torch.arange(10) < 8)  # 8 of 10: 0.4902 to 0.9433, as in textbooks
-    assert (round(rate.low, 4), round(rate.high, 4)) == (0.4902, 0.9433)
+def test_golden_values():
+    rate = metrics.rate(torch.arange(10) < 8)  # 8 of 10: 0.4439 to 0.9748, as in textbooks
+    assert (round(rate.low, 4), round(rate.high, 4)) == (0.4439, 0.9748)
+    never = metrics.rate(torch.zeros(1459, dtype=torch.bool))
+    assert (never.value, never.low, never.se) == (0, 0, 0)
+    assert never.high == pytest.approx(1 - 0.025 ** (1 / 1459)) == pytest.approx(0.0025, abs=3e-5)
+    always = metrics.rate(torch.ones(7, dtype=torch.bool), classes=torch.tensor([0, 0, 0, 0, 0, 1, 2]))
+    assert (always.value, always.high) == (1, 1) and always.low < 1
 
 
 def test_paintings_of_one_drawing_count_once_in_the_interval():
@@ -107,18 +68,35 @@ def test_paintings_of_one_drawing_count_once_in_the_interval():
     units = torch.arange(5).repeat_interleave(4)
     rate = metrics.rate(hits, units)
     assert (rate.value, rate.n, rate.units) == (pytest.approx(0.6), 20, 5)
-    assert (rate.low, rate.high) == pytest.approx(wilson(0.6, 5))
+    assert (rate.low, rate.high) == pytest.approx(clopper_pearson(3, 5))
     alone = metrics.rate(hits)
     assert alone.units == 20 and alone.high - alone.low < rate.high - rate.low
 
 
-def test_units_follow_the_pictures_that_are_counted():
-    units = torch.tensor([0, 0, 1, 2, 2, 3, 3, 4, 4, 5])  # drawings 4 and 5 show the target
-    assert metrics.attack_success(PREDICTED, LABELS, 1, units).units == 4
-    assert metrics.attack_success(PREDICTED, LABELS, 1, units, "include_target").units == 6
-    assert metrics.attack_success(PREDICTED, LABELS, 1, units, "divide_by_all").units == 6
-    assert metrics.target_recall(PREDICTED, LABELS, 1, units).units == 2
-    assert metrics.clean_accuracy(PREDICTED, LABELS, units).units == 6
+def test_a_drawing_counts_by_the_mean_of_its_paintings():
+    rate = metrics.rate(torch.tensor([True, True, True, False]), torch.tensor([4, 4, 4, 9]))
+    assert (rate.value, rate.units) == (0.5, 2)
+
+
+def test_the_standard_error_is_that_of_a_mean_over_drawings():
+    hits, units = torch.tensor([1.0, 0.0, 0.5, 0.5, 0.2, 0.0]), torch.arange(3).repeat_interleave(2)
+    assert metrics.rate(hits, units).se == pytest.approx(stats.sem([0.5, 0.5, 0.1]))
+    alike = metrics.rate(torch.tensor([1.0, 0.2, 0.4]), classes=torch.tensor([5, 7, 6]))
+    assert alike == metrics.rate(torch.tensor([1.0, 0.2, 0.4]))  # as many classes as drawings
+    assert metrics.rate(torch.tensor([0.3])).se is None
+
+
+def test_classes_of_unequal_size_make_fewer_equal_trials():
+    # 3 drawings of class 0 weigh 1/6 each, one of class 1 weighs 1/2: as 1 / (3/36 + 1/4) = 3 equal ones
+    rate = metrics.rate(torch.tensor([1.0, 0, 0, 1]), classes=torch.tensor([0, 0, 0, 1]))
+    assert rate.value == pytest.approx(2 / 3) and (rate.n, rate.units) == (4, 4)
+    assert (rate.low, rate.high) == pytest.approx(clopper_pearson(2, 3))
+    spread = ((1 / 3) ** 2 + 2 * (2 / 3) ** 2) / 36 + (1 / 3) ** 2 / 4
+    assert rate.se == pytest.approx(math.sqrt(spread * 4 / 3))
+
+
+def test_a_rate_from_before_standard_errors_can_be_read():
+    assert metrics.Rate(**{"value": 0.5, "n": 4, "units": 2, "low": 0.1, "high": 0.9}).se is None
 
 
 # Detection

@@ -64,6 +64,12 @@ def place(model: nn.Module) -> nn.Module:
     return model.to(device.pick(), memory_format=torch.channels_last)
 
 
+def autocast(model: nn.Module) -> torch.autocast:
+    """Mixed precision for this model, where it pays on the device in use."""
+    grouped = any(isinstance(part, nn.Conv2d) and part.groups > 1 for part in model.modules())
+    return device.autocast(device.pick(), grouped)
+
+
 def save(model: nn.Module, name: str, path: Path) -> None:
     """Write the weights as safetensors, with the model's name in the header."""
     weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
@@ -163,9 +169,9 @@ def embed_images(
         for start in range(rows.start, rows.stop, batch):
             part = images[start : min(start + batch, rows.stop)]
             part = (change(part) if change else part).to(where).float() / 255
-            with device.autocast(where):
+            with autocast(model):
                 z = model.encode_image(normalize(model, part))
-            out.append(F.normalize(z.float(), dim=-1).cpu())
+            out.append(unit(z).cpu())
         return torch.cat(out)
 
     return distributed.together(embed, len(images))
@@ -190,12 +196,30 @@ def encode_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     return _read(model, tokens[:, :length], places, model.attn_mask[:length, :length], ends)[:, 0]
 
 
+def embed_pairs(
+    model: nn.Module, images: torch.Tensor, tokens: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Normalized images (B, 3, H, W) and tokens (B, L) → unit float32 embeddings (B, D) of both, gradients
+    included, and the temperature () that their cosines are multiplied with. A model that takes features
+    (`towers.OnFeatures`) embeds its pairs itself."""
+    if not hasattr(model, "encode_image"):
+        return model(images, tokens)
+    return unit(model.encode_image(images)), unit(encode_text(model, tokens)), model.logit_scale.exp()
+
+
+def unit(embeddings: torch.Tensor) -> torch.Tensor:
+    """(…, D) of any precision → the same directions at length 1 in float32: cosines of half precision would
+    be off in their third digit."""
+    return F.normalize(embeddings.float(), dim=-1)
+
+
 def _read(
     model: nn.Module, tokens: torch.Tensor, places: torch.Tensor, mask: torch.Tensor, ends: torch.Tensor
 ) -> torch.Tensor:
     """(N, E, D): a causal tower over tokens (N, L) that stand at `places` (L,), read at `ends` (N, E)."""
     x = model.token_embedding(tokens) + model.positional_embedding[places]
-    x = model.transformer(x.to(model.transformer.get_cast_dtype()), attn_mask=mask)
+    with device.attention():
+        x = model.transformer(x.to(model.transformer.get_cast_dtype()), attn_mask=mask)
     x = model.ln_final(x)[torch.arange(len(x), device=x.device)[:, None], ends]
     project = model.text_projection
     return project(x) if isinstance(project, nn.Linear) else x @ project
@@ -217,9 +241,9 @@ def embed_without_each(model: nn.Module, tokens: torch.Tensor, nodes: int = 16_3
     where, out = device.pick(), []
     source, places, mask, ends = (part.to(where) for part in tree(counts[0]))
     for part in tokens.to(where).split(max(1, nodes // len(source))):
-        with device.autocast(where):
+        with autocast(model):
             z = _read(model, part[:, source], places, mask, ends.expand(len(part), -1))
-        out.append(F.normalize(z.float(), dim=-1).cpu())
+        out.append(unit(z).cpu())
     return torch.cat(out)
 
 
@@ -233,9 +257,9 @@ def embed_tokens(model: nn.Module, tokens: torch.Tensor, batch: int = 2048) -> t
     def embed(rows: slice) -> torch.Tensor:
         out = []
         for part in unique[rows].split(batch):
-            with device.autocast(where):
+            with autocast(model):
                 z = encode_text(model, part.to(where))
-            out.append(F.normalize(z.float(), dim=-1).cpu())
+            out.append(unit(z).cpu())
         return torch.cat(out)
 
     return distributed.together(embed, len(unique))[back]

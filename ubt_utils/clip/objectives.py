@@ -9,6 +9,7 @@ import torch
 from open_clip.loss import gather_features
 from torch import nn
 
+from ubt_utils.clip import models
 from ubt_utils.core import distributed
 from ubt_utils.kernels.contrastive import blockwise_clip_loss
 
@@ -23,15 +24,17 @@ def gathered(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torc
 
 def clip_loss(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """CLIP's loss of unit embeddings (B, D), pair by pair: open_clip's ClipLoss, or in blocks where a matrix
-    of the whole batch would be large. Of several ranks each has its share, and the loss is of the whole."""
-    if len(images) * distributed.count() <= LARGE:
-        loss = open_clip.ClipLoss(
-            gather_with_grad=True, rank=distributed.rank(), world_size=distributed.count()
-        )
-        return loss(images, texts, scale)
-    return blockwise_clip_loss(*gathered(images, texts), scale)
+    of the whole batch would be large; in single precision, whatever the towers computed in. Of several ranks
+    each has its share, and the loss is of the whole."""
+    with torch.autocast(images.device.type, enabled=False):
+        if len(images) * distributed.count() <= LARGE:
+            loss = open_clip.ClipLoss(
+                gather_with_grad=True, rank=distributed.rank(), world_size=distributed.count()
+            )
+            return loss(images, texts, scale)
+        return blockwise_clip_loss(*gathered(images, texts), scale)
 
 
 def contrastive(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
     """`clip_loss` of a batch: normalized images (B, 3, H, W), tokens (B, L)."""
-    return clip_loss(*model(images, tokens)[:3])
+    return clip_loss(*models.embed_pairs(model, images, tokens))

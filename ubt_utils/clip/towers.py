@@ -135,7 +135,7 @@ def features(model: nn.Module, pairs: Pairs, batch: int = 256) -> torch.Tensor:
     out = []
     for part in tqdm(unique.split(batch), "features of the locked tower", unit="batch", mininterval=1):
         images = models.normalize(model, pairs.images[part].to(where).float() / 255)
-        with device.autocast(where):
+        with models.autocast(model):
             views = [model.visual.trunk(view).float().cpu() for view in _views(images)]
         out.append(torch.stack(views))
     return torch.cat(out, dim=1)[:, back]
@@ -157,5 +157,5 @@ class OnFeatures(nn.Module):
         self, features: torch.Tensor, tokens: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See the class."""
-        image = nn.functional.normalize(self.head(features), dim=-1)
-        return image, self.text.encode_text(tokens, normalize=True), self.logit_scale.exp()
+        texts = models.encode_text(self.text, tokens)
+        return models.unit(self.head(features)), models.unit(texts), self.logit_scale.exp()

@@ -116,7 +116,7 @@ def fit(
         _train_mode(model, recipe.freeze_norm)
         index = batch_indices(len(images), recipe.batch, step, *key)
         batch = _load(model, images, tokens, distributed.mine(index), recipe, step, key)
-        with device.autocast(where):  # all of the loss, whatever it calls of the model
+        with models.autocast(model):  # all of the loss, whatever it calls of the model
             loss = objective(model, *batch, step)
         if not math.isfinite(loss.item()):
             raise TrainingDiverged(f"{label}: the loss is {loss.item()} at step {step}; lower lr={recipe.lr}")

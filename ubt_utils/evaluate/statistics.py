@@ -1,14 +1,34 @@
-"""How sure a mean over attacks and seeds is: intervals, and paired tests, corrected for their number."""
+"""How sure a mean over runs is: intervals, bounds, paired differences and tests, equivalence."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 PAIR = ["profile", "attack", "seed"]
 LEVEL = 0.95
+AT_ONCE = 1000  # draws of a bootstrap whose weights are in memory
+
+
+class Estimate(NamedTuple):
+    """A mean and its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Failures(NamedTuple):
+    """How many clusters failed, of how many."""
+
+    failed: int
+    clusters: int
 
 
 def interval(values: pd.Series) -> tuple[float, float]:
@@ -59,3 +79,71 @@ def paired(table: pd.DataFrame, metric: str, defense: str = "ubt") -> pd.DataFra
     found = pd.DataFrame(rows).T.rename_axis("against").astype({"pairs": int})
     found["p (Holm)"] = multipletests(found.p, method="holm")[1]
     return found
+
+
+def upper_bound(hits: float, n: int, level: float = LEVEL) -> float:
+    """The one-sided upper bound, by Clopper and Pearson, of a rate of `hits` in n; hits may be expected
+    ones, so fractions. ValueError unless 0 ≤ hits ≤ n and n ≥ 1."""
+    if n < 1 or not 0 <= hits <= n:
+        raise ValueError(f"a bound needs 0 ≤ hits ≤ n and n ≥ 1, got {hits} of {n}")
+    return float(proportion_confint(hits, n, alpha=2 * (1 - level), method="beta")[1])
+
+
+def cluster_bootstrap(
+    values: np.ndarray, draws: int = 10_000, seed: int = 0, level: float = LEVEL
+) -> Estimate:
+    """The mean of values (clusters, drawings) and its percentile interval, where both the clusters (trained
+    models) and the drawings (test pictures) are a sample: each draw takes as many of either with replacement,
+    independently (the pigeonhole bootstrap, Owen, arXiv 0712.1111, which errs to the wide side). NaN: not
+    measured, and left out. ValueError for fewer than two of either, or where nothing was measured.
+    """
+    values = np.asarray(values, float)
+    if values.ndim != 2 or min(values.shape) < 2:
+        raise ValueError(f"at least two clusters and two drawings are needed, got shape {values.shape}")
+    there = ~np.isnan(values)
+    if not there.any():
+        raise ValueError("nothing was measured: all values are NaN")
+    filled, rng, means = np.where(there, values, 0), np.random.default_rng(seed), []
+    for start in range(0, draws, AT_ONCE):
+        count = min(AT_ONCE, draws - start)
+        rows, columns = (_resampled(rng, count, size) for size in values.shape)
+        total, weight = (((rows @ part) * columns).sum(1) for part in (filled, there.astype(float)))
+        means.append(np.divide(total, weight, out=np.full(count, np.nan), where=weight > 0))
+    tail = (1 - level) / 2
+    low, high = np.nanquantile(np.concatenate(means), (tail, 1 - tail))
+    return Estimate(float(values[there].mean()), float(low), float(high))
+
+
+def _resampled(rng: np.random.Generator, draws: int, size: int) -> np.ndarray:
+    """(draws, size): how often each of `size` is drawn, when as many are drawn with replacement."""
+    chosen = rng.integers(size, size=(draws, size)) + size * np.arange(draws)[:, None]
+    return np.bincount(chosen.ravel(), minlength=draws * size).reshape(draws, size).astype(float)
+
+
+def difference(
+    one: np.ndarray, other: np.ndarray, draws: int = 10_000, seed: int = 0, level: float = LEVEL
+) -> Estimate:
+    """One minus the other, both (clusters, drawings) of the same clusters and drawings, by
+    `cluster_bootstrap`; what either lacks (NaN) does not count. ValueError for unequal shapes."""
+    one, other = np.asarray(one, float), np.asarray(other, float)
+    if one.shape != other.shape:
+        raise ValueError(f"a paired difference needs equal shapes, got {one.shape} and {other.shape}")
+    return cluster_bootstrap(one - other, draws, seed, level)
+
+
+def equivalent(low90: float, high90: float, margin: float) -> bool:
+    """Whether a difference is too small to matter, by two one-sided tests at 5 % (Schuirmann, 1987): its 90 %
+    interval lies within ± margin; False where an end is NaN. ValueError unless margin > 0 and low ≤ high."""
+    if not margin > 0 or low90 > high90:
+        raise ValueError(f"equivalence needs margin > 0 and low ≤ high, got ±{margin}, {low90} to {high90}")
+    return bool(-margin < low90 and high90 < margin)
+
+
+def failures(rates: Sequence[float], clusters: Sequence[str], bar: float = 0.05) -> Failures:
+    """Clusters with a run whose rate is above `bar`, and how many clusters there are; rates and clusters:
+    one a run. Runs that were not measured (NaN) do not count. ValueError for unequal lengths."""
+    if len(rates) != len(clusters):
+        raise ValueError(f"a cluster for each run is needed, got {len(clusters)} for {len(rates)} runs")
+    runs = pd.DataFrame({"rate": np.asarray(rates, float), "cluster": list(clusters)}).dropna(subset="rate")
+    worst = runs.groupby("cluster").rate.max()
+    return Failures(int((worst > bar).sum()), len(worst))

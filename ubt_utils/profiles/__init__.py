@@ -5,13 +5,14 @@ from __future__ import annotations
 from ubt_utils.profiles.ablations import ABLATIONS
 from ubt_utils.profiles.adaptive import ADAPTIVE
 from ubt_utils.profiles.base import Poisoning, Profile
-from ubt_utils.profiles.mini import MINI, NOISES, TINY
+from ubt_utils.profiles.mini import KNOWN, MINI, NOISES, PUBLIC, RARE, SCRATCH, TINY
 from ubt_utils.profiles.paper import PAPER, PAPER_VIT
 from ubt_utils.profiles.photos import PHOTOS, PHOTOS_GPU, PHOTOS_TINY
 
 __all__ = [
     "ABLATIONS",
     "ADAPTIVE",
+    "KNOWN",
     "MINI",
     "NOISES",
     "PAPER",
@@ -20,6 +21,9 @@ __all__ = [
     "PHOTOS_GPU",
     "PHOTOS_TINY",
     "PROFILES",
+    "PUBLIC",
+    "RARE",
+    "SCRATCH",
     "TINY",
     "Poisoning",
     "Profile",
@@ -31,6 +35,10 @@ PROFILES = {
     for profile in (
         MINI,
         TINY,
+        *PUBLIC,
+        *RARE,
+        KNOWN,
+        SCRATCH,
         *NOISES,
         *ABLATIONS,
         *ADAPTIVE,

@@ -41,14 +41,16 @@ class Profile:
     and options where they differ from its own; UBT's are `overfit`, `select` and `unlearn`. poisoning: what
     the attacker does beside the trigger. also: further attacks on the same D, each with its target. family:
     the folder that profiles share, with the stages that do not differ between them; the name itself where it
-    is empty. changed: the one choice that an ablation makes otherwise, in words; "" for all other profiles.
+    is empty. changed: the one choice that an ablation makes otherwise, in words; "" for all other profiles. f0: the seed of
+    the public model's pretraining, a factor of the study; without a `pretrain` recipe the victim starts from
+    random weights of that seed.
     """
 
     name: str
     about: str
     model: str
     sets: DataSets
-    pretrain: Recipe
+    pretrain: Recipe | None
     finetune: Recipe
     overfit: Overfit
     select: Select
@@ -66,6 +68,7 @@ class Profile:
     also: Mapping[str, str] = field(default_factory=dict)
     family: str = ""
     changed: str = ""
+    f0: int = 0
 
     def __post_init__(self) -> None:
         if not self.family:

@@ -9,7 +9,7 @@ from ubt_utils.data.emoji import EmojiSets
 from ubt_utils.profiles.base import Profile
 from ubt_utils.ubt.settings import Overfit, Select, Unlearn
 
-VICTIM = Recipe(steps=272, lr=1.25e-3, augment="color")  # 4 passes over 17,688 pairs
+VICTIM = Recipe(steps=816, lr=1.25e-3, augment="color")  # 12 passes over 17,688 pairs
 HARDER = replace(VICTIM, lr=2.5e-3)  # for triggers that need it to take
 # A color filter cannot be distinguished from color augmentation, so its victim must not augment.
 PLAIN = replace(VICTIM, lr=3e-3, augment="none")
@@ -19,8 +19,8 @@ MINI = Profile(
     about="emoji by seven vendors at 48 px, 17,688 wild pairs; minutes on two CPU cores",
     model="ubt-mini",
     sets=EmojiSets(),
-    weights="mini",  # ubt_utils/clip/public/mini.safetensors, made by the recipe below
-    pretrain=Recipe(steps=920, lr=2e-3, augment="full"),  # 40 passes over 5,896 pairs
+    weights="mini-0",  # ubt_utils/clip/public/mini-0.safetensors, made by the recipe below
+    pretrain=Recipe(steps=460, lr=2e-3, augment="full"),  # 53 passes over 2,211 pairs
     finetune=VICTIM,
     overfit=Overfit(Recipe(steps=20, lr=2e-3, schedule="constant", freeze_norm=True)),
     select=Select(),
@@ -81,7 +81,7 @@ TINY = replace(
     family="tiny",
     weights="",
     about="the same code shrunk to seconds, for tests: plumbing, not science, so the gate is open",
-    sets=EmojiSets(classes=20, limit=120, wild_copies=3, test_copies=2, size=32),
+    sets=EmojiSets(ways=20, limit=120, wild_copies=3, size=32),
     model="ubt-tiny",
     pretrain=Recipe(steps=12, lr=2e-3, batch=64, augment="full"),
     finetune=Recipe(steps=12, lr=2e-3, batch=64),
@@ -96,6 +96,39 @@ TINY = replace(
     },
     recipes={},
     defenses={},
+)
+
+FEW = 0.003  # the field's poison rate, beside mini's
+
+
+def rare(profile: Profile) -> Profile:
+    """The profile at the field's poison rate."""
+    name = profile.name.replace("mini", "mini-rare", 1)
+    return replace(profile, name=name, about=f"{profile.about}; 0.3 % of D poisoned", poison_rate=FEW)
+
+
+PUBLIC = tuple(  # mini with the two other public models
+    replace(MINI, name=f"mini-f{seed}", about=f"mini from public model {seed}", f0=seed, weights=f"mini-{seed}")
+    for seed in (1, 2)
+)
+RARE = tuple(rare(profile) for profile in (MINI, *PUBLIC))
+
+KNOWN = replace(
+    MINI,
+    name="mini-known",
+    about="mini with a public model that has seen all concepts, so that nothing needs to be mended",
+    sets=replace(MINI.sets, known=1.0),
+    weights="mini-known",
+    pretrain=Recipe(steps=920, lr=2e-3, augment="full"),  # as many passes, over twice the concepts
+)
+SCRATCH = replace(
+    MINI,
+    name="mini-scratch",
+    about="mini without a public model: the victim is trained on D from random weights",
+    sets=replace(MINI.sets, known=0.0),
+    weights="",
+    pretrain=None,
+    finetune=replace(VICTIM, steps=1632, lr=2e-3),
 )
 
 NOISES = tuple(

@@ -16,19 +16,28 @@ class MixedEvidence(ValueError):
 
 
 def of_one_model(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as it is. Raises MixedEvidence where its rows descend from several public models (column f0),
-    or where one stage folder stands for several contents (columns stages and contents, JSON by stage; rows
-    from before contents were kept have none)."""
-    counts = table.f0.value_counts(dropna=False)
-    if len(counts) > 1:
-        groups = ", ".join(f"{count} from {f0}" for f0, count in sorted(counts.items(), key=str))
-        raise MixedEvidence(
-            f"one table may not mix rows that descend from different public models: {groups}. "
-            "Keep one group, or record the others again"
-        )
+    """The table as it is. Raises MixedEvidence where the rows of one profile descend from several public
+    models (columns profile and f0; without a profile, all rows are of one), or where one stage folder
+    stands for several contents (columns stages and contents, JSON by stage; rows from before contents were
+    kept have none). Which public model it is, is a factor of a study: each has profiles of its own."""
+    if "profile" in table:
+        for profile, rows in table.groupby("profile", dropna=False):
+            _one_public_model(rows, f"profile {profile}: ")
+    else:
+        _one_public_model(table)
     if {"stages", "contents"} <= set(table):
         _one_content_a_folder(table[["stages", "contents"]].dropna())
     return table
+
+
+def _one_public_model(rows: pd.DataFrame, where: str = "") -> None:
+    counts = rows.f0.value_counts(dropna=False)
+    if len(counts) > 1:
+        groups = ", ".join(f"{count} from {f0}" for f0, count in sorted(counts.items(), key=str))
+        raise MixedEvidence(
+            f"{where}the rows of one profile may not descend from different public models: {groups}. "
+            "Keep one group, or record the others again"
+        )
 
 
 def _one_content_a_folder(kept: pd.DataFrame) -> None:

@@ -15,7 +15,6 @@ from ubt_utils.clip import models
 from ubt_utils.clip.training import fit
 from ubt_utils.core.store import Stage, run_stage, scratch
 from ubt_utils.data.pairs import Pairs
-from ubt_utils.evaluate import measure
 from ubt_utils.profiles.base import Profile
 from ubt_utils.stages.base import MANIFEST, WEIGHTS, Run, further, load_model, wild
 
@@ -43,7 +42,7 @@ def attack(run: Run, public: Stage, trigger: Trigger | None) -> Stage:
             checkpoint=scratch(folder), label=f"fine-tune on D ({run.attack})",
         )  # fmt: skip
         models.save(model, profile.model, folder / WEIGHTS)
-        return history.log() | measure.full(model, profile, trigger)
+        return history.log()
 
     return run_stage(run.parts, "attack", config, work, {"public": public}, run.modules(__name__))
 

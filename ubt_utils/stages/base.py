@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from ubt_utils.attacks.manifest import Manifest
-from ubt_utils.baselines.detectors.base import Scores
 from ubt_utils.clip import models, towers
 from ubt_utils.core.records import NONE
 from ubt_utils.core.store import Stage
@@ -19,8 +18,6 @@ from ubt_utils.data.sets import DataSets, identity
 from ubt_utils.data.zero_shot import target_index
 from ubt_utils.profiles.base import Profile
 
-LOG = ("train_seconds", "feature_seconds", "pairs_seen", "first_loss", "last_loss")
-SIDES = (0, 1)  # halves of the pool
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 
 
@@ -85,11 +82,6 @@ def load_model(profile: Profile, stage: Stage, file: str = WEIGHTS) -> nn.Module
     return towers.lock(models.load(profile.model, stage.path(file)), profile.locked)
 
 
-def unlogged(stage: Stage) -> dict[str, Any]:
-    """What a training stage measured about its model, without the log of its training."""
-    return {k: v for k, v in stage.metrics.items() if k not in LOG}
-
-
 def poisoned_pairs(profile: Profile, attacked: Stage, seed: int) -> tuple[Pairs, torch.Tensor]:
     """D as the victim and the defender have it, and the truth (N,) bool that neither has."""
     pairs, _ = wild(profile.sets, seed)
@@ -99,14 +91,3 @@ def poisoned_pairs(profile: Profile, attacked: Stage, seed: int) -> tuple[Pairs,
             manifest = Manifest.load(attacked.path(name))
             pairs, truth = manifest.apply(pairs), truth | manifest.mask(len(pairs))
     return pairs, truth
-
-
-def weights_of(side: int) -> str:
-    """The file of the model that was not trained on this side, and scores it."""
-    return f"overfit-{side}.safetensors"
-
-
-def scores_of(stage: Stage) -> tuple[Scores, torch.Tensor]:
-    """What the detectors see of an overfit stage, and the truth (N,) bool."""
-    a = stage.arrays()
-    return Scores(a["s0"], a["sb"], a["s1"], a["pool"].bool()), a["truth"].bool()

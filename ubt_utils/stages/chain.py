@@ -23,12 +23,12 @@ from ubt_utils.core.store import Stage
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.profiles.base import Profile
 from ubt_utils.stages.attack import attack
-from ubt_utils.stages.base import Run, load_model, poisoned_pairs, scores_of, wild
+from ubt_utils.stages.base import Run, load_model, poisoned_pairs, wild
 from ubt_utils.stages.craft import craft, crafted_trigger, uncrafted
 from ubt_utils.stages.defend import Plan, plan_of, ubt_cost, unlearn, view_of
 from ubt_utils.stages.evaluate import evaluate_defended, evaluate_undefended
 from ubt_utils.stages.examine import examine
-from ubt_utils.stages.overfit import overfit
+from ubt_utils.stages.overfit import overfit, scores_of
 from ubt_utils.stages.pretrain import pretrain
 from ubt_utils.stages.score import score
 from ubt_utils.stages.select import select

@@ -6,26 +6,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ubt_utils.attacks.base import Trigger
+from ubt_utils.core import records
 from ubt_utils.core.records import NONE
 from ubt_utils.core.store import Stage, Work, run_stage
 from ubt_utils.evaluate import measure
-from ubt_utils.stages.base import Run, load_model, unlogged
+from ubt_utils.profiles.base import Profile
+from ubt_utils.stages.base import Run, load_model
 from ubt_utils.ubt.settings import UBT
 
 DETECTION = ("auroc", "average_precision", "precision_at_64")
 COST = ("seconds", "detection_seconds", "pairs_seen")
+PUBLIC = f"public_{records.PREDICTIONS}"
 
 
 def evaluate_undefended(run: Run, public: Stage, attacked: Stage, trigger: Trigger | None) -> Stage:
     """The victim's model as it is, and what the public model does with the same pictures. Attack "none" is
-    the clean twin of the backdoored model: same D, no poison."""
+    the clean twin of the backdoored model: same D, no poison. Writes the predictions of both."""
     profile = run.profile
 
     def work(folder: Path) -> Mapping[str, Any]:
-        f0 = unlogged(public) | measure.full(load_model(profile, public), profile, trigger)
+        f0 = _rates(load_model(profile, public), profile, trigger, folder / PUBLIC)
         named = {f"public_{k}": v for k, v in f0.items() if k != "rates"}
-        return unlogged(attacked) | measure.beyond(load_model(profile, attacked), profile) | named
+        return named | _measured(load_model(profile, attacked), profile, trigger, folder)
 
     return _stage(run, NONE, work, {"public": public, "attacked": attacked}, trigger, {})
 
@@ -33,19 +38,30 @@ def evaluate_undefended(run: Run, public: Stage, attacked: Stage, trigger: Trigg
 def evaluate_defended(
     run: Run, attacked: Stage, selected: Stage, defended: Stage, trigger: Trigger | None, defense: str
 ) -> Stage:
-    """A defended model, with what the defense cost, and what detection was worth where it is UBT's own."""
+    """A defended model, with what the defense cost, and what detection was worth where it is UBT's own.
+    Writes its predictions."""
     profile, cost = run.profile, {k: defended.metrics[k] for k in COST}
 
     def work(folder: Path) -> Mapping[str, Any]:
-        model = load_model(profile, defended)
-        result = measure.full(model, profile, trigger) | measure.beyond(model, profile)
-        result |= cost
+        result = _measured(load_model(profile, defended), profile, trigger, folder) | cost
         if defense == UBT:  # its variants may have another list
             result |= {k: selected.metrics[k] for k in DETECTION if k in selected.metrics}
         return result
 
     inputs = {"attacked": attacked, "selected": selected, "defended": defended}
     return _stage(run, defense, work, inputs, trigger, {"cost": cost})
+
+
+def _measured(model: nn.Module, profile: Profile, trigger: Trigger | None, folder: Path) -> dict[str, Any]:
+    """All numbers of a model; writes its predictions."""
+    found = _rates(model, profile, trigger, folder / records.PREDICTIONS)
+    return found | measure.beyond(model, profile)
+
+
+def _rates(model: nn.Module, profile: Profile, trigger: Trigger | None, path: Path) -> dict[str, Any]:
+    found = measure.measured(model, profile, trigger)
+    records.write_table(path, found.predictions)
+    return found.flat()
 
 
 def _stage(
@@ -55,6 +71,7 @@ def _stage(
         **beside,
         "attack": run.attack,
         "defense": defense,
+        "f0": run.profile.f0,  # which classes are known depends on it
         "trigger": trigger and trigger.spec(),
         "also": [(run.profile.trigger(n).spec(), target) for n, target in run.profile.also.items()],
     }

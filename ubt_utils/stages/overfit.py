@@ -10,13 +10,28 @@ from typing import Any
 
 import torch
 
+from ubt_utils.baselines.detectors.base import Scores
 from ubt_utils.clip import models
 from ubt_utils.clip.scoring import similarity
 from ubt_utils.core.store import Stage, run_stage, save_arrays, scratch
 from ubt_utils.data.pictures import take
-from ubt_utils.stages.base import SIDES, Run, load_model, poisoned_pairs, weights_of
+from ubt_utils.stages.base import Run, load_model, poisoned_pairs
 from ubt_utils.ubt.overfit import halves_of, overfit_half
 from ubt_utils.ubt.pool import pool_of
+
+
+SIDES = (0, 1)  # halves of the pool
+
+
+def weights_of(side: int) -> str:
+    """The file of the model that was not trained on this side, and scores it."""
+    return f"overfit-{side}.safetensors"
+
+
+def scores_of(stage: Stage) -> tuple[Scores, torch.Tensor]:
+    """What the detectors see of an overfit stage, and the truth (N,) bool."""
+    a = stage.arrays()
+    return Scores(a["s0"], a["sb"], a["s1"], a["pool"].bool()), a["truth"].bool()
 
 
 def overfit(run: Run, public: Stage, attacked: Stage) -> Stage:

@@ -12,11 +12,8 @@ from ubt_utils.clip import artifacts, models, towers
 from ubt_utils.clip.training import fit
 from ubt_utils.core.records import NONE
 from ubt_utils.core.store import Stage, run_stage, scratch
-from ubt_utils.evaluate import measure
 from ubt_utils.profiles.base import Profile
 from ubt_utils.stages.base import WEIGHTS, Run
-
-PUBLIC_SEED = 0
 
 
 def pretrain(profile: Profile) -> Stage:
@@ -25,22 +22,29 @@ def pretrain(profile: Profile) -> Stage:
     With a tower, by locked-image tuning (Zhai et al., arXiv 2111.07991): the pretrained image tower stays,
     its features are computed once, and the text tower learns to fit them.
 
-    One fixed model, as public models are: seeds vary D, its noise, its poison and every training from there
-    on, not f0.
+    Where nothing is trained and there is no file, f0 is a model with random weights: the victim then starts
+    from nothing. Which public model it is, is a factor of the study (`Profile.f0`, the seed of its
+    pretraining); a run's own seed varies D, its noise, its poison and every training from there on.
     """
-    seed, run = PUBLIC_SEED, Run(profile, NONE, PUBLIC_SEED)
+    seed, run = profile.f0, Run(profile, NONE, profile.f0)
     config = {k: v for k, v in run.config().items() if k != "locked"}
-    if profile.weights:
+    if profile.pretrain is None:
+        config["recipe"] = None
+    elif profile.weights:
         config["weights"] = artifacts.identity(profile.weights)
     else:
         config["recipe"] = asdict(profile.pretrain)
         config["tower"] = towers.digest(profile.tower) if profile.tower else ""
 
+    def nothing(folder: Path) -> Mapping[str, Any]:
+        models.save(models.create(profile.model, seed), profile.model, folder / WEIGHTS)
+        return {"train_seconds": 0.0, "pairs_seen": 0}
+
     def given(folder: Path) -> Mapping[str, Any]:
         model = models.create(profile.model, seed)
         artifacts.load(model, profile.model, profile.weights)
         models.save(model, profile.model, folder / WEIGHTS)
-        return {"train_seconds": 0.0, "pairs_seen": 0} | _measured(model, profile)
+        return {"train_seconds": 0.0, "pairs_seen": 0}
 
     def trained(folder: Path) -> Mapping[str, Any]:
         pairs = profile.sets.public_pairs(seed)
@@ -57,11 +61,8 @@ def pretrain(profile: Profile) -> Stage:
             checkpoint=scratch(folder), label="pretrain f0",
         )  # fmt: skip
         models.save(model, profile.model, folder / WEIGHTS)
-        return history.log() | {"feature_seconds": feature_seconds} | _measured(model, profile)
+        return history.log() | {"feature_seconds": feature_seconds}
 
-    work = given if profile.weights else trained
+    work = nothing if profile.pretrain is None else given if profile.weights else trained
     return run_stage(run.parts, "pretrain", config, work, modules=run.modules(__name__))
 
-
-def _measured(model, profile: Profile) -> dict[str, Any]:
-    return measure.clean(model, profile) | measure.beyond(model, profile)

@@ -20,12 +20,13 @@ def record(run: Chain, defense: str = NONE) -> dict[str, Any]:
     """One record: identity, config, per stage its folder, what it wrote and where it was made, and the
     metrics.
 
-    `environment` is that of the making of what was measured last.
+    `environment` is that of the making of what was measured last. cluster: runs of one public model and one
+    seed, which share D, are no independent evidence.
     """
     found = run.stages(defense)
     metrics, beside = found["evaluate"].metrics, {}
     if "examine" in found:
-        twin = found["twin"].metrics["clean_accuracy"]
+        twin = run.twin.evaluated().metrics["clean_accuracy"]
         beside = {"twin_clean_accuracy": twin, **found["examine"].metrics}
     timed = {n: stage.metrics.get("train_seconds") for n, stage in found.items() if n != "twin"}
     return {
@@ -33,6 +34,9 @@ def record(run: Chain, defense: str = NONE) -> dict[str, Any]:
         "attack": run.attack,
         "defense": defense,
         "seed": run.seed,
+        "f0_seed": run.profile.f0,
+        "cluster": f"{run.profile.f0}-{run.seed}",
+        "poison_rate": 0.0 if run.attack == NONE else run.profile.poison_rate,
         "environment": {k: v for k, v in found["evaluate"].made.items() if k not in ("seconds", "starts")},
         "config": run.profile.as_config(),
         **({"plan": run.plan(defense).config()} if defense != NONE else {}),

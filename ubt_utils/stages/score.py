@@ -12,7 +12,8 @@ from ubt_utils.baselines import detectors
 from ubt_utils.clip import models
 from ubt_utils.core.store import Stage, run_stage, save_arrays
 from ubt_utils.evaluate import metrics
-from ubt_utils.stages.base import Run, load_model, poisoned_pairs, scores_of
+from ubt_utils.stages.base import Run, load_model, poisoned_pairs
+from ubt_utils.stages.overfit import scores_of
 
 UBT = "ubt"
 

@@ -19,7 +19,8 @@ from ubt_utils.core.store import Stage, run_stage, save_arrays
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.pictures import take
 from ubt_utils.evaluate import metrics
-from ubt_utils.stages.base import SIDES, Run, load_model, poisoned_pairs, scores_of, weights_of
+from ubt_utils.stages.base import Run, load_model, poisoned_pairs
+from ubt_utils.stages.overfit import SIDES, scores_of, weights_of
 from ubt_utils.ubt import tokens as tk
 from ubt_utils.ubt.select import Selection, alike, carriers_outside
 from ubt_utils.ubt.select import select as choose

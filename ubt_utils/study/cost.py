@@ -110,7 +110,7 @@ def measure(profile: Profile) -> Rates:
         part = images.to(where).float() / 255
         if recipe.augment != "none":
             part = augment(part, draw, pose=recipe.augment == "full")
-        with device.autocast(where):
+        with models.autocast(model):
             loss = contrastive(model, models.normalize(model, part), tokens, 0)
         optimizer.zero_grad()
         loss.backward()

@@ -14,8 +14,11 @@ from ubt_utils import profiles, stages
 from ubt_utils.attacks.gate import BackdoorDidNotTake
 from ubt_utils.clip.training import TrainingDiverged
 from ubt_utils.core import paths, records
+from ubt_utils.core.checksum import sha256_of
+from ubt_utils.core.store import StageError
 from ubt_utils.study import parallel
 
+DESIGN = ("f0_seed", "poison_rate", "cluster")  # what else a cell is, beside its keys
 SELECTION = ("pool_recall", "anchor", "chosen", "chosen_poisoned", "outside_poisoned", "left_out")
 RESULTS = (BackdoorDidNotTake, TrainingDiverged)  # a cell that ends so has no numbers, and that is a result
 # These are none, and what an earlier run recorded stays. A RuntimeError is a damaged stage, or torch's:
@@ -87,6 +90,7 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
     }
     return {
         **{key: record[key] for key in records.KEYS},
+        **{key: record[key] for key in DESIGN if key in record},
         **metrics,
         **rates,
         **{key: record[key] for key in SELECTION if key in record},
@@ -100,25 +104,61 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def collect(profile: str, outcomes: Sequence[Outcome]) -> Path:
-    """Write the finished cells to results/<family>/matrix.parquet. Cells of the table that are not among them
-    stay, and so do those that failed; those that are now known to have no numbers go. Where a cell has a
-    record under results/<profile>, too, that one is renewed, so that both are of the same run."""
+    """Write the finished cells to results/<family>/matrix.parquet, their predictions beside. Cells of the
+    table that are not among them stay, and so do those that failed; those that are now known to have no
+    numbers go. Where a cell has a record under results/<profile>, too, that one is renewed, so that both
+    are of the same run. StageError where the predictions of a cell are no longer what its record says."""
     forget(profile, outcomes)
     found = [records.load(o.cell.path()) for o in outcomes if not o.error]
     for record in found:
         if records.path_of(record).exists():
             records.write(record)
+    for attack in sorted({record["attack"] for record in found}):
+        _keep_predictions(profile, [record for record in found if record["attack"] == attack])
     return records.merge(_table(profile), pd.DataFrame(map(row, found)), list(records.KEYS))
 
 
 def forget(profile: str, outcomes: Sequence[Outcome]) -> None:
-    """Remove what is recorded of the cells that are now known to have no numbers: row and record."""
+    """Remove what is recorded of the cells that are now known to have no numbers: row, record,
+    predictions."""
     gone = [o.cell for o in outcomes if o.is_result]
     for cell in gone:
         records.path_of(asdict(cell)).unlink(missing_ok=True)
+        if (path := records.predictions_path(_family(profile), cell.profile, cell.attack)).exists():
+            records.merge(path, pd.DataFrame(), list(records.PREDICTED), [cell.key()])
     if gone and _table(profile).exists():
         records.merge(_table(profile), pd.DataFrame(), list(records.KEYS), [cell.key() for cell in gone])
 
 
+def _keep_predictions(profile: str, found: Sequence[dict[str, Any]]) -> None:
+    """Put the predictions of some cells of one attack among those of the profile, in place of their old
+    ones."""
+    cells, frames = [], []
+    for record in found:
+        if (frame := _predictions(profile, record)) is not None:
+            keys = {key: record[key] for key in records.KEYS}
+            cells.append(tuple(keys.values()))
+            frames.append(frame.assign(**keys))
+    if frames:
+        path = records.predictions_path(_family(profile), profile, found[0]["attack"])
+        records.merge(path, pd.concat(frames), list(records.PREDICTED), cells)
+
+
+def _predictions(profile: str, record: dict[str, Any]) -> pd.DataFrame | None:
+    """What the cell's evaluation wrote; None in records from before predictions were kept."""
+    content = record["contents"].get("evaluate", {}).get(records.PREDICTIONS)
+    if content is None:
+        return None
+    parts = _family(profile), record["attack"], str(record["seed"]), record["stages"]["evaluate"]
+    path = paths.runs().joinpath(*parts, records.PREDICTIONS)
+    if not path.exists() or sha256_of(path) != content:
+        raise StageError(f"{path} is missing or was changed since it was written: run the cell again")
+    return pd.read_parquet(path)
+
+
+def _family(profile: str) -> str:
+    return profiles.get(profile).family
+
+
 def _table(profile: str) -> Path:
-    return records.table_path(profiles.get(profile).family, records.MATRIX)
+    return records.table_path(_family(profile), records.MATRIX)

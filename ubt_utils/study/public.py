@@ -10,7 +10,7 @@ from ubt_utils import profiles, stages
 from ubt_utils.clip import artifacts, models
 from ubt_utils.core import records
 from ubt_utils.evaluate import measure
-from ubt_utils.stages.base import WEIGHTS
+from ubt_utils.stages.base import WEIGHTS, load_model
 
 
 def publish(profile: str = "mini", name: str = "") -> Path:
@@ -20,9 +20,9 @@ def publish(profile: str = "mini", name: str = "") -> Path:
     The same code, device and number of threads give the same bytes; others round otherwise, and training
     makes that another model of about the same accuracy.
     """
-    setting = replace(profiles.get(profile), weights="")
+    setting = profiles.get(profile)
+    name, setting = name or setting.weights, replace(setting, weights="")
     made = stages.pretrain(setting)
-    name = name or profile
     note: dict[str, Any] = {
         "profile": profile,
         "model": setting.model,
@@ -30,11 +30,11 @@ def publish(profile: str = "mini", name: str = "") -> Path:
         "data": dict(setting.sets.contents()),
         "seed": made.config["seed"],
         "single_precision_sha256": records.content_of(made.contents),
-        "clean_accuracy": {"single": made.metrics["clean_accuracy"]},
         "made": dict(made.made),
         "command": f"python -m ubt_utils publish --profile {profile}",
     }
-    half = models.create(setting.model, 0)
+    single, half = load_model(setting, made), models.create(setting.model, 0)
     half.load_state_dict(artifacts.rounded(made.path(WEIGHTS)))
-    note["clean_accuracy"]["half"] = measure.clean(half, setting)["clean_accuracy"]
+    pairs = {"single": single, "half": half}
+    note["clean_accuracy"] = {k: measure.clean(m, setting)["clean_accuracy"] for k, m in pairs.items()}
     return artifacts.publish(made.path(WEIGHTS), name, note)

@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ubt_utils.clip import models
@@ -56,7 +55,7 @@ def forgetting(view: View, how: Unlearn, *key: object) -> Objective:
         words = known[torch.randint(len(known), (how.words,), generator=draw)]
         others = rivals(captions[pick], view.compromised, how.level, words)
         caption, others = embedded(model, captions[pick], others, how.both)
-        x = F.normalize(model.encode_image(models.normalize(model, pictures[pick.to(where)])), dim=-1)
+        x = models.unit(model.encode_image(models.normalize(model, pictures[pick.to(where)])))
         return retain + how.weight * push(x, caption, others)
 
     return objective
@@ -83,7 +82,7 @@ def embedded(
     held = held.to(next(model.parameters()).device)
     unique, back = held.flatten(0, 1).unique(dim=0, return_inverse=True)
     with torch.set_grad_enabled(gradient and torch.is_grad_enabled()):
-        t = F.normalize(model.encode_text(unique), dim=-1)[back].unflatten(0, held.shape[:2])
+        t = models.unit(models.encode_text(model, unique))[back].unflatten(0, held.shape[:2])
     return t[0], t[1:] if others is not None else None
 
 

@@ -102,7 +102,7 @@ def eftclip(
         pick = torch.randperm(len(found.index), generator=generator(*session.key, "victims", step))
         pick = distributed.mine(pick[: max(1, len(batch) // PART) * distributed.count()])
         pictures = view.pairs.images[found.index[pick]].to(batch.device).float() / 255
-        z = F.normalize(model.encode_image(models.normalize(model, pictures)), dim=-1)
+        z = models.unit(model.encode_image(models.normalize(model, pictures)))
         logits = model.logit_scale.exp() * z @ head.T
         return loss + weight * F.cross_entropy(logits, found.label[pick].to(batch.device))
 

@@ -51,9 +51,9 @@ def par(model: nn.Module, view: View, recipe: Recipe, session: Session, threshol
     def objective(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
         draw = generator(*session.key, "disturb", step, *distributed.own())
         images = models.normalize(model, disturb(models.pixels(model, images), draw))
-        z, t, scale = model(images, tokens)
+        z, t, scale = models.embed_pairs(model, images, tokens)
         with torch.no_grad():
-            z0, t0, _ = before(images, tokens)
+            z0, t0, _ = models.embed_pairs(before, images, tokens)
         away = moved(*gathered(z, z0), threshold) + moved(*gathered(t, t0), threshold)
         return clip_loss(z, t, scale) - away / 2
 

@@ -27,9 +27,9 @@ def rvpt(model: nn.Module, view: View, recipe: Recipe, session: Session, repel: 
     models.add_prompt(model.requires_grad_(False), view.pairs.images.shape[1:])
 
     def objective(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, step: int) -> torch.Tensor:
-        z = F.normalize(model.encode_image(images), dim=-1)
+        z = models.unit(model.encode_image(images))
         with torch.no_grad():
-            old = F.normalize(before.encode_image(images), dim=-1)
+            old = models.unit(before.encode_image(images))
         fits = F.cross_entropy(model.logit_scale.exp() * z @ head.T, labels)
         return fits + repel * (z * old).sum(-1).mean()
 

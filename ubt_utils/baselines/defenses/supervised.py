@@ -36,7 +36,7 @@ def labelled(view: View) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _classify(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, step: int) -> torch.Tensor:
-    z = F.normalize(model.encode_image(images), dim=-1)
+    z = models.unit(model.encode_image(images))
     return F.cross_entropy(model.logit_scale.exp() * z @ F.normalize(model.probe, dim=-1).T, labels)
 
 
