@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ["UBT_DEVICE"] = "cpu"  # before any import that could pick another
+os.environ["UBT_PRECISION"] = "single"  # tests compute by hand what the kit computes
 
 import pytest
 import tiers

@@ -45,19 +45,28 @@ def describe() -> str:
     device = pick()
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    units = ", bf16" if device.type == "cpu" and _multiplies_bf16() else ""
+    units = ", bf16" if device.type == "cpu" and _multiplies_bf16() and not _single() else ""
     return f"{device.type}, {platform.machine()}, {torch.get_num_threads()} threads{units}"
 
 
 def autocast(device: torch.device, grouped: bool = False) -> torch.autocast:
     """bf16 where it pays: on CUDA from compute capability 8 on (before, it is emulated and slow), and on a
     CPU with matrix units for it, where a step of training `mini` takes three quarters of the time. grouped:
-    whether the model has grouped convolutions, which a CPU computes more slowly in bf16."""
+    whether the model has grouped convolutions, which a CPU computes more slowly in bf16. The variable
+    UBT_PRECISION=single turns it off."""
     if device.type == "cuda":
         pays = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
         pays = device.type == "cpu" and not grouped and _multiplies_bf16()
-    return torch.autocast(device.type, torch.bfloat16, enabled=pays)
+    return torch.autocast(device.type, torch.bfloat16, enabled=pays and not _single())
+
+
+def _single() -> bool:
+    """Whether single precision is asked for; ValueError for what is no precision."""
+    asked = os.environ.get("UBT_PRECISION", "mixed")
+    if asked not in ("mixed", "single"):
+        raise ValueError(f"UBT_PRECISION={asked} is no precision: say mixed or single")
+    return asked == "single"
 
 
 @cache
