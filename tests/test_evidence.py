@@ -1,4 +1,4 @@
-"""One table, one origin: every reader refuses rows of different contents under one name."""
+"""One profile, one origin: every reader refuses rows of different contents under one name."""
 
 import json
 
@@ -44,8 +44,18 @@ def test_rows_of_one_model_pass_as_they_are():
 
 def test_two_public_models_are_refused_with_their_counts():
     table = pd.DataFrame([row(), row(seed=1), row("other")])
-    with pytest.raises(evidence.MixedEvidence, match="2 from one, 1 from other"):
+    with pytest.raises(evidence.MixedEvidence, match=r"profile mini: .* 2 from one, 1 from other"):
         evidence.of_one_model(table)
+    with pytest.raises(evidence.MixedEvidence, match=r"^the rows of one profile .* 2 from one, 1 from other"):
+        evidence.of_one_model(table.drop(columns="profile"))
+
+
+def test_which_public_model_it_is_is_a_factor_and_each_has_a_profile_of_its_own():
+    table = pd.DataFrame([row(), row("other", profile="mini-f1"), row(seed=1)])
+    assert evidence.of_one_model(table) is table
+    more = pd.concat([table, pd.DataFrame([row("third", profile="mini-f1")])])
+    with pytest.raises(evidence.MixedEvidence, match=r"profile mini-f1: .* 1 from other, 1 from third"):
+        evidence.of_one_model(more)
 
 
 def test_a_row_that_does_not_say_goes_with_no_other():

@@ -1,4 +1,4 @@
-"""Predictions as a table: what they hold, every rate counted by hand, and that they give back what was recorded."""
+"""Predictions as a table: what they hold, every rate by hand, and that they give back what was recorded."""
 
 import hashlib
 from dataclasses import asdict, replace
@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from ubt_utils import profiles
 from ubt_utils.clip import models
 from ubt_utils.core import records
 from ubt_utils.data.zero_shot import ZeroShot
@@ -35,8 +36,8 @@ STAMPED = stands(
     [0, 0, 0, 0, 0, 0, 3, 3, 1, 2, 3, 3],
     [0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0],
 )
-# One other of three is drawn: none, one, two or three above leave 1, 2/3, 1/3, 0. For a picture of the target two
-# of four are: 1, 1/2, 1/6, 0, 0.
+# One other of three is drawn: none, one, two or three above leave 1, 2/3, 1/3, 0. Of the target it is two of
+# four: 1, 1/2, 1/6, 0, 0.
 RIGHT = {0: (1 + 1 / 2 + 1 + 0) / 4, 1: 1 / 2, 2: (2 / 3 + 1 / 3) / 2, 3: 1 / 2, 4: (0 + 2 / 3) / 2}
 FOOLED = [1, 1, 0, 0, 2 / 3, 1 / 3, 0, 0]  # the eight pictures of classes 1 to 4
 ROBUST = [0, 0, 1, 2 / 3, 0, 0, 0, 1]
@@ -115,8 +116,6 @@ def test_rows_of_several_questions_are_refused(frame):
 @pytest.fixture(scope="module")
 def made():
     """A model that has learned nothing, on the tiny profile: its predictions and its numbers, stamped."""
-    from ubt_utils import profiles
-
     profile = profiles.get("tiny")
     model = models.create(profile.model, 0)
     return profile, model, measure.measured(model, profile, profile.trigger("badnets"))
@@ -153,7 +152,9 @@ def test_by_argmax_where_every_class_is_offered(made):
     assert found["clean_accuracy"] == pytest.approx(np.mean(per_class))
     real = task.labels == task.target
     assert found["target_recall"] == pytest.approx(hits[real].mean().item())
-    assert found["false_target_rate"] == pytest.approx((predicted[~real] == task.target).double().mean().item())
+    assert found["false_target_rate"] == pytest.approx(
+        (predicted[~real] == task.target).double().mean().item()
+    )
     success = measure.success(model, asked, asked.trigger("badnets"), measure.head_of(model, asked))
     assert success["asr"].value == found["asr"]
 

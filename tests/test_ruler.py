@@ -1,4 +1,4 @@
-"""What one question comes to: every draw of the other classes enumerated, and argmax where all are offered."""
+"""What one question comes to: every draw of the others enumerated, and argmax where all are offered."""
 
 from itertools import combinations
 
@@ -40,7 +40,7 @@ def test_every_draw_of_the_others_counts_alike_ties_included(levels, label, targ
 
 
 def test_five_classes_three_ways_by_hand():
-    # own class 2, target 0, one other drawn of 1, 3, 4: the target is ahead, and of the others only 3 beats it
+    # own class 2, target 0, one other drawn of 1, 3, 4: the target is ahead, of the others only 3 beats it
     cosines = torch.tensor([[0.5, 0.1, 0.3, 0.9, 0.4]])
     found = standing(cosines, torch.tensor([2]), 0)
     assert (found.above_own.item(), found.above_target.item(), found.target_first.item()) == (2, 1, True)
@@ -73,13 +73,23 @@ def test_a_model_that_tells_nothing_apart_reads_everything_as_the_first_class():
     assert right(found, labels, Question(4, 0, 1)).tolist() == [1, 0, 0, 0]
 
 
-@pytest.mark.parametrize(("others", "drawn"), [(1458, 98), (1459, 99), (3, 0), (3, 3), (0, 0), (104, 18)])
+@pytest.mark.parametrize(("others", "drawn"), [(1458, 98), (1459, 99), (3, 0), (3, 3), (104, 18)])
 def test_the_chance_is_hypergeometric(others, drawn):
     above = torch.arange(others + 1)
     found = chance(above, others, drawn)
     expected = stats.hypergeom.pmf(0, others, above.numpy(), drawn)
     assert found.numpy() == pytest.approx(expected, abs=1e-12) and found.dtype == torch.double
     assert found[0] == 1 and (found[others - above < drawn] == 0).all()
+
+
+def test_between_two_classes_nothing_is_drawn():
+    assert chance(torch.tensor([0, 0]), 0, 0).tolist() == [1, 1]
+    assert (
+        right(
+            standing(torch.tensor([[0.1, 0.2]]), torch.tensor([1]), 0), torch.tensor([1]), Question(2, 2, 0)
+        )
+        == 1
+    )
 
 
 def test_what_cannot_be_asked_is_refused():

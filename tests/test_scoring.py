@@ -32,7 +32,7 @@ def test_blocks_give_what_the_whole_gives(pairs, block, mapped):
 
 def test_never_more_than_a_block_is_embedded_at_a_time(pairs, monkeypatch):
     lengths, real = [], models.embed_images
-    monkeypatch.setattr(models, "embed_images", lambda m, x: lengths.append(len(x)) or real(m, x))
+    monkeypatch.setattr(models, "embed_images", lambda m, x, **how: lengths.append(len(x)) or real(m, x, **how))
     similarity(models.create(NAME, 0), *pairs, block=4)
     assert lengths == [4, 4, 3]
 

@@ -140,13 +140,13 @@ def rate(hits: torch.Tensor, units: torch.Tensor | None = None, classes: torch.T
     group = torch.zeros_like(unit) if classes is None else classes.unique(return_inverse=True)[1]
     group = torch.zeros(len(means), dtype=torch.long).index_copy_(0, unit, group)
     value = min(1.0, _means(means, group).mean().item())
-    weights = 1 / (group.max() + 1) / group.bincount()[group].double()
+    sizes = group.bincount().double()
+    weights = 1 / (len(sizes) * sizes[group])
     trials, count = 1 / weights.square().sum().item(), len(means)
     low, high = proportion_confint(value * trials, trials, method="beta")
     spread = (weights * (means - value)).square().sum().item()
-    return Rate(
-        value, n, count, float(low), float(high), (spread * count / (count - 1)) ** 0.5 if count > 1 else None
-    )
+    se = (spread * count / (count - 1)) ** 0.5 if count > 1 else None
+    return Rate(value, n, count, float(low), float(high), se)
 
 
 def _means(values: torch.Tensor, group: torch.Tensor) -> torch.Tensor:

@@ -87,8 +87,8 @@ def hits_of(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     one or more models on the pictures of one question."""
     question, measure = question_of(frame), MEASURES[name]
     part = frame[_shown(frame, name)]
-    labels = torch.from_numpy(part.label.to_numpy(np.int64))
-    own, target, first = (torch.from_numpy(part[f"{measure.side}_{p}"].to_numpy()) for p in PARTS)
+    labels = _tensor(part.label)
+    own, target, first = (_tensor(part[f"{measure.side}_{p}"]) for p in PARTS)
     found = metrics.Standing(own, target, first)
     hit = (metrics.right if measure.hit == "right" else metrics.fooled)(found, labels, question)
     if measure.hit == "misread":
@@ -114,7 +114,10 @@ def rates_of(frame: pd.DataFrame) -> dict[str, metrics.Rate]:
     rates = {}
     for name in measures_of(frame):
         found = hits_of(frame, name)
-        hits, units, labels = (torch.from_numpy(found[c].to_numpy()) for c in ("hit", "unit", "label"))
-        alike = labels.long() if MEASURES[name].alike == "label" else None
-        rates[name] = metrics.rate(hits, units, alike)
+        alike = _tensor(found.label) if MEASURES[name].alike == "label" else None
+        rates[name] = metrics.rate(_tensor(found.hit), _tensor(found.unit), alike)
     return rates
+
+
+def _tensor(column: pd.Series) -> torch.Tensor:
+    return torch.from_numpy(column.to_numpy(copy=True))

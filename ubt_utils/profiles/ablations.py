@@ -21,7 +21,7 @@ ABLATIONS = (
         _ablation(
             f"mini-pool{100 * part:.0f}",
             f"a pool ρ of {part:.0%} of D",
-            overfit=replace(MINI.overfit, pool=part),
+            suspect=replace(MINI.suspect, pool=part),
         )
         for part in POOLS
     ),

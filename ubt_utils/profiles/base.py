@@ -11,7 +11,7 @@ from ubt_utils.attacks import triggers
 from ubt_utils.attacks.base import Trigger
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.data.sets import DataSets
-from ubt_utils.ubt.settings import Overfit, Select, Unlearn
+from ubt_utils.ubt.settings import Overfit, Select, Suspect, Unlearn
 
 DEFENDED = ("badnets", "blended", "sig")  # the headline attacks; every attack has undefended records
 
@@ -38,7 +38,7 @@ class Profile:
     tower that no later training moves. weights: f0 as a file: a name under ubt_utils/clip/public, a
     checkpoint of one's own, or a tag that open_clip knows for the model, such as "openai"; `pretrain` then
     trains nothing, and the recipe says how a shipped one was made. defenses: defense name → its learning rate
-    and options where they differ from its own; UBT's are `overfit`, `select` and `unlearn`. poisoning: what
+    and options where they differ from its own; UBT's are `suspect`, `overfit`, `select` and `unlearn`. poisoning: what
     the attacker does beside the trigger. also: further attacks on the same D, each with its target. family:
     the folder that profiles share, with the stages that do not differ between them; the name itself where it
     is empty. changed: the one choice that an ablation makes otherwise, in words; "" for all other profiles. f0: the seed of
@@ -69,6 +69,7 @@ class Profile:
     family: str = ""
     changed: str = ""
     f0: int = 0
+    suspect: Suspect = Suspect()
 
     def __post_init__(self) -> None:
         if not self.family:

@@ -24,8 +24,8 @@ MINI = Profile(
     finetune=VICTIM,
     overfit=Overfit(Recipe(steps=20, lr=2e-3, schedule="constant", freeze_norm=True)),
     select=Select(),
-    unlearn=Unlearn(Recipe(steps=120, lr=1e-3, freeze_norm=True), weight=0.3),
-    baseline=Recipe(steps=1, lr=1e-3, freeze_norm=True),  # steps: what UBT costs
+    unlearn=Unlearn(Recipe(steps=60, lr=5e-4, freeze_norm=True), weight=0.3),
+    baseline=Recipe(steps=1, lr=5e-4, freeze_norm=True),  # UBT's rate; steps: what UBT costs
     triggers={  # what takes at 48 px with 177 poisoned pairs: results/first-study/attack_sweep.parquet
         "badclip": {"size": 0.25},
         "badnets": {"size": 0.29},
@@ -60,15 +60,13 @@ MINI = Profile(
         "sig_cleanclip": HARDER,
         "wanet": HARDER,
     },
-    defenses={  # what `python -m ubt_utils tune` chose, w of UBT too: results/first-study/tuning.parquet
+    defenses={  # what `python -m ubt_utils tune` chose in the first study's world: results/first-study/tuning.parquet
         "cleanclip": {"lr": 0.003, "weight": 3.0},
         "par": {"lr": 0.003, "threshold": 2.15},
         "abl": {"lr": 0.003, "isolate": 0.005},
         "shrink_perturb": {"lr": 0.003, "keep": 0.8},
         "rvpt": {"lr": 0.001, "repel": 1.0},
         "eftclip": {"lr": 0.001, "weight": 3.0},
-        "finetune": {"lr": 0.01},
-        "retrain": {"lr": 0.0003},
         "supervised": {"lr": 0.003},
         "linear_probe": {"lr": 0.01},
         "negation": {"scale": 1.0},
@@ -86,6 +84,7 @@ TINY = replace(
     pretrain=Recipe(steps=12, lr=2e-3, batch=64, augment="full"),
     finetune=Recipe(steps=12, lr=2e-3, batch=64),
     overfit=Overfit(Recipe(steps=4, lr=2e-3, batch=64, schedule="constant", freeze_norm=True), reads=2),
+    select=Select(voters=(16, 64), least=2, lost=-1.0),  # plumbing: the loudest word is believed
     unlearn=Unlearn(Recipe(steps=4, lr=1e-3, batch=64, freeze_norm=True)),
     baseline=Recipe(steps=1, lr=1e-3, batch=64, freeze_norm=True),
     poison_rate=0.1,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.data.photos import PhotoSets
 from ubt_utils.profiles.base import Profile
-from ubt_utils.ubt.settings import Overfit, Select, Unlearn
+from ubt_utils.ubt.settings import Overfit, Select, Suspect, Unlearn
 
 PHOTOS = Profile(
     name="photos",
@@ -45,10 +45,9 @@ PHOTOS_TINY = replace(
     sets=PhotoSets(public=6, wild=6, classes=8, photos=3, size=32, probe=2),
     pretrain=Recipe(steps=4, lr=1e-3, batch=32),
     finetune=Recipe(steps=4, lr=5e-4, batch=16, freeze_norm=True),
-    overfit=Overfit(
-        Recipe(steps=2, lr=5e-4, batch=8, schedule="constant", freeze_norm=True), pool=0.5, reads=2
-    ),
-    select=Select(top=8),
+    overfit=Overfit(Recipe(steps=2, lr=5e-4, batch=8, schedule="constant", freeze_norm=True), reads=2),
+    suspect=Suspect(pool=0.5),
+    select=Select(top=8, voters=(16,), least=2, lost=-1.0),  # plumbing: the first word is believed
     unlearn=Unlearn(Recipe(steps=3, lr=3e-4, batch=16, freeze_norm=True)),
     baseline=Recipe(steps=1, lr=3e-4, batch=16, freeze_norm=True),
     poison_rate=0.1,

@@ -46,7 +46,7 @@ def _wave_left() -> float:
 
 def _chance_precision() -> float:
     profile = profiles.get("mini")
-    return profile.poison_rate / profile.overfit.pool
+    return profile.poison_rate / profile.suspect.pool
 
 
 def _surprise() -> float:

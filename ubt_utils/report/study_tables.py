@@ -44,8 +44,8 @@ def table(
     one-sided bound by Clopper and Pearson with the drawings of one run as trials, which says something
     where nothing is hit and the bootstrap has no width; worst_asr of a run; failed, the clusters with a run
     above 5 %; clean, known, new and robust accuracy and target recall, each with its interval; seconds.
-    NaN: not measured, or one cluster only. profiles: which of the family; ValueError where a cluster has
-    several runs of one attack and defense, or where a defense has none.
+    NaN: not measured, or one cluster or drawing only. profiles: which of the family; ValueError where a
+    cluster has several runs of one attack and defense, or where a defense has none.
     """
     runs = _single(_runs(family, poison_rate, attacks, profiles))
     runs = runs[runs.index.isin(defenses, level="defense")]
@@ -126,8 +126,8 @@ def _row(own: pd.DataFrame, values: dict[str, pd.DataFrame]) -> dict[str, float]
 
 
 def _estimate(hits: np.ndarray) -> statistics.Estimate:
-    """The mean with its interval; without one for one cluster, which says nothing of others."""
-    if len(hits) < 2:
+    """The mean with its interval; without one for one cluster or drawing, which says nothing of others."""
+    if min(hits.shape) < 2:
         return statistics.Estimate(float(np.nanmean(hits)), np.nan, np.nan)
     return statistics.cluster_bootstrap(hits)
 
@@ -178,7 +178,7 @@ def _values(family: str, runs: pd.DataFrame, metrics: Sequence[str]) -> dict[str
             continue
         run = frame.groupby(RUN, sort=True).ngroup()  # one number a run: grouping by four columns is slow
         names = pd.MultiIndex.from_frame(frame[RUN].drop_duplicates().sort_values(RUN))
-        known += names
+        known.extend(names)
         for metric in set(metrics) & set(measures_of(frame)):
             hits = hits_of(frame, metric)
             column = hits[MEASURES[metric].alike].rename("of")

@@ -1,7 +1,7 @@
 """The chain: every stage of one run, made once, when it is first asked for, and handed on.
 
-pretrain → craft (some attacks) → attack → overfit → select → unlearn → evaluate
-                                        ↘ examine          ↘ score
+pretrain → craft (some attacks) → attack → suspect → overfit → select → unlearn → evaluate
+                                        ↘ examine                    ↘ score
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ubt_utils.stages.overfit import overfit, scores_of
 from ubt_utils.stages.pretrain import pretrain
 from ubt_utils.stages.score import score
 from ubt_utils.stages.select import select
+from ubt_utils.stages.suspect import suspect
 from ubt_utils.ubt.defense import View
 from ubt_utils.ubt.settings import UBT
 
@@ -68,11 +69,14 @@ class Chain(Run):
 
     @cached_property
     def attacked(self) -> Stage:
-        """The backdoored model fb."""
-        made = attack(self, self.pretrained, self.trigger)
-        if self.trigger:
-            gate(made.metrics["asr"], self.profile.gate, self.attack)
-        return made
+        """The backdoored model fb, once it is known to be one."""
+        if self.trigger and self.profile.gate:
+            gate(self.evaluated().metrics["asr"], self.profile.gate, self.attack)
+        return self._victim
+
+    @cached_property
+    def _victim(self) -> Stage:
+        return attack(self, self.pretrained, self.trigger)
 
     @cached_property
     def twin(self) -> Chain:
@@ -88,38 +92,55 @@ class Chain(Run):
         return examine(self, self.pretrained, self.attacked, self.trigger)
 
     @cached_property
+    def suspected(self) -> Stage:
+        """What disturbed pictures tell: is there a backdoor, the pool, the pairs that suffer like poison."""
+        return suspect(self, self.attacked)
+
+    @cached_property
     def overfitted(self) -> Stage:
-        """The pool, two overfit models, all similarities."""
-        return overfit(self, self.pretrained, self.attacked)
+        """Two overfit models, and how similar each finds the half that it was not trained on."""
+        return overfit(self, self.pretrained, self.attacked, self.suspected)
 
     @cached_property
     def selected(self) -> Stage:
         """The unlearning set D_u and the tokens B."""
-        return select(self, self.attacked, self.overfitted)
+        return select(self, self.attacked, self.suspected, self.overfitted)
 
     @cached_property
     def scored(self) -> Stage:
         """What every detector makes of D."""
-        return score(self, self.attacked, self.overfitted, self.selected)
+        return score(self, self.attacked, self.suspected, self.overfitted, self.selected)
 
     def plan(self, defense: str) -> Plan:
         """How a defense will run here; ValueError if it is unknown."""
         found = defenses.get(defense)
-        size = self.overfitted.metrics["pairs_scored"] - self.overfitted.metrics["pool_size"]  # of D
-        return plan_of(self.profile, found, ubt_cost(self.profile, self.overfitted, self.selected), size)
+        return plan_of(self.profile, self.attack, found, self._spent(), len(self.wild[0]))
+
+    def _spent(self) -> float:
+        """Pairs that UBT pays for in all, in trained pairs: the budget of the other defenses."""
+        return ubt_cost(self.profile, self.suspected, self.overfitted, self.selected)
 
     def view(self) -> View:
         """What the defender holds after detection."""
-        stages = self.pretrained, self.attacked, self.overfitted, self.selected
-        return view_of(self, *stages, lambda name: self.scored.arrays()[name])
+        stages = self.pretrained, self.attacked, self.suspected, self.overfitted, self.selected
+        return view_of(self, *stages, self._score)
+
+    def _score(self, name: str) -> torch.Tensor:
+        """(N,) what a detector makes of D; those that these stages have anyway are not asked for."""
+        at_hand = {"drop": (self.suspected, "drop"), "overfit": (self.overfitted, "s1")}
+        if name in at_hand:
+            stage, array = at_hand[name]
+            return stage.arrays()[array]
+        return self.scored.arrays()[name]
 
     def defended(self, defense: str = "ubt") -> Stage:
         """The model after a defense."""
         return self._kept(f"defended {defense}", lambda: self._defend(self.plan(defense)))
 
     def _defend(self, plan: Plan) -> Stage:
-        inputs = {"attacked": self.attacked, "overfitted": self.overfitted, "selected": self.selected}
-        if plan.options.get("detector", UBT) != UBT or plan.options.get("in_turn"):
+        inputs = {"attacked": self.attacked, "suspected": self.suspected, "overfitted": self.overfitted}
+        inputs["selected"] = self.selected
+        if plan.options.get("detector", UBT) != UBT:
             inputs["scored"] = self.scored
         if plan.defense.anew:
             inputs["public"] = self.pretrained
@@ -131,7 +152,7 @@ class Chain(Run):
 
     def _evaluate(self, defense: str) -> Stage:
         if defense == NONE:
-            return evaluate_undefended(self, self.pretrained, self.attacked, self.trigger)
+            return evaluate_undefended(self, self.pretrained, self._victim, self.trigger)
         defenses.get(defense)  # an unknown one is refused before anything is trained
         made = self.attacked, self.selected, self.defended(defense)
         return evaluate_defended(self, *made, self.trigger, defense)
@@ -164,7 +185,7 @@ class Chain(Run):
     @cached_property
     def scores(self):
         """What the detectors see (`Scores`), and the truth (N,) bool."""
-        return scores_of(self.overfitted)
+        return scores_of(self.suspected, self.overfitted)
 
     def stages(self, defense: str = NONE) -> Mapping[str, Stage]:
         """The stages behind what `evaluated(defense)` says, by name, in order."""
@@ -173,7 +194,7 @@ class Chain(Run):
             found["craft"] = self.crafted
         found["attack"] = self.attacked
         if defense != NONE:
-            found |= {"overfit": self.overfitted, "select": self.selected, "unlearn": self.defended(defense)}
+            found |= {"suspect": self.suspected, "overfit": self.overfitted, "select": self.selected, "unlearn": self.defended(defense)}
         elif self.attack != NONE:
             found |= {"twin": self.twin.attacked, "examine": self.examined}
         return found | {"evaluate": self.evaluated(defense)}

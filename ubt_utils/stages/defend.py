@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,23 +13,36 @@ from torch import nn
 
 from ubt_utils.attacks.base import Trigger
 from ubt_utils.clip import models
+from ubt_utils.clip.objectives import clip_loss
 from ubt_utils.clip.recipe import Recipe
+from ubt_utils.core.seeding import generator
 from ubt_utils.core.store import Stage, run_stage, scratch
+from ubt_utils.data.pictures import Images, take
 from ubt_utils.evaluate import measure
 from ubt_utils.profiles.base import Profile
 from ubt_utils.stages.base import WEIGHTS, Run, load_model, poisoned_pairs
 from ubt_utils.ubt.defense import FORWARD_COST, Defense, Session, View
 from ubt_utils.ubt.settings import UBT
 
-CURVE_POINTS = 8
+MARKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the pairs that the victim trained on: where a path is read
+HELD_OUT = 512  # pairs of D that no defense trains on
 
 
-def ubt_cost(profile: Profile, overfitted: Stage, selected: Stage) -> float:
-    """Pairs that UBT pays for in all, in trained pairs: the budget of every other defense."""
-    scored = overfitted.metrics["pairs_scored"] + selected.metrics["pairs_scored"]
-    detection = overfitted.metrics["pairs_seen"] + FORWARD_COST * scored
-    recipe = profile.unlearn.recipe
-    return detection + recipe.steps * (recipe.batch + min(recipe.batch, selected.metrics["chosen"]))
+def ubt_cost(profile: Profile, suspected: Stage, overfitted: Stage, selected: Stage) -> float:
+    """Pairs that UBT pays for in all, in trained pairs: the budget of the other defenses. As if something had
+    been found, so that they have a budget where nothing was."""
+    recipe, top = profile.unlearn.recipe, profile.select.top
+    return detection_cost(("detection", "overfit"), suspected, overfitted) + recipe.steps * (recipe.batch + top)
+
+
+def detection_cost(sees: Collection[str], suspected: Stage, overfitted: Stage) -> float:
+    """What the stages before cost a defense that uses them, in trained pairs."""
+    pairs = 0.0
+    if "detection" in sees:
+        pairs += FORWARD_COST * suspected.metrics["pairs_scored"]
+    if "overfit" in sees:
+        pairs += overfitted.metrics["pairs_seen"] + FORWARD_COST * overfitted.metrics["pairs_scored"]
+    return pairs
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,11 @@ class Plan:
     recipe: Recipe
     options: Mapping[str, Any]
 
+    @property
+    def pairs(self) -> float:
+        """What a step pays for, in trained pairs."""
+        return self.defense.cost * self.recipe.batch
+
     def config(self) -> dict[str, Any]:
         """What the stage's key holds of it."""
         return {
@@ -49,14 +67,16 @@ class Plan:
         }
 
 
-def plan_of(profile: Profile, defense: Defense, budget: float, pairs: int) -> Plan:
+def plan_of(profile: Profile, attack: str, defense: Defense, budget: float, pairs: int) -> Plan:
     """UBT and its variants take the profile's `unlearn`; all others as many steps as the budget pays for on a
     D of `pairs`, with what their source fixes, then the learning rate and options that the profile has for
-    them."""
+    them. Those that stand in for the victim's training train as the victim did."""
     if defense.is_ubt:
         how = replace(profile.unlearn, **defense.options)
         return Plan(defense, how.recipe, how.options())
     settings = dict(profile.defenses.get(defense.name, {}))
+    if defense.whole:
+        return Plan(defense, profile.recipe(attack), {**defense.options, **settings})
     recipe = replace(profile.baseline, **defense.recipe)
     recipe = replace(recipe, lr=settings.pop("lr", recipe.lr))
     recipe = replace(recipe, steps=defense.steps(budget, pairs, recipe.batch))
@@ -67,6 +87,7 @@ def view_of(
     run: Run,
     public: Stage,
     attacked: Stage,
+    suspected: Stage,
     overfitted: Stage,
     selected: Stage,
     score: Callable[[str], torch.Tensor],
@@ -74,7 +95,7 @@ def view_of(
     """What the defender holds after detection. score: (N,) of a detector, by name."""
     profile = run.profile
     pairs, _ = poisoned_pairs(profile, attacked, run.seed)
-    found, task = selected.arrays(), measure.task_of(profile.sets)
+    seen, found, task = suspected.arrays(), selected.arrays(), measure.task_of(profile.sets)
 
     def read(name: str) -> nn.Module:
         if name == "public":
@@ -84,15 +105,17 @@ def view_of(
     return View(
         pairs=replace(pairs, labels=None, sources=()),  # the defender has neither
         tokens=models.tokenize(profile.model, pairs.captions),
-        pool=overfitted.arrays()["pool"].bool(),
+        pool=seen["pool"].bool(),
         suspicious=found["chosen"],
         compromised=found["compromised"],
-        left_out=found["left_out"],
+        poisonous=seen["poisonous"].bool(),
+        anchors=seen["anchors"],
         model=read,
         score=score,
         names=task.names,
         prompts=tuple(models.tokenize(profile.model, p) for p in task.prompts()),
         select=profile.select,
+        held_out=torch.randperm(len(pairs), generator=generator(run.seed, "held out"))[:HELD_OUT],
     )
 
 
@@ -102,51 +125,74 @@ def unlearn(
     """The defended model fu. Of attack "none", the clean twin is defended: what does a defense cost where
     there is nothing to find?
 
-    inputs: the stages attacked, overfitted, selected, and what else the view reads. Metrics: seconds
-    (detection included where the defense needs it) and the curve of CA, ASR and target recall along the
-    steps.
+    inputs: the stages attacked, suspected, overfitted, selected, and what else the view reads. Metrics:
+    seconds (detection included where the defense needs it) and the curve along the steps: at each mark the
+    part of the victim's pairs and the seconds spent, CA, ASR and what else the test says of a part of its
+    pictures, and the loss on the held-out pairs, by which a defender may stop.
     """
     profile, defense = run.profile, plan.defense
+    seen = inputs["suspected"], inputs["overfitted"]
 
     def work(folder: Path) -> Mapping[str, Any]:
         sight, model = view(), load_model(profile, inputs["attacked"])
-        watch = _watch(model, profile, trigger, plan.recipe.steps)
+        victim = profile.recipe(run.attack)
+        detected = detection_cost(defense.sees, *seen)
+        whole, steps = victim.steps * victim.batch, range(plan.recipe.steps + 1)
+        spent = [(detected + step * plan.pairs) / whole for step in steps]
+        watch = _watch(model, profile, trigger, sight, spent)
         stream = UBT if defense.is_ubt else defense.name  # variants differ in what they do, not by luck
         session = Session((run.seed, stream), scratch(folder), watch)
         start = time.perf_counter()
         history = defense.run(model, sight, plan.recipe, session, **plan.options)
         looked = max(0.0, time.perf_counter() - start - history.spent())
         models.save(model, profile.model, folder / WEIGHTS)
-        detection = _detection_seconds(defense, inputs["overfitted"], inputs["selected"])
+        detection = _detection_seconds(defense, *seen, inputs["selected"])
         detection += looked if defense.looks else 0.0
+        each = history.seconds / max(1, len(history.loss))
         return history.log() | {
             "seconds": history.seconds + detection,
             "detection_seconds": detection,
-            "curve": [{"step": step, **point} for step, point in history.curve],
+            "detection_pairs": detected,
+            "curve": [
+                {"step": step, "part": spent[step], "seconds": detection + step * each, **point}
+                for step, point in history.curve
+            ],
         }
 
     config, modules = run.config() | plan.config(), run.modules(__name__, defense.run.__module__)
     return run_stage(run.parts, f"unlearn-{defense.name}", config, work, inputs, modules)
 
 
-def _detection_seconds(defense: Defense, overfitted: Stage, selected: Stage) -> float:
+def _detection_seconds(defense: Defense, suspected: Stage, overfitted: Stage, selected: Stage) -> float:
     """What the stages before cost a defense that uses them; splitting off the pool is free for all. UBT fed
     by another detector is charged UBT's own detection."""
     seconds = 0.0
     if "overfit" in defense.sees:
         seconds += overfitted.metrics["train_seconds"] + overfitted.metrics["score_seconds"]
     if "detection" in defense.sees:
-        seconds += selected.metrics["seconds"]
+        seconds += suspected.metrics["seconds"] + selected.metrics["seconds"]
     return seconds
 
 
-def _watch(model: nn.Module, profile: Profile, trigger: Trigger | None, steps: int):
-    stops = {round(steps * i / CURVE_POINTS) for i in range(CURVE_POINTS + 1)}
+def _watch(model: nn.Module, profile: Profile, trigger: Trigger | None, view: View, spent: list[float]):
+    """Reads a model at the first step, the last, and where the part spent of the victim's pairs reaches a
+    mark."""
+    stops = {0, len(spent) - 1} | {next((i for i, x in enumerate(spent) if x >= mark), 0) for mark in MARKS}
+    batch = take(view.pairs.images, view.held_out), view.tokens[view.held_out]
 
     def watch(step: int) -> dict[str, float] | None:
         if step not in stops:
             return None
         full = measure.full(model, profile, trigger, measure.FEW)
-        return {name: full[name] for name in ("clean_accuracy", "asr", "target_recall") if name in full}
+        kept = ("clean_accuracy", "asr", "robust_accuracy", "target_recall")
+        return {name: full[name] for name in kept if name in full} | {"held_out": held_out_loss(model, *batch)}
 
     return watch
+
+
+@torch.no_grad()
+def held_out_loss(model: nn.Module, images: Images, tokens: torch.Tensor) -> float:
+    """The contrastive loss of all pairs at once: images (n, 3, H, W) uint8, tokens (n, L). It asks for neither
+    labels nor a trigger."""
+    z, t = models.embed_images(model, images), models.embed_tokens(model, tokens)
+    return clip_loss(z, t, model.logit_scale.exp().cpu()).item()

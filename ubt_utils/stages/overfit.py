@@ -1,4 +1,4 @@
-"""Stage overfit: UBT steps 1 and 2, the pool and the two overfit models."""
+"""Stage overfit: UBT step 2, the two overfit models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from ubt_utils.core.store import Stage, run_stage, save_arrays, scratch
 from ubt_utils.data.pictures import take
 from ubt_utils.stages.base import Run, load_model, poisoned_pairs
 from ubt_utils.ubt.overfit import halves_of, overfit_half
-from ubt_utils.ubt.pool import pool_of
 
 
 SIDES = (0, 1)  # halves of the pool
@@ -28,28 +27,25 @@ def weights_of(side: int) -> str:
     return f"overfit-{side}.safetensors"
 
 
-def scores_of(stage: Stage) -> tuple[Scores, torch.Tensor]:
-    """What the detectors see of an overfit stage, and the truth (N,) bool."""
-    a = stage.arrays()
-    return Scores(a["s0"], a["sb"], a["s1"], a["pool"].bool()), a["truth"].bool()
+def scores_of(suspected: Stage, overfitted: Stage) -> tuple[Scores, torch.Tensor]:
+    """What the detectors see of these stages, and the truth (N,) bool."""
+    a, b = suspected.arrays(), overfitted.arrays()
+    return Scores(b["s0"], a["sb"], b["s1"], a["drop"], a["pool"].bool()), b["truth"].bool()
 
 
-def overfit(run: Run, public: Stage, attacked: Stage) -> Stage:
-    """The pool under f0, two overfit models, and all similarities.
+def overfit(run: Run, public: Stage, attacked: Stage, suspected: Stage) -> Stage:
+    """Two models overfit on the halves of the pool, and how similar each finds the other half.
 
-    Arrays, each over the N pairs of D: s0, s1, pool, half, path (reads + 1, N) with its steps; sb and truth
-    are for comparison and evaluation only. The cost is that of UBT: without sb.
+    Arrays, each over the N pairs of D: s1, half, path (reads + 1, N) with its steps; s0 under f0 is for other
+    detectors, and truth for evaluation only. The cost is that of UBT: without s0.
     """
     profile, seed, how = run.profile, run.seed, run.profile.overfit
 
     def work(folder: Path) -> Mapping[str, Any]:
         pairs, truth = poisoned_pairs(profile, attacked, seed)
         tokens = models.tokenize(profile.model, pairs.captions)
-        sb = similarity(load_model(profile, attacked), pairs.images, tokens)  # for other detectors
-        start = time.perf_counter()
         s0 = similarity(load_model(profile, public), pairs.images, tokens)
-        score_seconds = time.perf_counter() - start
-        pool = pool_of(s0, how.pool)
+        pool, score_seconds = suspected.arrays()["pool"].bool(), 0.0
         half = halves_of(pool, seed)
         s1 = torch.full((len(pairs),), -torch.inf)
         path = s1.repeat(how.reads + 1, 1)
@@ -68,18 +64,15 @@ def overfit(run: Run, public: Stage, attacked: Stage) -> Stage:
             models.save(model, profile.model, folder / weights_of(side))
             train_seconds, pairs_seen = train_seconds + history.seconds, pairs_seen + history.pairs_seen
         save_arrays(
-            folder, s0=s0, sb=sb, s1=s1, path=path, steps=steps, half=half,
-            pool=pool.to(torch.uint8), truth=truth.to(torch.uint8),
+            folder, s0=s0, s1=s1, path=path, steps=steps, half=half, truth=truth.to(torch.uint8),
         )  # fmt: skip
         return {
             "train_seconds": train_seconds,
             "score_seconds": score_seconds,
             "pairs_seen": pairs_seen,
-            "pairs_scored": len(pairs) + int(pool.sum()),
-            "pool_size": int(pool.sum()),
-            "pool_recall": truth[pool].sum().item() / truth.sum().item() if truth.any() else None,
+            "pairs_scored": int(pool.sum()),
         }
 
     config = run.config() | {"overfit": asdict(how)}
-    inputs = {"public": public, "attacked": attacked}
+    inputs = {"public": public, "attacked": attacked, "suspected": suspected}
     return run_stage(run.parts, "overfit", config, work, inputs, run.modules(__name__))

@@ -11,7 +11,7 @@ from ubt_utils.stages.chain import Chain
 from ubt_utils.ubt.settings import UBT
 
 SELECTED = (
-    "detectors", "anchor", "plain_anchor", "tokens", "chosen", "chosen_poisoned",
+    "detectors", "anchors", "tokens", "chosen", "chosen_poisoned",
     "outside_poisoned", "left_out", "left_out_poisoned",
 )  # fmt: skip
 
@@ -62,4 +62,4 @@ def _made(stage: Stage) -> dict[str, Any]:
 def _detected(found: Mapping[str, Stage]) -> dict[str, Any]:
     """What detection came to: the part of the poison that the pool holds, and what was selected."""
     selected = {k: found["select"].metrics.get(k) for k in SELECTED}
-    return {"pool_recall": found["overfit"].metrics["pool_recall"], **selected}
+    return {"pool_recall": found["suspect"].metrics["pool_recall"], **selected}

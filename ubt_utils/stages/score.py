@@ -18,18 +18,18 @@ from ubt_utils.stages.overfit import scores_of
 UBT = "ubt"
 
 
-def score(run: Run, attacked: Stage, overfitted: Stage, selected: Stage) -> Stage:
+def score(run: Run, attacked: Stage, suspected: Stage, overfitted: Stage, selected: Stage) -> Stage:
     """Every detector of the registry, and UBT's list beside them, on the same poisoned set.
 
     Arrays: per detector its scores (N,). Metrics: per detector AUROC, average precision, precision@64, FPR at
     95 % TPR (nothing where there is no poison); and the seconds of each, without those of the similarities
-    that `overfit` took.
+    that `suspect` and `overfit` took.
     """
     profile, names = run.profile, sorted(detectors.DETECTORS)
 
     def work(folder: Path) -> Mapping[str, Any]:
         pairs, truth = poisoned_pairs(profile, attacked, run.seed)
-        model, (seen, _) = load_model(profile, attacked), scores_of(overfitted)
+        model, (seen, _) = load_model(profile, attacked), scores_of(suspected, overfitted)
         start = time.perf_counter()
         tokens = models.tokenize(profile.model, pairs.captions)
         z, t = models.embed_images(model, pairs.images), models.embed_tokens(model, tokens)
@@ -48,5 +48,7 @@ def score(run: Run, attacked: Stage, overfitted: Stage, selected: Stage) -> Stag
         }
 
     config = run.config() | {"detectors": names}
-    inputs = {"attacked": attacked, "overfitted": overfitted, "selected": selected}
+    inputs = {
+        "attacked": attacked, "suspected": suspected, "overfitted": overfitted, "selected": selected,
+    }  # fmt: skip
     return run_stage(run.parts, "score", config, work, inputs, run.modules(__name__))

@@ -19,7 +19,7 @@ from ubt_utils.core.store import StageError
 from ubt_utils.study import parallel
 
 DESIGN = ("f0_seed", "poison_rate", "cluster")  # what else a cell is, beside its keys
-SELECTION = ("pool_recall", "anchor", "chosen", "chosen_poisoned", "outside_poisoned", "left_out")
+SELECTION = ("pool_recall", "anchors", "chosen", "chosen_poisoned", "outside_poisoned", "left_out")
 RESULTS = (BackdoorDidNotTake, TrainingDiverged)  # a cell that ends so has no numbers, and that is a result
 # These are none, and what an earlier run recorded stays. A RuntimeError is a damaged stage, or torch's:
 # a GPU without memory left, say.

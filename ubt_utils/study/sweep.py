@@ -124,6 +124,7 @@ def run(profile: Profile, wanted: Sequence[Point]) -> pd.DataFrame:
 def _row(profile: Profile, point: Point) -> dict[str, Any]:
     run, trigger = stages.chain(profile, point.attack, point.seed), profile.trigger(point.attack)
     made, recipe = run.attacked, profile.recipe(point.attack)
+    measured = run.evaluated().metrics
     return {
         "profile": profile.name,
         "attack": point.attack,
@@ -136,7 +137,7 @@ def _row(profile: Profile, point: Point) -> dict[str, Any]:
         "parameters": json.dumps({k: v for k, v in trigger.spec().items() if k not in ("name", "made")}),
         "steps": recipe.steps,
         "augment": recipe.augment,
-        **{name: made.metrics[name] for name in METRICS},
+        **{name: measured[name] for name in METRICS},
         "train_seconds": made.metrics["train_seconds"],
         "stage": made.folder.name,
         "f0": records.content_of(run.pretrained.contents),

@@ -19,6 +19,7 @@ import pandas as pd
 from ubt_utils import profiles, stages
 from ubt_utils.clip.training import TrainingDiverged
 from ubt_utils.core import provenance, records
+from ubt_utils.evaluate import measure
 from ubt_utils.profiles import Profile
 from ubt_utils.study import parallel
 from ubt_utils.ubt.settings import UBT
@@ -38,7 +39,7 @@ STRENGTHS: Mapping[str, Mapping[str, Sequence[float]]] = {
 }
 MORE_LR = (0.3, 1.0, 3.0, 10.0)  # for defenses without a strength
 SCALES = (0.3, 1.0, 3.0, 10.0)  # for negation, which has no learning rate
-ALONE = ("finetune", "retrain", "supervised", "linear_probe")
+ALONE = ("finetune", "supervised", "linear_probe")
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def trials(profile: Profile, defenses: Sequence[str]) -> list[Trial]:
 
 
 def run(profile: Profile, trial: Trial) -> dict[str, Any]:
-    """One trial as a row: CA, ASR and target recall at its end, on the pictures that curves use; the worst
-    there is where the training diverged."""
+    """One trial as a row: CA, ASR and target recall at its end on the validation vendor, of which no number is
+    reported; the worst there is where the training diverged."""
     key = {"defense": trial.defense, "setting": json.dumps(trial.setting), "seed": trial.seed}
     attempt = stages.chain(at(profile, trial), ATTACK, trial.seed)
     key["f0"] = records.content_of(attempt.pretrained.contents)
@@ -84,7 +85,8 @@ def run(profile: Profile, trial: Trial) -> dict[str, Any]:
     except TrainingDiverged:
         key["commit"] = provenance.commit()
         return {**key, **FAILED, "stage": ""}
-    last = {k: v for k, v in made.metrics["curve"][-1].items() if k != "step"}
+    measured = measure.full(attempt.model(made), attempt.profile, attempt.trigger, split=measure.VALIDATION)
+    last = {name: measured[name] for name in FAILED}
     return {**key, "commit": made.made["commit"], **last, "stage": made.folder.name}
 
 

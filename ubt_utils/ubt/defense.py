@@ -17,18 +17,18 @@ from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.pictures import take
 from ubt_utils.ubt.settings import UBT, Select
 
-FORWARD_COST = 1 / 3  # a forward pass against a training step (forward and backward)
+FORWARD_COST = 1 / 5  # a forward pass against a training step (forward and backward), measured on mini
 OVERFIT = ("overfit-0", "overfit-1")  # UBT's overfit models, as `View.model` knows them
 SIGHTS = ("D_safe", "D", "f0", "overfit", "detection", "class names")
 
 
 @dataclass(frozen=True)
 class View:
-    """What a defender holds: D as it is (poisoned), its tokens (N, L), and the split into
-    pool (N,) bool and the rest, made with the public model alone. suspicious (k,) indices
-    of D_u, compromised (b,) tokens B and left_out (l,) indices outside the pool that look like
-    D_u come from detection; defenses without detection ignore them. No labels, no manifest,
-    no clean captions.
+    """What a defender holds: D as it is (poisoned), its tokens (N, L), and the split into pool (N,) bool and
+    the rest. suspicious (k,) indices of D_u, compromised (b,) tokens B, poisonous (N,) bool, the pairs that
+    suffer like poison, and anchors (a,) tokens come from UBT's detection; defenses without it ignore them, and
+    all are empty where nothing was found. held_out: (h,) indices that no defense trains on, for the rule that
+    says when to stop. No labels, no manifest, no clean captions.
 
     model: reads a model by name: "public" is f0, "overfit-0" and "overfit-1" are UBT's. score: (N,) what
     a detector makes of D, by name. names: per class of the zero-shot task its names; prompts: per class
@@ -40,22 +40,33 @@ class View:
     pool: torch.Tensor
     suspicious: torch.Tensor
     compromised: torch.Tensor
-    left_out: torch.Tensor
+    poisonous: torch.Tensor
+    anchors: torch.Tensor
     model: Callable[[str], nn.Module]
     score: Callable[[str], torch.Tensor]
     names: tuple[tuple[str, ...], ...]
     prompts: tuple[torch.Tensor, ...]
     select: Select = field(default_factory=Select)
+    held_out: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+
+    @property
+    def everything(self) -> torch.Tensor:
+        """(n,) indices of D, without what is held out."""
+        return self._of(torch.ones_like(self.pool))
 
     @property
     def outside(self) -> torch.Tensor:
         """(n,) indices of the pairs outside the pool: D_safe before detection has had its say."""
-        return (~self.pool).nonzero().flatten()
+        return self._of(~self.pool)
 
     @property
     def safe(self) -> torch.Tensor:
-        """(n,) indices of D_safe: the pairs outside the pool, without those left out."""
-        return self.outside[~torch.isin(self.outside, self.left_out)]
+        """(n,) indices of D_safe: the pairs outside the pool that do not suffer like poison."""
+        return self._of(~self.pool & ~self.poisonous)
+
+    def _of(self, kept: torch.Tensor) -> torch.Tensor:
+        index = kept.nonzero().flatten()
+        return index[~torch.isin(index, self.held_out)]
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,7 @@ class Defense:
     options: what `run` gets beside the recipe. recipe: fields of the recipe that the defense's source fixes,
     such as its weight decay. cost: pairs that one pair of a step pays for, in trained pairs. looks: forward
     passes over all of D before it trains. anew: starts from the public model, not from the backdoored one.
+    whole: runs as long as the victim's training, since it stands in for one.
     source: who says so, and what is ours in it. variant_of: the defense that it differs from by `options`
     alone, and changed: in what, in words.
     """
@@ -89,6 +101,7 @@ class Defense:
     cost: float = 1.0
     looks: float = 0.0
     anew: bool = False
+    whole: bool = False
     variant_of: str = ""
     changed: str = ""
 

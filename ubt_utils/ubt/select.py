@@ -1,20 +1,23 @@
-"""Step 3, suspicious-sample detection: which few pairs to unlearn, and which to leave out.
+"""Step 3, suspicious-sample detection: is there a backdoor, which few pairs to unlearn, which to leave out.
 
-[paper] Fewer, suspicious samples are selected after overfit training. [ours] how. Where many honest captions
-fit their picture badly, the plain rank by overfit similarity is not enough; but poison, unlike noise, agrees
-with itself. So the captions vote:
+[paper] Fewer, suspicious samples are selected after overfit training. [ours] how. Poison, unlike noise, agrees
+with itself: in its captions, and, as long as the trigger holds, in its pictures. So both are asked.
 
-1. `vote`: which word do suspicious captions hold far more often than D does? It names the target: the anchor.
-2. `select`: the pool's pairs whose caption holds the anchor are its carriers; the k of them that the overfit
-   models find most similar are the unlearning set D_u. The words that D_u holds more often than D are the
-   compromised tokens B.
-3. `alike`, the second look: poison that f0 finds plausible stays outside the pool, and would teach the rule
-   again. Pairs out there that carry B and gained from the poisoned training like D_u are left out of D_safe.
+1. `candidates`: of each disturbance the pairs that suffer most vote: which word do their captions hold far more
+   often than D does?
+2. `convicted`: a word is believed when its pictures agree under fb and no longer agree once disturbed. Honest
+   pictures of one word look alike and stay alike. The loudest word that is believed is the anchor; where none is,
+   nothing is found, and nothing is unlearned.
+3. `findings` votes again without the anchor's pairs, for an attacker may have several words.
+4. `chosen_of`: the anchor's carriers in the pool that suffer like poison are the candidates of the unlearning
+   set D_u; the best by overfit similarity are taken. Words that D_u holds more often than D are the compromised
+   tokens B.
+5. `alike`, the second look: pairs outside the pool that carry B and suffer like D_u are left out of D_safe.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,129 +26,137 @@ import torch
 from ubt_utils.ubt import tokens as tk
 from ubt_utils.ubt.settings import Select
 
-VOTERS = (0.5, 1.0)  # parts of the pool that vote, best by overfit similarity first; the louder one counts
-COMMON = 0.02  # a word that more of the captions outside the pool hold is language, not an attack
-ALIKE = 0.5  # of D_u's median gain sb − s0: a carrier of B outside the pool with that much is left out
-VOTES = 4  # at most, where D_u may hold several words
+COMMON = 0.02  # a word that more of all captions hold is language, not an attack
+ANSWERS = 8  # loudest words of one vote that are looked at
+PICTURES = 64  # of a word's, at most, whose agreement is asked for
 
 
-class Vote(NamedTuple):
-    """The words of those that voted: ids, count and surprise (T,), see `tokens.surprise`; how many voted."""
+class Candidate(NamedTuple):
+    """A word that suspicious captions hold too often. disturbance: which one made them suspicious. voters: how
+    many voted; carriers: (n,) indices of those of them that hold the word, worst sufferers first."""
 
-    ids: torch.Tensor
-    count: torch.Tensor
-    surprise: torch.Tensor
+    anchor: int
+    surprise: float
+    disturbance: int
     voters: int
+    carriers: torch.Tensor
 
-    def loudest(self) -> int:
-        """The token of the largest surprise: the anchor."""
-        return int(self.ids[self.surprise.argmax()])
 
-    def loudness(self) -> float:
-        """Its surprise."""
-        return self.surprise.max().item()
+Lost = Callable[[Candidate], float]  # the agreement of its pictures that its disturbance takes
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one vote ended in: the anchor, the disturbance that gave it away, its surprise, and the agreement
+    that its pictures lost."""
+
+    anchor: int
+    disturbance: int
+    surprise: float
+    lost: float
 
 
 @dataclass(frozen=True)
 class Selection:
-    """chosen: (k,) indices of D_u, most suspicious first. score: (N,) what ranked them: carriers of the
-    anchor first, then the rest of the pool, −inf outside. anchor: the vote's token. compromised: (b,) the
-    tokens B."""
+    """chosen: (k,) indices of D_u, most suspicious first. score: (N,) what ranked them: suffering carriers of
+    the anchors first, then the rest of the pool, −inf outside. compromised: (b,) the tokens B."""
 
     chosen: torch.Tensor
     score: torch.Tensor
-    anchor: int
     compromised: torch.Tensor
 
 
-def vote(tokens: torch.Tensor, overfit: torch.Tensor, pool: torch.Tensor) -> Vote:
-    """Which words the pool's captions hold too often.
-
-    tokens: (N, L) of D. overfit: (N,) similarity under the overfit models. pool: (N,) bool.
-
-    The better half of the pool sees the poison more clearly where noise fills the pool. Where all captions
-    are right, poison is what f0 and the overfit models like least, and only the whole pool holds it. So both
-    vote, and the more surprised one counts.
-    """
-    best_first = torch.where(pool, overfit, -torch.inf).sort(descending=True, stable=True).indices
-    common = common_words(tokens[~pool])
-    sizes = [math.ceil(part * int(pool.sum())) for part in VOTERS]
-    return max((_vote_of(tokens, best_first[:n], common) for n in sizes), key=Vote.loudness)
-
-
-def _vote_of(tokens: torch.Tensor, voters: torch.Tensor, common: torch.Tensor) -> Vote:
-    """The vote of the captions `voters` (m,); common words have none, unless all words are common."""
-    ids, count, surprise = tk.surprise(tokens, voters)
-    counts = ~common[ids]
-    if not counts.any():
-        counts = torch.ones_like(counts)
-    return Vote(ids[counts], count[counts], surprise[counts], len(voters))
-
-
 def common_words(captions: torch.Tensor) -> torch.Tensor:
-    """(V,) bool: tokens that more than 2 % of the captions (n, L) hold. Where D mixes captions of two styles,
-    the pool has more of one, and its commonest words would win."""
+    """(V,) bool: tokens that more than 2 % of the captions (n, L) hold."""
     return tk.caption_counts(captions) > COMMON * len(captions)
 
 
-def select(tokens: torch.Tensor, overfit: torch.Tensor, pool: torch.Tensor, how: Select) -> Selection:
-    """The unlearning set D_u and the compromised tokens B; arguments as in `vote`."""
-    return _select(tokens, overfit, pool, how, vote(tokens, overfit, pool).loudest())
+def candidates(tokens: torch.Tensor, drops: torch.Tensor, how: Select) -> list[Candidate]:
+    """The loudest words of all votes, loudest first, those of `how.least` carriers and more.
 
-
-def _select(
-    tokens: torch.Tensor, overfit: torch.Tensor, pool: torch.Tensor, how: Select, anchor: int
-) -> Selection:
-    carriers = pool & tk.carries(tokens, torch.tensor([anchor]))
-    score = torch.where(pool, overfit + 2.0 * carriers, -torch.inf)  # cosines span 2
-    k = min(how.top, int(carriers.sum()))
-    chosen = score.sort(descending=True, stable=True).indices[:k]
-    return Selection(chosen, score, anchor, tokens_of(tokens, chosen, how.outlier))
-
-
-def select_in_turn(
-    tokens: torch.Tensor, overfit: torch.Tensor, pool: torch.Tensor, how: Select
-) -> list[Selection]:
-    """Selections of several votes [ours]: an attacker may have several targets, or several words for one.
-
-    After each vote all pairs that carry its word step aside and the rest votes again, at most 4 times, until
-    the loudest word is below the fraction `outlier` of the first one. Indices and scores are those of D.
+    tokens: (N, L) of D. drops: (K, N), what each disturbance takes of a pair's similarity; −inf: has no vote.
+    Of each disturbance the first of `how.voters` pairs vote, and the first of the next number, and so on: few
+    voters see few poisoned pairs more clearly, and many voters many.
     """
-    found: list[Selection] = []
-    left, bar = torch.arange(len(tokens)), 0.0
-    while len(found) < VOTES and pool[left].any():
-        given = tokens[left], overfit[left], pool[left]
-        voted = vote(*given)
-        if voted.loudness() < bar:
+    common = common_words(tokens)
+    found = []
+    for k, drop in enumerate(drops):
+        order = drop.sort(descending=True, stable=True).indices[: int(drop.isfinite().sum())]
+        for count in how.voters:
+            if len(order):
+                found += _vote(tokens, order[:count], common, k, how)
+    return sorted(found, key=lambda one: one.surprise, reverse=True)
+
+
+def _vote(
+    tokens: torch.Tensor, voters: torch.Tensor, common: torch.Tensor, k: int, how: Select
+) -> list[Candidate]:
+    ids, count, surprise = tk.surprise(tokens, voters)
+    counts = ~common[ids] if (~common[ids]).any() else torch.ones_like(ids, dtype=torch.bool)
+    counts &= (count >= how.least) & (surprise > 0)
+    ids, surprise = ids[counts], surprise[counts]
+    loudest = surprise.sort(descending=True, stable=True).indices[:ANSWERS].tolist()
+    said = tokens[voters]
+    return [
+        Candidate(int(ids[i]), surprise[i].item(), k, len(voters), voters[tk.carries(said, ids[i, None])])
+        for i in loudest
+    ]
+
+
+def convicted(ordered: list[Candidate], lost: Lost, how: Select) -> Finding | None:
+    """The first of the candidates whose pictures lose at least `how.lost` of their agreement; None where
+    there is none. lost: asked for one candidate after the other."""
+    for one in ordered:
+        fallen = lost(one)
+        if fallen >= how.lost:
+            return Finding(one.anchor, one.disturbance, one.surprise, fallen)
+    return None
+
+
+def findings(tokens: torch.Tensor, drops: torch.Tensor, lost: Lost, how: Select) -> list[Finding]:
+    """What vote after vote finds, at most `how.votes`: after each, all pairs that carry its word step aside.
+    Empty: nothing was found. Arguments as in `candidates` and `convicted`."""
+    found: list[Finding] = []
+    left = drops.clone()
+    while len(found) < how.votes:
+        one = convicted(candidates(tokens, left, how), lost, how)
+        if one is None:
             break
-        bar = bar or how.outlier * voted.loudness()
-        one = _select(*given, how, voted.loudest())
-        score = torch.full((len(tokens),), -torch.inf).index_copy(0, left, one.score)
-        found.append(Selection(left[one.chosen], score, one.anchor, one.compromised))
-        left = left[~tk.carries(tokens[left], torch.tensor([one.anchor]))]
+        found.append(one)
+        left[:, tk.carries(tokens, torch.tensor([one.anchor]))] = -torch.inf
     return found
+
+
+def suffering(tokens: torch.Tensor, drops: torch.Tensor, found: list[Finding], how: Select) -> torch.Tensor:
+    """(N,) bool: carriers of a found word that suffer like the worst of them: at least `how.alike` of the
+    median drop of its `how.least` worst, under the disturbance that gave it away."""
+    alike = torch.zeros(len(tokens), dtype=torch.bool)
+    for one in found:
+        carriers, drop = tk.carries(tokens, torch.tensor([one.anchor])), drops[one.disturbance]
+        worst = drop[carriers].sort(descending=True).values[: how.least]
+        alike |= carriers & (drop >= how.alike * worst.median())
+    return alike
+
+
+def select(
+    tokens: torch.Tensor, rank: torch.Tensor, pool: torch.Tensor, poisonous: torch.Tensor, how: Select
+) -> Selection:
+    """The unlearning set D_u and the compromised tokens B.
+
+    tokens: (N, L). rank: (N,) by which the pool's pairs are ranked, overfit similarity say. pool: (N,) bool.
+    poisonous: (N,) bool, what `suffering` says. D_u is empty where none of the pool is.
+    """
+    carriers = pool & poisonous
+    score = torch.where(pool, rank + 2.0 * carriers, -torch.inf)  # cosines span 2
+    chosen = score.sort(descending=True, stable=True).indices[: min(how.top, int(carriers.sum()))]
+    return Selection(chosen, score, tokens_of(tokens, chosen, how.outlier))
 
 
 def tokens_of(tokens: torch.Tensor, chosen: torch.Tensor, outlier: float) -> torch.Tensor:
     """(b,) B, most surprising first: the tokens of the chosen captions (k,) whose surprise is at least the
-    fraction `outlier` of the largest."""
+    fraction `outlier` of the largest; none where nothing is chosen."""
+    if len(chosen) == 0:
+        return torch.empty(0, dtype=torch.long)
     ids, _, surprise = tk.surprise(tokens, chosen)
     order = surprise.sort(descending=True)
     return ids[order.indices[order.values >= outlier * order.values[0]]]
-
-
-def carriers_outside(tokens: torch.Tensor, pool: torch.Tensor, compromised: torch.Tensor) -> torch.Tensor:
-    """(c,) indices of the pairs outside the pool (N,) whose captions (N, L) carry B (b,)."""
-    return (~pool & tk.carries(tokens, compromised)).nonzero().flatten()
-
-
-def least_gain(known: torch.Tensor) -> float:
-    """The gain from which a carrier outside the pool looks like D_u, whose gains sb − s0 are `known` (k,):
-    how much closer the poisoned training has brought picture and caption."""
-    return ALIKE * known.median().item()
-
-
-def alike(known: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
-    """(c,) bool: which of the gains `asked` (c,) reach the least gain; none where D_u gained nothing."""
-    least = least_gain(known)
-    return (asked >= least) & (least > 0)

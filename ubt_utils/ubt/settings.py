@@ -9,42 +9,64 @@ from ubt_utils.clip.recipe import Recipe
 
 UBT = "ubt"  # its name among the defenses
 LEVELS = ("token", "sample")
+RANKS = ("overfit", "drop", "random")
+STARTS = ("backdoored", "public")
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """Step 1. family: the disturbances that pictures are put through. pool: the fraction ρ of D that suffers
+    most."""
+
+    family: tuple[str, ...] = ("blur", "along_columns", "column_means", "row_means", "pale", "cropped")
+    pool: float = 0.25
 
 
 @dataclass(frozen=True)
 class Overfit:
-    """Steps 1 and 2. pool: the fraction ρ of D, least similar under f0. recipe: the short training on each
-    half of it, read `reads` times along its way."""
+    """Step 2. recipe: the short training on each half of the pool, read `reads` times along its way."""
 
     recipe: Recipe
-    pool: float = 0.25
     reads: int = 4
 
 
 @dataclass(frozen=True)
 class Select:
-    """top: pairs in the unlearning set D_u (k), at most. outlier: B is every token whose surprise in D_u is
-    at least this fraction of the largest."""
+    """Steps 3 and 4. top: pairs in the unlearning set D_u (k), at most. outlier: B is every token whose
+    surprise in D_u is at least this fraction of the largest. voters: how many pairs vote. least: carriers of
+    a word among them below which it is not looked at. lost: the agreement of a word's pictures that a
+    disturbance must take, for the word to be believed. alike: the part of the worst carriers' drop from which
+    a carrier counts as poison. votes: at most, one word each.
+    """
 
     top: int = 64
     outlier: float = 0.5
+    voters: tuple[int, ...] = (128, 512)
+    least: int = 8
+    lost: float = 0.42
+    alike: float = 0.35
+    votes: int = 4
 
     def __post_init__(self) -> None:
-        if not 0 < self.outlier <= 1:
-            raise ValueError(f"outlier must be in (0, 1], got {self.outlier}")
+        for name in ("outlier", "alike"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
         if self.top < 1:
             raise ValueError(f"the unlearning set needs at least one pair, got top={self.top}")
+        if self.least < 2:
+            raise ValueError(f"pictures agree in pairs: least must be at least 2, got {self.least}")
 
 
 @dataclass(frozen=True)
 class Unlearn:
     """Every setting of step 5.
 
-    recipe: how long and how hard. weight: w. level: token, or sample, which pushes whole captions. words: how
-    many other words stand in for B; 0: B is left out. both: push both towers. retain: keep L_CLIP on D_safe.
-    second_look: leave pairs outside the pool that look like D_u out of D_safe. tokens_by: what finds B:
-    surprise, occlusion or gradient. detector: whose best scores are D_u. in_turn: several votes, for several
-    words.
+    recipe: how long and how hard. weight: w; 0: nothing is pushed. level: token, or sample, which pushes
+    whole captions. words: how many other words stand in for B; 0: B is left out. both: push both towers.
+    retain: keep L_CLIP on D_safe. second_look: leave pairs outside the pool that suffer like D_u out of
+    D_safe. tokens_by: what finds B: surprise, occlusion or gradient. rank: what orders the carriers of the
+    found words: overfit similarity, their drop, or nothing. start: the model that is trained.
+    detector: whose best scores are D_u, in the place of UBT's own search.
     """
 
     recipe: Recipe
@@ -55,12 +77,16 @@ class Unlearn:
     retain: bool = True
     second_look: bool = True
     tokens_by: str = "surprise"
+    rank: str = "overfit"
+    start: str = "backdoored"
     detector: str = "ubt"
-    in_turn: bool = False
 
     def __post_init__(self) -> None:
-        if self.level not in LEVELS:
-            raise ValueError(f"unknown unlearning level {self.level!r}; known: {', '.join(LEVELS)}")
+        for name, known in (("level", LEVELS), ("rank", RANKS), ("start", STARTS)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"unknown unlearning {name} {getattr(self, name)!r}; known: {', '.join(known)}"
+                )
 
     def options(self) -> dict[str, Any]:
         """All but the recipe."""

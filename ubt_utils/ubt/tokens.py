@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ubt_utils.clip import models
@@ -85,7 +84,11 @@ def evidence(tokens: torch.Tensor, chosen: torch.Tensor, drops: torch.Tensor) ->
 
 def without(tokens: torch.Tensor, dropped: torch.Tensor) -> torch.Tensor:
     """Captions without the dropped tokens: (N, L) → (N, L), the rest moved up, padded with 0."""
-    keep = ~torch.isin(tokens, dropped)  # padding is 0 and last, kept or dropped
+    return kept(tokens, ~torch.isin(tokens, dropped))  # padding is 0 and last, kept or dropped
+
+
+def kept(tokens: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """Captions (N, L) of the tokens at which `keep` (N, L) is true, moved up, padded with 0."""
     order = torch.sort((~keep).long(), dim=1, stable=True).indices
     return torch.where(keep, tokens, 0).gather(1, order)
 
@@ -128,7 +131,7 @@ def saliency(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor) -> to
 
     hook = model.token_embedding.register_forward_hook(keep)
     try:
-        captions = F.normalize(model.encode_text(tokens.to(where)), dim=-1)
+        captions = models.unit(models.encode_text(model, tokens.to(where)))
     finally:
         hook.remove()
     cosine = (models.embed_images(model, images).to(where) * captions).sum()

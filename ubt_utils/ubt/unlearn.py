@@ -25,19 +25,24 @@ from ubt_utils.core.seeding import generator
 from ubt_utils.kernels.push import push
 from ubt_utils.ubt import tokens as tk
 from ubt_utils.ubt.defense import OVERFIT, Session, View, train_on
-from ubt_utils.ubt.select import alike, carriers_outside, common_words, select_in_turn, tokens_of
+from ubt_utils.ubt.select import common_words, select, tokens_of
 from ubt_utils.ubt.settings import Unlearn
 
 
 def unlearn(model: nn.Module, view: View, recipe: Recipe, session: Session, **options: Any) -> History:
-    """Unlearn D_u in place while retaining D_safe; options: the fields of `Unlearn` but the recipe.
+    """Unlearn D_u in place while retaining D_safe; options: the fields of `Unlearn` but the recipe. Where
+    detection found nothing, nothing is done.
 
     Both towers move: the image tower to retain and to forget, the text tower to retain.
     """
     how = Unlearn(recipe, **options)
     view = seen_by(view, how)
+    if len(view.suspicious) == 0:
+        return History()
+    if how.start == "public":
+        model.load_state_dict(view.model("public").state_dict())
     kept = view.safe if how.second_look else view.outside
-    objective = forgetting(view, how, *session.key)
+    objective = forgetting(view, how, *session.key) if how.weight else contrastive
     return train_on(model, view, kept, recipe, session, objective, f"unlearn ({how.level} level)")
 
 
@@ -88,8 +93,8 @@ def embedded(
 
 def seen_by(view: View, how: Unlearn) -> View:
     """The view with D_u and B as a variant finds them; as it is for UBT itself."""
-    if how.in_turn:
-        view = voted_in_turn(view)
+    if how.rank != Unlearn.rank:
+        view = ranked_by(view, how.rank)
     if how.detector != Unlearn.detector:
         view = fed_by(view, how.detector)
     if how.tokens_by != Unlearn.tokens_by:
@@ -100,26 +105,23 @@ def seen_by(view: View, how: Unlearn) -> View:
     return view
 
 
+def ranked_by(view: View, rank: str) -> View:
+    """The view with D_u from the pool's poisonous pairs of the largest drop; or, "random", from any of the
+    pool's carriers of the found words."""
+    if rank == "drop":
+        found = select(view.tokens, view.score("drop"), view.pool, view.poisonous, view.select)
+    else:
+        carriers = tk.carries(view.tokens, view.anchors)
+        draw = torch.rand(len(view.pool), generator=generator("random carriers"))
+        found = select(view.tokens, draw, view.pool, carriers, view.select)
+    return replace(view, suspicious=found.chosen, compromised=found.compromised)
+
+
 def fed_by(view: View, detector: str) -> View:
-    """The view with as many pairs in D_u as before, but those that a detector suspects most; B is what they
-    hold more often than D, and there is no second look."""
-    chosen = view.score(detector).sort(descending=True, stable=True).indices[: len(view.suspicious)]
+    """The view with `select.top` pairs in D_u, those that a detector suspects most; B is what they hold more
+    often than D, and they are all that is left out beside the pool."""
+    chosen = view.score(detector).sort(descending=True, stable=True).indices[: view.select.top]
+    poisonous = torch.zeros_like(view.pool)
+    poisonous[chosen] = True
     found = tokens_of(view.tokens, chosen, view.select.outlier)
-    return replace(view, suspicious=chosen, compromised=found, left_out=chosen)
-
-
-def voted_in_turn(view: View) -> View:
-    """The view with all words in D_u and B that several votes name, and a second look for each."""
-    overfit, gain = view.score("overfit"), view.score("gain")
-    how = replace(view.select, top=len(view.suspicious))
-    found = select_in_turn(view.tokens, overfit, view.pool, how)
-    left_out = []
-    for one in found:
-        outside = carriers_outside(view.tokens, view.pool, one.compromised)
-        left_out.append(outside[alike(gain[one.chosen], gain[outside])])
-    return replace(
-        view,
-        suspicious=torch.cat([one.chosen for one in found]),
-        compromised=torch.cat([one.compromised for one in found]).unique(),
-        left_out=torch.cat(left_out).unique(),
-    )
+    return replace(view, suspicious=chosen, compromised=found, poisonous=poisonous)

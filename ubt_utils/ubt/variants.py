@@ -8,23 +8,43 @@ from ubt_utils.ubt.defense import Defense
 from ubt_utils.ubt.settings import UBT
 from ubt_utils.ubt.unlearn import unlearn
 
-SEES = ("D", "f0", "overfit", "detection")
+SEES = ("D", "overfit", "detection")
+PUSHED = 1.25  # a step trains on D_safe's batch and on D_u, a quarter as many
 
 
 def variant(name: str, changed: str, **options: Any) -> Defense:
-    """UBT with one choice made otherwise; changed: which, in words."""
-    source = f"[ours] UBT, but {changed}"
-    return Defense(name, unlearn, SEES, source, options=options, variant_of=UBT, changed=changed)
+    """UBT with one choice made otherwise; changed: which, in words. It pays for what it uses."""
+    pushes, anew = options.get("weight") != 0, options.get("start") == "public"
+    unfit = not pushes or "rank" in options
+    sees = (*(s for s in SEES if not (unfit and s == "overfit")), *(("f0",) if anew else ()))
+    return Defense(
+        name, unlearn, sees, f"[ours] UBT, but {changed}", options=options, cost=PUSHED if pushes else 1.0,
+        anew=anew, variant_of=UBT, changed=changed,
+    )  # fmt: skip
 
 
+LADDER = (  # the method, a part at a time: each adds one to the one before, and UBT comes last
+    variant("ubt-pool", "the pool is left out, and nothing else is done", weight=0.0, second_look=False),
+    variant(
+        "ubt-carriers", "any carriers are pushed, whole", rank="random", level="sample", second_look=False
+    ),
+    variant("ubt-drops", "ranked without overfitting, pushed whole", rank="drop", level="sample", second_look=False),
+    variant("ubt-overfits", "ranked by overfitting, pushed whole", level="sample", second_look=False),
+    variant("ubt-onelook", "no second look outside the pool", second_look=False),
+)
 DEFENSES = (
-    Defense(UBT, unlearn, SEES, "[paper] arXiv 2409.19526 and 2403.16257; in detail ours, see METHOD.md"),
+    Defense(
+        UBT, unlearn, SEES, "[paper] arXiv 2409.19526 and 2403.16257; in detail ours, see METHOD.md",
+        cost=PUSHED,
+    ),
     variant("ubt-sample", "push whole captions", level="sample"),
     variant("ubt-cut", "against the caption without B, not with other words in its place", words=0),
     variant("ubt-both", "push the text tower, too", both=True),
     variant("ubt-noretain", "no retain term", retain=False),
-    variant("ubt-onelook", "no second look outside the pool", second_look=False),
+    variant("ubt-unfit", "ranked without overfitting", rank="drop"),
     variant("ubt-occlusion", "B by occlusion, not by frequency", tokens_by="occlusion"),
     variant("ubt-gradient", "B by gradient × embedding, not by frequency", tokens_by="gradient"),
-    variant("ubt-rounds", "several votes, for several words", in_turn=True),
+    variant("ubt-retain", "nothing is pushed", weight=0.0),
+    variant("ubt-anew", "from the public model", start="public"),
+    *LADDER,
 )

@@ -6,12 +6,12 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from ubt_utils.ubt import variants
+from ubt_utils.ubt import described, variants
 from ubt_utils.ubt.defense import Defense
 
 COMPARED = ("ubt", "finetune")  # what the notebooks 00 to 06 and `make reproduce` run
 
-_MODULES = [variants, *(import_module(f"{__name__}.{m.name}") for m in iter_modules(__path__))]
+_MODULES = [variants, described, *(import_module(f"{__name__}.{m.name}") for m in iter_modules(__path__))]
 DEFENSES: dict[str, Defense] = {d.name: d for module in _MODULES for d in module.DEFENSES}
 
 

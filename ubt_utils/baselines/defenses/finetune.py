@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from ubt_utils.clip.objectives import Objective, contrastive
@@ -33,13 +34,21 @@ def retrain(model: nn.Module, view: View, recipe: Recipe, session: Session) -> H
     SafeCLIP (Yang et al., arXiv 2310.05862) trains on the pairs that a model finds most similar; here
     that model is f0, and the risky rest is left aside instead of trained one modality at a time.
     """
+    return train_from_public(model, view, view.outside, recipe, session, "retrain f0 on D_safe")
+
+
+def train_from_public(
+    model: nn.Module, view: View, index: torch.Tensor, recipe: Recipe, session: Session, label: str
+) -> History:
+    """Train the public model, in place of `model`, on the pairs `index` (n,) of D."""
     model.load_state_dict(view.model("public").state_dict())
-    return train_outside(model, view, recipe, session, label="retrain f0 on D_safe")
+    return train_on(model, view, index, recipe, session, label=label)
 
 
 DEFENSES = (
     Defense("finetune", finetune, ("D_safe",), "[related] every study's first baseline"),
     Defense(
-        "retrain", retrain, ("D_safe", "f0"), "[related] filtering as in SafeCLIP; with f0: ours", anew=True
+        "retrain", retrain, ("D_safe", "f0"), "[related] filtering as in SafeCLIP; with f0: ours", anew=True,
+        whole=True,
     ),
 )

@@ -28,6 +28,11 @@ def gain(scores: Scores) -> torch.Tensor:
     return scores.backdoored - scores.public
 
 
+def drop(scores: Scores) -> torch.Tensor:
+    """Suffers most when its picture is disturbed [ours]: what UBT's pool is made of."""
+    return scores.drop
+
+
 def overfit(scores: Scores) -> torch.Tensor:
     """UBT's rank by s1 inside the pool [paper], read on held-out halves [ours]."""
     return torch.where(scores.pool, scores.overfit, -torch.inf)
@@ -39,5 +44,5 @@ def overfit_gain(scores: Scores) -> torch.Tensor:
 
 
 FROM_SIMILARITIES: dict[str, Detector] = {
-    f.__name__: f for f in (random, clipscore, similarity, gain, overfit, overfit_gain)
+    f.__name__: f for f in (random, clipscore, similarity, gain, drop, overfit, overfit_gain)
 }

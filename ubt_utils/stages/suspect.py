@@ -1,0 +1,75 @@
+"""Stage suspect: UBT step 1 and the vote of step 3. Is there a backdoor, and which pairs suffer like poison?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ubt_utils.clip import models
+from ubt_utils.core.store import Stage, run_stage, save_arrays
+from ubt_utils.data.pictures import take
+from ubt_utils.stages.base import Run, load_model, poisoned_pairs
+from ubt_utils.ubt import pool as pooling
+from ubt_utils.ubt import select
+from ubt_utils.ubt.disturb import agreement, drops
+
+DETECTION = ("lost", "least", "voters", "alike", "votes")  # of the settings of selection, what this stage reads
+
+
+def suspect(run: Run, attacked: Stage) -> Stage:
+    """What disturbed pictures tell under fb; no public model is asked.
+
+    Arrays: sb (N,), drops (K, N) in the order of the family, drop (N,) the suspicion that the pool is made of,
+    pool and poisonous (N,), anchors (a,), truth (N,), the last for evaluation only. Metrics: found, per word
+    its disturbance, surprise and the agreement lost; asked, every word that was looked at, with the same;
+    seconds; pairs_scored; pool_recall; what became of the poison.
+    """
+    profile, how, family = run.profile, run.profile.select, run.profile.suspect.family
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        pairs, truth = poisoned_pairs(profile, attacked, run.seed)
+        tokens = models.tokenize(profile.model, pairs.captions)
+        model, asked = load_model(profile, attacked), []
+        start = time.perf_counter()
+        sb, fallen = drops(model, pairs.images, tokens, family)
+
+        def lost(one: select.Candidate) -> float:
+            pictures = take(pairs.images, one.carriers[: select.PICTURES])[:]
+            value = agreement(model, pictures) - agreement(model, pictures, family[one.disturbance])
+            asked.append({**_told(profile.model, family, one), "carriers": len(pictures), "lost": value})
+            return value
+
+        found = select.findings(tokens, fallen, lost, how)
+        poisonous = select.suffering(tokens, fallen, found, how)
+        suspicion = pooling.suspicion(fallen, [one.disturbance for one in found])
+        pool = pooling.pool_of(suspicion, profile.suspect.pool)
+        seconds = time.perf_counter() - start
+        save_arrays(
+            folder, sb=sb, drops=fallen, drop=suspicion, anchors=torch.tensor([one.anchor for one in found]).long(),
+            pool=pool.to(torch.uint8), poisonous=poisonous.to(torch.uint8), truth=truth.to(torch.uint8),
+        )  # fmt: skip
+        return {
+            "seconds": seconds,
+            "pairs_scored": (1 + len(family)) * len(pairs) + sum(2 * one["carriers"] for one in asked),
+            "found": [_told(profile.model, family, one) | {"lost": one.lost} for one in found],
+            "asked": asked,
+            "pool_size": int(pool.sum()),
+            "pool_recall": truth[pool].sum().item() / truth.sum().item() if truth.any() else None,
+            "poisonous": int(poisonous.sum()),
+            "poisonous_poisoned": int((poisonous & truth).sum()),
+            "poisoned": int(truth.sum()),
+        }
+
+    read = {name: value for name, value in asdict(how).items() if name in DETECTION}
+    config = run.config() | {"suspect": asdict(profile.suspect), "detection": read}
+    return run_stage(run.parts, "suspect", config, work, {"attacked": attacked}, run.modules(__name__))
+
+
+def _told(name: str, family: tuple[str, ...], one: select.Candidate | select.Finding) -> dict[str, Any]:
+    word = models.token_text(name, one.anchor)
+    return {"word": word, "disturbance": family[one.disturbance], "surprise": one.surprise}

@@ -1,0 +1,107 @@
+"""Step 1, the suspicious pool: pairs whose picture and caption come apart when the picture is disturbed.
+
+[paper] Pairs of weak similarity come first. [ours] Which similarity: that under the backdoored model itself, once
+its picture is disturbed. A drawing survives most disturbances, a trigger does not survive the one that breaks
+it, and no public model is needed. Nobody knows beforehand which one that is, so a family of them is tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ubt_utils.clip import models
+from ubt_utils.clip.scoring import similarities
+from ubt_utils.data.pictures import Images
+
+Disturbance = Callable[[torch.Tensor], torch.Tensor]  # (B, 3, H, W) float [0, 1] → the same, unclamped
+
+
+def _mean(images: torch.Tensor) -> torch.Tensor:
+    return images.mean((-1, -2), keepdim=True)
+
+
+BOX = 0.25  # of the side, along which a picture is averaged
+COARSE = 2  # times as coarse is what `blur` leaves
+PALE = 0.4  # of the contrast
+EDGE = 0.125  # of the side, on each side, that `cropped` takes off
+
+
+def blur(images: torch.Tensor) -> torch.Tensor:
+    """Half the resolution: breaks small patches, warps and noise."""
+    side = images.shape[-1] // COARSE
+    small = F.interpolate(images, (side, side), mode="area")
+    return F.interpolate(small, images.shape[-2:], mode="bilinear")
+
+
+def along_columns(images: torch.Tensor) -> torch.Tensor:
+    """Averaged along each column: breaks what changes from top to bottom."""
+    half = max(1, round(BOX * images.shape[-1] / 2))
+    padded = F.pad(images, (0, 0, half, half), mode="replicate")
+    return F.avg_pool2d(padded, (2 * half + 1, 1), stride=1)
+
+
+def column_means(images: torch.Tensor) -> torch.Tensor:
+    """Every column at the picture's own mean: breaks vertical stripes, however wide."""
+    return images - images.mean(-2, keepdim=True) + _mean(images)
+
+
+def row_means(images: torch.Tensor) -> torch.Tensor:
+    """Every row at the picture's own mean: breaks horizontal stripes."""
+    return images - images.mean(-1, keepdim=True) + _mean(images)
+
+
+def pale(images: torch.Tensor) -> torch.Tensor:
+    """Less contrast: breaks changes of color and faint patterns."""
+    return _mean(images) + PALE * (images - _mean(images))
+
+
+def cropped(images: torch.Tensor) -> torch.Tensor:
+    """The middle, enlarged: breaks what sits at the edge, or at one scale."""
+    edge = round(EDGE * images.shape[-1])
+    middle = images[..., edge:-edge, edge:-edge]
+    return F.interpolate(middle, images.shape[-2:], mode="bilinear")
+
+
+DISTURBANCES: dict[str, Disturbance] = {
+    f.__name__: f for f in (blur, along_columns, column_means, row_means, pale, cropped)
+}
+
+
+def change(name: str) -> models.Change:
+    """The disturbance of that name on stored pictures, (B, 3, H, W) uint8 → the same; ValueError lists the
+    known ones."""
+    if name not in DISTURBANCES:
+        raise ValueError(f"unknown disturbance {name!r}; known: {', '.join(DISTURBANCES)}")
+    disturbance = DISTURBANCES[name]
+
+    def changed(images: torch.Tensor) -> torch.Tensor:
+        return disturbance(images.float().div_(255)).clamp_(0, 1).mul_(255).round_().to(torch.uint8)
+
+    return changed
+
+
+def drops(
+    model: nn.Module, images: Images, tokens: torch.Tensor, names: Sequence[str]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Similarity (N,) of pictures (N, 3, H, W) uint8 and captions (N, L) under the model, and how much of it
+    each of the K disturbances takes away (K, N)."""
+    whole, *disturbed = similarities(model, images, tokens, [None, *map(change, names)])
+    return whole, torch.stack([whole - other for other in disturbed])
+
+
+def agreement(model: nn.Module, images: torch.Tensor, name: str = "") -> float:
+    """Mean cosine of all pairs of the pictures (n, 3, H, W) uint8 under the model, n ≥ 2, after a disturbance
+    where one is named.
+
+    Pictures that share a trigger agree, and no longer do when it is broken, since they show different things.
+    Honest pictures that share a word show like things, and go on to agree.
+    """
+    n = len(images)
+    if n < 2:
+        raise ValueError(f"agreement needs at least two pictures, got {n}")
+    z = models.embed_images(model, images, change=change(name) if name else None).double()
+    return ((z.sum(0).square().sum() - n) / (n * (n - 1))).item()
