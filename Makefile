@@ -20,7 +20,7 @@ HAS_CPU := from importlib.metadata import version as of; \
 
 UNIT := not slow and not notebook and not ranks and not records
 
-.PHONY: help setup check test reproduce notebooks readme lab results sweep matrix clean
+.PHONY: help setup check test reproduce notebooks readme lab results sweep matrix study clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -79,6 +79,9 @@ sweep: $(READY)  ## record when a backdoor takes on PROFILE: poison rate × lear
 
 matrix: $(READY)  ## attacks × defenses × seeds, a record a cell; resumes after a kill
 	$(PY) -m ubt_utils matrix --profile $(PROFILE) --workers $(WORKERS)
+
+study: $(READY)  ## record the study of results/ENDPOINTS.md: hours; resumes after a kill
+	$(PY) -m ubt_utils study --workers $(WORKERS)
 
 clean:  ## remove all runs (not the environment, not the records)
 	rm -rf runs

@@ -75,8 +75,13 @@ def attack(
     _print(_chain(profile, attack, seed, tower, public).attacked)
 
 
+def suspect(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> None:
+    """Disturb every picture of D, and say whether there is a backdoor and what word it says."""
+    _print(_chain(profile, attack, seed).suspected)
+
+
 def overfit(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> None:
-    """Overfit fb on the suspicious pool and score every pair."""
+    """Overfit fb on the halves of the suspicious pool, and score each by the other's model."""
     _print(_chain(profile, attack, seed).overfitted)
 
 
@@ -174,6 +179,7 @@ STAGES: dict[str, Callable[..., Any]] = {
     "pretrain": pretrain,
     "craft": craft,
     "attack": attack,
+    "suspect": suspect,
     "overfit": overfit,
     "select": select,
     "unlearn": unlearn,
@@ -189,6 +195,7 @@ ALONE: dict[
     "detectors": commands.detectors,
     "tune": commands.tune,
     "matrix": commands.matrix,
+    "study": commands.study,
     "plan": plan,
     "reproduce": reproduce,
     "notebooks": renew,

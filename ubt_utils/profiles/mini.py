@@ -117,7 +117,7 @@ KNOWN = replace(
     name="mini-known",
     about="mini with a public model that has seen all concepts, so that nothing needs to be mended",
     sets=replace(MINI.sets, known=1.0),
-    weights="mini-known",
+    weights="",
     pretrain=Recipe(steps=920, lr=2e-3, augment="full"),  # as many passes, over twice the concepts
 )
 SCRATCH = replace(

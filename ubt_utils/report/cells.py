@@ -10,7 +10,7 @@ from ubt_utils import profiles
 from ubt_utils.core import paths, records
 from ubt_utils.report import evidence, tables
 
-STUDY = "first-study"  # the family whose matrix the tables of defenses, attacks and attackers read
+STUDY = "first-study"  # of another world; the tables of defenses, attacks and attackers read its matrix
 
 
 def read(family: str) -> pd.DataFrame:

@@ -1,9 +1,10 @@
-"""What the matrix says, as tables: who stands where, where UBT loses, what each choice is worth, and what
-attackers who know UBT reach. Loads no model."""
+"""What the first study says, as tables: who stands where, what each choice is worth, and what attackers who
+know UBT reach. It is of another world, with another UBT: `study_tables` has today's. Loads no model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
 
@@ -20,33 +21,30 @@ from ubt_utils.ubt.settings import UBT
 
 ORDINARY = "mini"
 BROKEN = 0.05  # ASR after a defense from which it counts as broken
-DEAR = 0.02  # what a defense may cost a clean model in CA
-KEEPS = 0.05  # a baseline that loses more CA than this against undefended is not set beside UBT
-CLAIMED = {"asr": -0.19, "clean_accuracy": 0.0257}  # UBT minus the best earlier defense: 2409.19526, abstract
-# Percent, ViT-B/32 on ImageNet, as RVPT's authors report them: arXiv 2412.20392.
-PUBLISHED = {
-    ("badnets", "none"): (82.7, 63.0),
-    ("badnets", "cleanclip"): (23.8, 57.9),
-    ("badnets", "rvpt"): (0.05, 62.8),
-    ("blended", "none"): (98.5, 62.6),
-    ("blended", "cleanclip"): (0.3, 57.7),
-    ("blended", "rvpt"): (0.02, 62.4),
+RETIRED = {  # recorded, but no longer registered: UBT now takes several votes anyway
+    "ubt-rounds": replace(
+        defenses.get(UBT), name="ubt-rounds", variant_of=UBT, changed="several votes, for several words"
+    )
 }
-POINTS = ("asr", "clean_accuracy", "target_recall")
 ROUNDS = (UBT, "ubt-rounds")  # one vote, and several: what an attacker with several words is met with
 
 
 def standing_cells(profile: str = ORDINARY, attacks: tuple[str, ...] = DEFENDED) -> pd.DataFrame:
     """The recorded cells of a profile against these attacks, without UBT's variants. ValueError where a cell
-    names a defense that is not registered."""
+    names a defense that was never registered."""
     found = cells.read(cells.STUDY)
     plain = (found.defense == NONE) | _defended_by(found, lambda defense: not defense.variant_of)
     return found[(found.profile == profile) & found.attack.isin(attacks) & plain]
 
 
 def _defended_by(found: pd.DataFrame, holds: Callable[[Defense], bool]) -> pd.Series:
-    """Which cells are of a defense that this holds for; ValueError for one that is not registered."""
-    return found.defense.map(lambda name: name != NONE and holds(defenses.get(name))).astype(bool)
+    """Which cells are of a defense that this holds for; ValueError for one that never was registered."""
+    return found.defense.map(lambda name: name != NONE and holds(_of(name))).astype(bool)
+
+
+def _of(name: str) -> Defense:
+    """A defense that is registered, or was; ValueError for others."""
+    return RETIRED.get(name) or defenses.get(name)
 
 
 def changed(found: pd.DataFrame) -> pd.DataFrame:
@@ -94,66 +92,6 @@ def grid(found: pd.DataFrame, metric: str) -> pd.DataFrame:
     return wide.loc[table(found).index]
 
 
-def rival(found: pd.DataFrame, anew: bool = True) -> str:
-    """The baseline to beat: the lowest mean ASR among those that lose at most 5 points of CA; where not
-    `anew`, among those alone that mend the backdoored model."""
-    standing = table(found)
-    others = [n for n in standing.index if n not in (NONE, UBT) and (anew or not defenses.get(n).anew)]
-    keeps = standing.loc[others][lambda t: t["CA change"] >= -KEEPS]
-    if keeps.empty:
-        raise ValueError("no baseline keeps its clean accuracy within 5 points of the undefended model")
-    return str(keeps.ASR.idxmin())
-
-
-def losses(found: pd.DataFrame) -> pd.DataFrame:
-    """Where another defense does better than UBT, mean over the seeds that both have, largest first: attack,
-    metric, defense, both values and by how much."""
-    keys = ["profile", "attack", "seed"]
-    ubt_of = found[found.defense == UBT].set_index(keys)[list(POINTS)]
-    others = (
-        found[~found.defense.isin((NONE, UBT))]
-        .join(ubt_of.add_suffix(" ubt"), on=keys)
-        .dropna(subset="asr ubt")
-    )
-    rows = []
-    for (attack, defense), some in others.groupby(["attack", "defense"]):
-        mean = some.mean(numeric_only=True)
-        other, ubt = mean[list(POINTS)], mean[[f"{m} ubt" for m in POINTS]].set_axis(POINTS)
-        for metric in POINTS:
-            behind = (ubt[metric] - other[metric]) * (1 if metric == "asr" else -1)
-            if behind > 0:
-                rows.append((attack, metric, defense, ubt[metric], other[metric], behind))
-    columns = ["attack", "metric", "defense", "ubt", "the other", "behind by"]
-    return pd.DataFrame(rows, columns=columns).sort_values("behind by", ascending=False, ignore_index=True)
-
-
-def claims(found: pd.DataFrame) -> pd.DataFrame:
-    """The paper's two numbers beside ours: UBT minus the rival, and minus the best that mends the backdoored
-    model, with 95 % intervals and Holm's p over all defenses. Index (against, metric)."""
-    defended, rows = found[found.defense != NONE], {}
-    for metric, claimed in CLAIMED.items():
-        measured = statistics.paired(defended, metric)
-        for other in (rival(found), rival(found, anew=False)):
-            rows[other, metric] = {"claimed": claimed, **measured.loc[other]}
-    both = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["against", "metric"])
-    return both.sort_index(level="against", sort_remaining=False, kind="stable")
-
-
-def published(found: pd.DataFrame) -> pd.DataFrame:
-    """What RVPT's authors report beside what we measure, in percent: index (attack, defense)."""
-    mean = 100 * found.groupby(["attack", "defense"])[["asr", "clean_accuracy"]].mean()
-    rows = {
-        key: {
-            "ASR published": asr,
-            "ASR measured": mean.asr.get(key),
-            "CA published": ca,
-            "CA measured": mean.clean_accuracy.get(key),
-        }
-        for key, (asr, ca) in PUBLISHED.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["attack", "defense"])
-
-
 def suite(profile: str = ORDINARY) -> pd.DataFrame:
     """UBT against every attack that it was recorded with: kind of label, mean ASR undefended and after UBT,
     the worst run, mean changes of CA and target recall, runs. Fractions 0–1; worst first."""
@@ -174,15 +112,6 @@ def suite(profile: str = ORDINARY) -> pd.DataFrame:
     return found.rename_axis("attack").sort_values("worst ASR", ascending=False, kind="stable")
 
 
-def price(profile: str = ORDINARY) -> pd.DataFrame:
-    """What a defense costs where there is no backdoor: its change of CA and of target recall on the clean
-    twin, mean over seeds, how many, and whether that is dear: more than DEAR of CA."""
-    twin = changed(standing_cells(profile, (NONE,))).groupby("defense")
-    found = twin[["CA change", "recall change"]].mean().assign(runs=twin.size())
-    found = found.drop(NONE).sort_values("CA change")
-    return found.assign(dear=found["CA change"] < -DEAR)
-
-
 def ablations() -> pd.DataFrame:
     """Every recorded choice of UBT against UBT as it is, on the same attacks and seeds: what is changed, mean
     and worst ASR, and the mean change of CA with its 95 % interval and Holm's p."""
@@ -193,7 +122,7 @@ def ablations() -> pd.DataFrame:
     inside = found[found.profile == ORDINARY]
     outside = found[found.profile.isin(choices) & (found.defense == UBT)]
     both = pd.concat([inside, outside.assign(profile=ORDINARY, defense=outside.profile)])
-    choices |= {name: defenses.get(name).changed for name in inside.defense.unique()}
+    choices |= {name: _of(name).changed for name in inside.defense.unique()}
     ca, groups = statistics.paired(both, "clean_accuracy"), both.groupby("defense")
     return pd.DataFrame(
         {
@@ -217,7 +146,7 @@ def carried_on() -> pd.DataFrame:
     found, seen = cells.read(cells.STUDY), detector_tables.read(cells.STUDY)
     listed = _defended_by(found, lambda defense: bool(defense.fed_by) or defense.name == UBT)
     fed = found[(found.profile == ORDINARY) & found.attack.isin(DEFENDED) & listed]
-    detectors = fed.defense.map(lambda name: defenses.get(name).fed_by or UBT)
+    detectors = fed.defense.map(lambda name: _of(name).fed_by or UBT)
     fed = fed.assign(detector=detectors)[[*keys, "asr", "clean_accuracy", "f0"]]
     lists = seen.loc[seen.profile == ORDINARY, [*keys, "precision_at_64", "f0"]]
     both = fed.merge(lists.rename(columns={"f0": "f0 of the list"}), on=keys)

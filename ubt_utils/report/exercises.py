@@ -60,7 +60,7 @@ def _cut_caption() -> str:
     return " ".join(models.token_text("ubt-mini", t) for t in tk.inner_tokens(kept[0]))
 
 
-def _wilson_upper() -> float:
+def _exact_upper() -> float:
     return metrics.rate(torch.zeros(99, dtype=torch.bool)).high
 
 
@@ -93,7 +93,7 @@ ANSWERS: dict[str, tuple[Callable[[], Any], str]] = {
     "02.1": (_chance_precision, "if all poison is in the pool: poisoned pairs over pool pairs"),
     "03.1": (_surprise, "G = k · ln((k/m)/p)"),
     "04.1": (_cut_caption, "leave the token out, keep the order of the rest"),
-    "05.1": (_wilson_upper, "Wilson's interval for 0 of 99, upper end, as a fraction"),
+    "05.1": (_exact_upper, "Clopper and Pearson: the rate p at which 0 of 99 has a chance of 2.5 %, as a fraction"),
     "05.2": (_corrected, "Holm multiplies the smallest p by the number of comparisons"),
     "06.1": (_poisoned_sights, "steps × batch pairs pass by; which part of them is poisoned?"),
     "06.2": (_chance_recall, "one photo is right; five of a thousand are looked at"),

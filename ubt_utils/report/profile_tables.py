@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from ubt_utils.profiles.base import DEFENDED, Profile
@@ -93,15 +96,16 @@ def as_markdown(profile: str) -> str:
 
 
 def selected(profile: str) -> pd.DataFrame:
-    """What detection came to, per attack and seed: the part of the poison that the pool holds, the
-    vote's word, the word that plain surprise in the pool would have named, the tokens B, how many of
-    the chosen pairs are poisoned; and outside the pool how many pairs are, and how many were left out.
+    """What detection came to, per attack and seed: the part of the poison that the pool holds, the words that
+    were found, the word that plain surprise in the pool would have named (in records from before disturbances
+    were tried), the tokens B, how many of the chosen pairs are poisoned; and outside the pool how many pairs
+    are, and how many were left out.
     """
     rows = {
         (r["attack"], r["seed"]): {
             "poison in the pool": r["pool_recall"],
-            "vote": r["anchor"],
-            "plain surprise": r["plain_anchor"],
+            "vote": ", ".join(_words(r)),
+            "plain surprise": r.get("plain_anchor"),
             "B": ", ".join(r["tokens"]),
             "chosen": r["chosen"],
             "poisoned": r["chosen_poisoned"],
@@ -110,9 +114,14 @@ def selected(profile: str) -> pd.DataFrame:
             "poisoned of these": r["left_out_poisoned"],
         }
         for r in evidence.read(profile)
-        if r.get("anchor")
+        if _words(r)
     }
     return pd.DataFrame(rows).T.rename_axis(["attack", "seed"])
+
+
+def _words(record: Mapping[str, Any]) -> list[str]:
+    """The words that detection found; in older records, the one that it always named."""
+    return record.get("anchors") or ([record["anchor"]] if record.get("anchor") else [])
 
 
 def curves(profile: str) -> pd.DataFrame:

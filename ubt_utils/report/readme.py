@@ -10,9 +10,15 @@ import pandas as pd
 from ubt_utils.core import paths
 from ubt_utils.core.checksum import write_whole
 from ubt_utils.core.records import NONE
-from ubt_utils.report import benchmark_tables, tables
+from ubt_utils.profiles.base import DEFENDED
+from ubt_utils.report import benchmark_tables, study_tables, tables
 
-PROFILE, METRICS = "mini", ["asr", "clean_accuracy"]
+FAMILY, METRICS = "mini", ["poison_rate", "asr", "clean_accuracy"]
+SHOWN = (NONE, "ubt-retain", "ubt-described", "merge", "ubt")  # those of them that are recorded
+HEAD = (
+    "poisoned", "model", "ASR %", "worst run", "failed clusters", "CA %", "robust %", "target recall %",
+    "seconds", "runs",
+)  # fmt: skip
 DATA = "Data"  # the chunk of the picture's PNG that holds the checksum of what is drawn
 DPI = 160
 
@@ -20,7 +26,7 @@ DPI = 160
 def sections() -> dict[str, str]:
     """Per mark in the README, what stands between it and its end."""
     return {
-        "headline": tables.as_markdown(PROFILE),
+        "headline": headline(),
         "benchmarks": benchmark_tables.as_markdown(),
     }
 
@@ -36,12 +42,47 @@ def text(readme: str) -> str:
     return readme
 
 
+def headline() -> str:
+    """The study in a table, as Markdown: per poison rate what there is to lose (f0 untouched, the clean
+    twin), then the models that are defended, mean over attacks and clusters."""
+    lines = []
+    for rate in _rates():
+        defenses = study_tables.known(FAMILY, rate, SHOWN)
+        beside = study_tables.untouched(FAMILY, rate, DEFENDED, study_tables.STUDY)
+        found = study_tables.table(FAMILY, rate, DEFENDED, defenses, study_tables.STUDY, sure=("asr",))
+        for name, row in pd.concat([beside, found]).iterrows():
+            lines.append([f"{rate:.1%}", "undefended" if name == NONE else str(name), *_cells(row)])
+    return tables.markdown_table(HEAD, lines)
+
+
+def _rates() -> list[float]:
+    """The poison rates at which UBT is recorded, lowest first."""
+    runs = study_tables.recorded(FAMILY, None, DEFENDED, [study_tables.UBT], study_tables.STUDY)
+    return sorted(runs.poison_rate.unique())
+
+
+def _cells(row: pd.Series) -> list[str]:
+    """The numbers of one row, in the order of HEAD."""
+    asr = _percent(row.asr)
+    if not pd.isna(row.get("asr_low")):  # where nothing is hit, the bound says how sure that is
+        asr += f" [{_percent(row.asr_low)}–{_percent(max(row.asr_high, row.asr_bound if row.asr < 0.0005 else 0))}]"
+    failed = "–" if pd.isna(row.get("failed")) else f"{row.failed:.0f} of {row.clusters:.0f}"
+    rates = [_percent(row.get(name)) for name in ("clean_accuracy", "robust_accuracy", "target_recall")]
+    seconds = "–" if pd.isna(row.get("seconds")) else f"{row.seconds:.0f}"
+    return [asr, _percent(row.get("worst_asr")), failed, *rates, seconds, f"{row.runs:.0f}"]
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None or pd.isna(value) else f"{100 * value:.1f}"
+
+
 def drawn() -> pd.DataFrame:
-    """What the picture shows: index (attack, defense, seed), columns asr and clean_accuracy, fractions; of
-    the attacks that have a recorded defense."""
-    wide = tables.wide(tables.rows(PROFILE))[METRICS].drop(NONE, level="attack", errors="ignore")
-    defended = set(wide.index[wide.index.get_level_values("defense") != NONE].get_level_values("attack"))
-    return wide[wide.index.get_level_values("attack").isin(defended)].sort_index()
+    """What the picture shows: index (profile, attack, defense, seed), columns poison_rate, asr and
+    clean_accuracy, fractions; the clean twins among them."""
+    attacks = (*DEFENDED, NONE)
+    runs = study_tables.recorded(FAMILY, None, attacks, SHOWN, study_tables.STUDY)[METRICS].astype(float)
+    plain = runs.index.isin([NONE], level="defense") | ~runs.index.isin([NONE], level="attack")
+    return runs[plain]
 
 
 def checksum(table: pd.DataFrame) -> str:
@@ -59,7 +100,7 @@ def draw() -> Path:
     from ubt_utils.report import plots  # needs the extra [report]; the stages do not
 
     table = drawn()
-    figure = plots.headline(table)
+    figure = plots.study(table)
     with picture().open("wb") as file:
         figure.savefig(file, dpi=DPI, metadata={"Software": None, DATA: checksum(table)})
     return picture()

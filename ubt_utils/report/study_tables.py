@@ -7,20 +7,56 @@ pictures of one model: every interval here resamples clusters and drawings toget
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from statsmodels.stats.proportion import proportion_confint
 
+from ubt_utils import profiles as settings
+from ubt_utils.baselines import defenses as registry
 from ubt_utils.core import records
+from ubt_utils.core.records import NONE
 from ubt_utils.evaluate import statistics
 from ubt_utils.evaluate.predictions import MEASURES, hits_of, measures_of
 from ubt_utils.report import cells, evidence
+from ubt_utils.ubt.settings import UBT
+from ubt_utils.ubt.variants import LADDER
 
+STUDY = tuple(p.name for p in (settings.MINI, *settings.PUBLIC, *settings.RARE))  # profiles of the study
 RUN = list(records.KEYS)
 DESIGN = ["f0_seed", "poison_rate", "cluster"]
 SHOWN = ("clean_accuracy", "known_accuracy", "new_accuracy", "robust_accuracy", "target_recall")
+BETTER = {"asr": -1, "clean_accuracy": 1, "robust_accuracy": 1, "target_recall": 1}  # sign of the better
 BAR = 0.05  # an ASR above it: the defense failed
+CLEAN_MARGIN, ROBUST_MARGIN = 0.01, 0.05  # what may be lost: results/ENDPOINTS.md
+RETAIN = "ubt-retain"  # UBT without the push
+RUNGS = (*(rung.name for rung in LADDER), UBT)
+F0, TWIN = "f0, untouched", "clean twin"
+COUNTS = {  # of the matrix, as `detection` calls them
+    "pool_recall": "pool", "chosen": "chosen", "chosen_poisoned": "chosen_poisoned", "poisonous": "flagged",
+    "poisonous_poisoned": "flagged_poisoned", "poisoned": "poisoned",
+}  # fmt: skip
+
+
+def recorded(
+    family: str,
+    poison_rate: float | None = None,
+    attacks: Sequence[str] | None = None,
+    defenses: Sequence[str] | None = None,
+    profiles: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """The runs of the matrix that are asked for, as they are recorded; None asks for all. Index (profile,
+    attack, defense, seed). ValueError where the matrix does not say f0_seed, poison_rate and cluster."""
+    runs = _runs(family, poison_rate, attacks, profiles)
+    return runs if defenses is None else runs[runs.index.isin(defenses, level="defense")]
+
+
+def known(family: str, poison_rate: float, wanted: Sequence[str]) -> list[str]:
+    """Those of the wanted defenses that have a run at this poison rate, in their order."""
+    there = set(_runs(family, poison_rate).index.get_level_values("defense"))
+    return [name for name in wanted if name in there]
 
 
 def rates_by_run(family: str) -> pd.DataFrame:
@@ -37,6 +73,7 @@ def table(
     attacks: Sequence[str],
     defenses: Sequence[str],
     profiles: Sequence[str] | None = None,
+    sure: Sequence[str] = ("asr", *SHOWN),
 ) -> pd.DataFrame:
     """What each defense does to these attacks, a row a defense, in their order.
 
@@ -44,8 +81,9 @@ def table(
     one-sided bound by Clopper and Pearson with the drawings of one run as trials, which says something
     where nothing is hit and the bootstrap has no width; worst_asr of a run; failed, the clusters with a run
     above 5 %; clean, known, new and robust accuracy and target recall, each with its interval; seconds.
-    NaN: not measured, or one cluster or drawing only. profiles: which of the family; ValueError where a
-    cluster has several runs of one attack and defense, or where a defense has none.
+    NaN: not measured, or one cluster or drawing only. profiles: which of the family; sure: the rates that
+    get an interval, each about a second; ValueError where a cluster has several runs of one attack and
+    defense, or where a defense has none.
     """
     runs = _single(_runs(family, poison_rate, attacks, profiles))
     runs = runs[runs.index.isin(defenses, level="defense")]
@@ -56,7 +94,7 @@ def table(
         own = rates[rates.index.isin([defense], level="defense")]
         if own.empty:
             raise ValueError(f"no run of {defense} at poison rate {poison_rate} in results/{family}")
-        rows[defense] = _row(own, values)
+        rows[defense] = _row(own, values, sure)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defense")
 
 
@@ -84,52 +122,332 @@ def compared(
     rows: dict[float, dict[str, float | bool]] = {}
     for rate, part in runs.groupby("poison_rate"):
         hits = values.loc[part.index].dropna(how="all")
-        if len(hits):  # none where these runs do not have it, such as ASR without an attack
-            rows[rate] = _difference(hits, part.cluster, one, other, margin)
+        if len(hits) and (row := _difference(hits, part.cluster, one, other, margin)):
+            rows[rate] = row  # none where these runs do not have it, such as ASR without an attack
+    if not rows:
+        raise ValueError(f"no run in results/{family} has both {one} and {other}")
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("poison_rate")
+
+
+def untouched(
+    family: str, poison_rate: float, attacks: Sequence[str], profiles: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """What there is to lose, mean over the clusters of the attacked runs: the public model as it is, and the
+    clean twin of the victim. Columns as in `table` where they are known, without intervals."""
+    runs = recorded(family, poison_rate, attacks, [NONE], profiles)
+    twins = recorded(family, None, [NONE], [NONE], profiles)
+    twins = twins[twins.cluster.isin(set(runs.cluster))]
+    named = {f"public_{name}": name for name in ("asr", *SHOWN)}
+    public = runs[[name for name in named if name in runs]].rename(columns=named)
+    rows = {}
+    for title, own, rates in ((F0, runs, public), (TWIN, twins, twins)):
+        mean = rates[[name for name in ("asr", *SHOWN) if name in rates]].astype(float).mean()
+        rows[title] = {"runs": len(own), "clusters": own.cluster.nunique(), **mean}
+    if "twin_robust_accuracy" in runs:
+        rows[TWIN]["robust_accuracy"] = runs.twin_robust_accuracy.mean()
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defense")
+
+
+def losses(
+    family: str,
+    attacks: Sequence[str],
+    defenses: Sequence[str] | None = None,
+    profiles: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """UBT against every other defense on the runs that both have, mean over them, where UBT loses first.
+
+    Columns: poison_rate, metric, defense, runs, clusters, ubt, other, behind (by how much UBT is the worse,
+    negative where it is the better), and on how many of the runs it is. Equal is not better.
+    """
+    found = recorded(family, None, attacks, None, profiles).drop(NONE, level="defense", errors="ignore")
+    own = found.xs(UBT, level="defense")
+    rows = []
+    for (rate, defense), runs in found.groupby(["poison_rate", "defense"]):
+        runs = runs.droplevel("defense")
+        shared = runs.index.intersection(own.index)
+        if defense == UBT or (defenses is not None and defense not in defenses) or shared.empty:
+            continue
+        for metric, sign in BETTER.items():
+            ubt, other = own.loc[shared, metric].astype(float), runs.loc[shared, metric].astype(float)
+            behind = sign * (other - ubt)
+            if behind.notna().any():
+                rows.append({
+                    "poison_rate": rate, "metric": metric, "defense": defense, "runs": len(shared),
+                    "clusters": runs.cluster[shared].nunique(), "ubt": ubt.mean(), "other": other.mean(),
+                    "behind": behind.mean(), "runs behind": int((behind > 0).sum()),
+                })  # fmt: skip
+    return pd.DataFrame(rows).sort_values("behind", ascending=False, ignore_index=True)
+
+
+def push(
+    family: str, attacks: Sequence[str] | None = None, profiles: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """What the push brings, a row a run: ASR of the retain-only control, of UBT, and the first less the
+    second (push); where it brings least comes first. Its interval: `compared(family, "ubt-retain", "ubt",
+    "asr", …)`."""
+    runs = recorded(family, None, attacks, [UBT, RETAIN], profiles)
+    wide = runs.asr.astype(float).unstack("defense").reindex(columns=[RETAIN, UBT]).dropna()
+    keep = runs[DESIGN].xs(UBT, level="defense").loc[wide.index]
+    found = keep.join(wide).assign(push=wide[RETAIN] - wide[UBT])
+    return found.sort_values("push", kind="stable")
+
+
+def ladder(
+    family: str, poison_rate: float, attacks: Sequence[str], profiles: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """The method, a part at a time, a row a rung that is recorded: what it does in words, runs, clusters,
+    mean and worst ASR, failed clusters, clean and robust accuracy; and the change of ASR and of CA against
+    the rung before, on the runs that both have (shared)."""
+    runs = recorded(family, poison_rate, attacks, RUNGS, profiles)
+    rows, before = {}, None
+    for name in known(family, poison_rate, RUNGS):
+        own = runs.xs(name, level="defense")
+        rates = own[["asr", "clean_accuracy", "robust_accuracy"]].astype(float)
+        failed = statistics.failures(own.asr, own.cluster, BAR).failed
+        rows[name] = {
+            "what": registry.get(name).changed or "the whole method",
+            "runs": len(own), "clusters": own.cluster.nunique(), "asr": rates.asr.mean(),
+            "worst_asr": rates.asr.max(), "failed": failed, **rates.mean().drop("asr"),
+        }  # fmt: skip
+        if before is not None:
+            shared = rates.index.intersection(before.index)
+            step = (rates.loc[shared] - before.loc[shared]).mean()
+            rows[name] |= {"shared": len(shared), "asr change": step.asr, "CA change": step.clean_accuracy}
+        before = rates
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defense")
+
+
+def paths(
+    family: str,
+    poison_rate: float | None = None,
+    attacks: Sequence[str] | None = None,
+    defenses: Sequence[str] | None = None,
+    profiles: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """The way of every defense, a row a point: the run, its design, step, part of the victim's cost (in
+    pairs, detection included), seconds, asr, clean_accuracy and what else is read on the way (on a part of
+    the test's pictures), held_out, the loss by which a defender may stop.
+
+    A defense that trains nothing has one point, its end: at no cost, or, where it looked for a backdoor and
+    found none, at a part that is not recorded (NaN).
+    """
+    runs = recorded(family, poison_rate, attacks, defenses, profiles).drop(
+        NONE, level="defense", errors="ignore"
+    )
+    rows = []
+    for key, run in zip(runs.index, runs.to_dict("records"), strict=True):
+        kept = dict(zip(RUN, key, strict=True)) | {name: run[name] for name in DESIGN}
+        rows += [{**kept, **point} for point in json.loads(run["curve"]) or [_end(run)]]
+    return pd.DataFrame(rows)
+
+
+def _end(run: dict) -> dict[str, float]:
+    """The only point of a run that trained nothing."""
+    free = 0.0 if not run.get("detection_seconds") else np.nan
+    rates = {name: run[name] for name in BETTER if name in run}
+    return {"step": 0, "part": free, "seconds": run["seconds"], **rates}
+
+
+def first_holds(found: pd.DataFrame, bar: float = BAR) -> pd.DataFrame:
+    """Where each path's ASR first is at most `bar` and stays there to the end; found: `paths`. A row a run:
+    its design, and step, part, seconds, asr and clean_accuracy of that point, NaN where there is none. The
+    runs that never hold come first, then the dearest."""
+    rows = {}
+    for key, way in _ways(found.dropna(subset="asr")):
+        held = (way.asr <= bar)[::-1].cummin()[::-1]
+        rows[key] = way[held].iloc[0] if held.any() else pd.Series(dtype=float)
+    return _points(rows).sort_values("part", ascending=False, na_position="first", kind="stable")
+
+
+def stopped(found: pd.DataFrame, after: int = 0) -> pd.DataFrame:
+    """Where each path stops by one rule for all, which asks for neither labels nor a trigger: the mark of its
+    lowest held-out loss, the first of equal ones; found: `paths`. after: steps that every path goes at least.
+    A row a run, as in `first_holds`, the highest ASR first, and whether that is its last mark."""
+    rows, last = {}, {}
+    for key, way in _ways(found):
+        way = way[way.step >= after] if (way.step >= after).any() else way
+        chosen = 0 if "held_out" not in way or way.held_out.isna().all() else int(way.held_out.argmin())
+        rows[key], last[key] = way.iloc[chosen], chosen == len(way) - 1
+    return _points(rows).assign(last=list(last.values())).sort_values("asr", ascending=False, kind="stable")
+
+
+def _ways(found: pd.DataFrame):
+    """(run and design, its points by step), run by run."""
+    for key, way in found.groupby([*RUN, *DESIGN], sort=False):
+        yield key, way.sort_values("step", kind="stable")
+
+
+def _points(rows: dict[tuple, pd.Series]) -> pd.DataFrame:
+    """A point a run: index RUN, the design, and what is read there."""
+    names = ["step", "part", "seconds", *BETTER, "held_out"]
+    index = pd.MultiIndex.from_tuples(rows, names=[*RUN, *DESIGN])
+    found = pd.DataFrame([row.reindex(names).astype(float) for row in rows.values()], index=index)
+    return found.reset_index(DESIGN)
+
+
+def detection(family: str, profiles: Sequence[str] | None = None) -> pd.DataFrame:
+    """What UBT's detection came to, a row a run (profile, attack, seed), worst first.
+
+    Columns: words that it found; right, whether the target's is among them (of a clean set: whether there are
+    none); others, how many it found beside; lost and honest, the agreement that the pictures of the target's
+    word lose, and of the other word that loses most, found or not; pool, the part of the poison in it; chosen
+    pairs (D_u), how many of them are poisoned, and that as a part (precision); flagged pairs, those that
+    suffer like poison in the pool and outside, how many of them are poisoned; and poisoned, of how many. NaN:
+    not recorded, or nothing there.
+    """
+    runs = recorded(family, None, None, [UBT], profiles).droplevel("defense")
+    runs = runs[runs.anchors.notna()]
+    kept = [name for name in COUNTS if name in runs]
+    found = runs[DESIGN].join(runs[kept].astype(float).rename(columns=COUNTS))
+    found = found.reindex(columns=[*DESIGN, *COUNTS.values()])
+    told = [_told(name, run) for name, run in zip(runs.index, runs.to_dict("records"), strict=True)]
+    found = pd.DataFrame(told, index=runs.index).join(found)
+    found["precision"] = found.chosen_poisoned / found.chosen
+    order = [*DESIGN, *told[0], *COUNTS.values(), "precision"] if told else list(found)
+    found = found[order]
+    return found.sort_values(["right", "others", "pool"], ascending=[True, False, True], kind="stable")
+
+
+def _told(key: tuple, run: dict) -> dict[str, object]:
+    """What detection said of one run, in words."""
+    profile, attack, _ = key
+    target, words = settings.get(profile).sets.target.split(), json.loads(run["anchors"])
+    right = [word in target for word in words]
+    asked = json.loads(run["asked"]) if isinstance(run.get("asked"), str) else []
+    true, other = (
+        [one["lost"] for one in asked if (one["word"] in target) == side] for side in (True, False)
+    )
+    return {
+        "words": ", ".join(words), "right": not words if attack == NONE else any(right),
+        "others": len(words) - sum(right), "lost": max(true, default=np.nan),
+        "honest": max(other, default=np.nan),
+    }  # fmt: skip
+
+
+def nothing_found(family: str, profiles: Sequence[str] | None = None) -> pd.DataFrame:
+    """How often detection is right: clean sets of which it says that nothing is there, and attacked ones, per
+    poison rate, of which it names the target. Columns: sets, clusters, right, its share with a 95 % interval
+    (Clopper and Pearson, with sets as trials), nothing (nothing was found), wrong (other words alone)."""
+    found, rows = detection(family, profiles), {}
+    clean = found.index.get_level_values("attack") == NONE
+    parts = [("clean", found[clean])]
+    parts += [(f"{rate:.1%} poisoned", part) for rate, part in found[~clean].groupby("poison_rate")]
+    for title, part in parts:
+        if part.empty:
+            continue
+        right, nothing = int(part.right.sum()), int((part.words == "").sum())
+        low, high = proportion_confint(right, len(part), method="beta")
+        rows[title] = {
+            "sets": len(part), "clusters": part.cluster.nunique(), "right": right, "share": right / len(part),
+            "low": low, "high": high, "nothing": nothing,
+            "wrong": int((~part.right & (part.words != "")).sum()),
+        }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("sets of pairs")
+
+
+def cost(
+    family: str,
+    defense: str = UBT,
+    attacks: Sequence[str] | None = None,
+    profiles: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """What the victim's training and a defense cost, a row a run, the dearest first: seconds of the victim,
+    of the defense with its detection and of the latter alone, victim over defense (times), and the part of
+    the victim's pairs that the defense pays for, which no machine changes."""
+    runs = recorded(family, None, attacks, [defense], profiles)
+    victim = runs.made.map(lambda made: json.loads(made)["attack"]["seconds"])
+    curves = runs.curve.map(json.loads)
+    found = runs[DESIGN].assign(
+        victim=victim,
+        seconds=runs.seconds,
+        detection=runs.detection_seconds,
+        times=victim / runs.seconds,
+        part=[way[-1]["part"] if way else np.nan for way in curves],
+    )
+    return found.droplevel("defense").sort_values("times", kind="stable")
+
+
+def endpoints(family: str, attacks: Sequence[str], profiles: Sequence[str] | None = None) -> pd.DataFrame:
+    """The primary endpoints of results/ENDPOINTS.md, a row an endpoint and poison rate, in their order: the
+    value, its 90 % interval (low, high) where it is a difference, runs, clusters, the target in words, and
+    whether the value meets it. Endpoints without the runs that they need are left out."""
+    every = recorded(family, None, attacks, None, profiles)
+    beside, rows = {}, {}
+    for other in every.index.get_level_values("defense").intersection([RETAIN, NONE]).unique():
+        metric = "clean_accuracy"
+        beside[other] = compared(family, UBT, other, metric, CLEAN_MARGIN, attacks, profiles)
+    for rate, runs in every.xs(UBT, level="defense").groupby("poison_rate"):
+        failed, clusters = statistics.failures(runs.asr, runs.cluster, BAR)
+        size = {"runs": len(runs), "clusters": clusters}
+        rows["clusters that failed", rate] = {"value": failed, **size, "target": "none", "met": failed == 0}
+        for other, title in ((RETAIN, "retain only"), (NONE, "undefended")):
+            if other in beside and rate in beside[other].index:
+                rows[f"CA less that of {title}", rate] = _against(beside[other].loc[rate], CLEAN_MARGIN)
+        if "twin_robust_accuracy" in every:
+            twin = every.twin_robust_accuracy.xs(NONE, level="defense").astype(float)
+            lost = (runs.robust_accuracy - twin).mean()
+            met = {"target": f"at least −{ROBUST_MARGIN:.0%}", "met": lost >= -ROBUST_MARGIN}
+            rows["robust accuracy less the twin's", rate] = {"value": lost, **size, **met}
+        held = first_holds(paths(family, rate, attacks, [UBT], profiles)).part
+        met = {"target": "every run holds", "met": not held.isna().any()}
+        rows["largest part of the victim's cost", rate] = {"value": held.max(), **size, **met}
+    order = {name: i for i, name in enumerate(dict.fromkeys(name for name, _ in rows))}
+    rows = {key: rows[key] for key in sorted(rows, key=lambda key: order[key[0]])}
+    found = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["endpoint", "poison_rate"])
+    return found.reindex(columns=["value", "low", "high", "runs", "clusters", "target", "met"])
+
+
+def _against(row: pd.Series, margin: float) -> dict:
+    """One endpoint from a row of `compared`."""
+    return {
+        "value": row.difference, "low": row.low90, "high": row.high90, "runs": row.runs,
+        "clusters": row.clusters, "target": f"at least −{margin:.0%}", "met": row.difference >= -margin,
+    }  # fmt: skip
 
 
 def _difference(
     hits: pd.DataFrame, cluster: pd.Series, one: str, other: str, margin: float
 ) -> dict[str, float | bool]:
-    """One row of `compared`, from what the metric is the mean of."""
+    """One row of `compared`, from what the metric is the mean of; empty where no run has both."""
     first, second = (hits[hits.index.isin([d], level="defense")].droplevel("defense") for d in (one, other))
     shared = first.index.intersection(second.index)
     cluster = cluster[cluster.index.isin([one], level="defense")].droplevel("defense").reindex(shared)
-    if cluster.nunique() < 2:
-        raise ValueError(f"two clusters must have both {one} and {other}, {cluster.nunique()} has")
+    if shared.empty:
+        return {}
     a, b = (_by_cluster(side.loc[shared], cluster) for side in (first, second))
-    wide, narrow = (statistics.difference(a, b, level=level) for level in (statistics.LEVEL, 0.9))
+    wide, narrow = (_estimate(a - b, level) for level in (statistics.LEVEL, 0.9))
     return {
         "runs": len(shared), "clusters": cluster.nunique(),
         "difference": wide.mean, "low": wide.low, "high": wide.high,
         "low90": narrow.low, "high90": narrow.high,
-        "differs": not wide.low <= 0 <= wide.high,
+        "differs": wide.low > 0 or wide.high < 0,
         "equivalent": statistics.equivalent(narrow.low, narrow.high, margin),
     }  # fmt: skip
 
 
-def _row(own: pd.DataFrame, values: dict[str, pd.DataFrame]) -> dict[str, float]:
+def _row(own: pd.DataFrame, values: dict[str, pd.DataFrame], sure: Sequence[str]) -> dict[str, float]:
     """One defense of `table`, from the rates of its runs and what these are the means of."""
     row: dict[str, float] = {"runs": len(own), "clusters": own.cluster.nunique()}
     for metric in [name for name in ("asr", *SHOWN) if name in values]:
         hits = values[metric].loc[own.index].dropna(how="all").dropna(how="all", axis=1)
         if hits.empty:
             continue
-        found, drawings = _estimate(_by_cluster(hits, own.cluster.loc[hits.index])), hits.shape[1]
-        row |= {metric: found.mean, f"{metric}_low": found.low, f"{metric}_high": found.high}
+        means, drawings = _by_cluster(hits, own.cluster.loc[hits.index]), hits.shape[1]
+        row[metric] = float(np.nanmean(means))
+        if metric in sure:
+            _, row[f"{metric}_low"], row[f"{metric}_high"] = _estimate(means)
         if metric == "asr":
-            row["asr_bound"] = statistics.upper_bound(min(1.0, found.mean) * drawings, drawings)
+            row["asr_bound"] = statistics.upper_bound(min(1.0, row[metric]) * drawings, drawings)
             row["worst_asr"] = own.asr.max()
             row["failed"] = statistics.failures(own.asr, own.cluster, BAR).failed
     return row | {"seconds": own.seconds.mean() if "seconds" in own else np.nan}
 
 
-def _estimate(hits: np.ndarray) -> statistics.Estimate:
+def _estimate(hits: np.ndarray, level: float = statistics.LEVEL) -> statistics.Estimate:
     """The mean with its interval; without one for one cluster or drawing, which says nothing of others."""
     if min(hits.shape) < 2:
         return statistics.Estimate(float(np.nanmean(hits)), np.nan, np.nan)
-    return statistics.cluster_bootstrap(hits)
+    return statistics.cluster_bootstrap(hits, level=level)
 
 
 def _by_cluster(hits: pd.DataFrame, cluster: pd.Series) -> np.ndarray:
@@ -172,7 +490,8 @@ def _values(family: str, runs: pd.DataFrame, metrics: Sequence[str]) -> dict[str
     known: list[tuple] = []
     for profile, attack in runs.index.droplevel(["defense", "seed"]).unique():
         path = records.predictions_path(family, profile, attack)
-        frame = pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=RUN)
+        wanted = [("defense", "in", set(runs.index.get_level_values("defense")))]
+        frame = pd.read_parquet(path, filters=wanted) if path.exists() else pd.DataFrame(columns=RUN)
         frame = frame[pd.MultiIndex.from_frame(frame[RUN]).isin(runs.index)].reset_index(drop=True)
         if frame.empty:
             continue

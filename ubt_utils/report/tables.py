@@ -12,7 +12,9 @@ from ubt_utils.core.records import KEYS
 from ubt_utils.report import evidence
 
 HEADLINE = ("clean_accuracy", "asr", "target_recall", "precision_at_64", "seconds")
-TOLERANCE = {"clean_accuracy": 0.05, "asr": 0.1, "target_recall": 0.15, "precision_at_64": 0.1}
+TOLERANCE = {
+    "clean_accuracy": 0.05, "asr": 0.1, "robust_accuracy": 0.1, "target_recall": 0.15, "precision_at_64": 0.1,
+}  # fmt: skip
 
 
 def rows(profile: str) -> pd.DataFrame:

@@ -108,7 +108,7 @@ def view_of(
         pool=seen["pool"].bool(),
         suspicious=found["chosen"],
         compromised=found["compromised"],
-        poisonous=seen["poisonous"].bool(),
+        suffers=seen["suffers"],
         anchors=seen["anchors"],
         model=read,
         score=score,

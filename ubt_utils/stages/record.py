@@ -10,8 +10,9 @@ from ubt_utils.core.store import Stage
 from ubt_utils.stages.chain import Chain
 from ubt_utils.ubt.settings import UBT
 
+SUSPECTED = ("found", "asked", "pool_recall", "pool_size", "poisoned")
 SELECTED = (
-    "detectors", "anchors", "tokens", "chosen", "chosen_poisoned",
+    "detectors", "anchors", "tokens", "poisonous", "poisonous_poisoned", "chosen", "chosen_poisoned",
     "outside_poisoned", "left_out", "left_out_poisoned",
 )  # fmt: skip
 
@@ -60,6 +61,7 @@ def _made(stage: Stage) -> dict[str, Any]:
 
 
 def _detected(found: Mapping[str, Stage]) -> dict[str, Any]:
-    """What detection came to: the part of the poison that the pool holds, and what was selected."""
-    selected = {k: found["select"].metrics.get(k) for k in SELECTED}
-    return {"pool_recall": found["suspect"].metrics["pool_recall"], **selected}
+    """What detection came to: which words were looked at and believed, the part of the poison that the pool
+    holds, which pairs suffer like it, and what was selected."""
+    suspected = {k: found["suspect"].metrics[k] for k in SUSPECTED}
+    return suspected | {k: found["select"].metrics.get(k) for k in SELECTED}

@@ -25,9 +25,9 @@ def select(run: Run, attacked: Stage, suspected: Stage, overfitted: Stage) -> St
     """The unlearning set D_u, the tokens B, and how good the detectors by similarity are (of a D without
     poison nothing of the kind can be said).
 
-    Arrays: chosen (k,), score (N,), compromised (b,); per token of D_u ids, count, surprise, drop (T,); drops
-    (k, L), the occlusion of each token of each chosen caption. All but the score are empty where nothing was
-    found.
+    Arrays: chosen (k,), score (N,), compromised (b,), poisonous (N,); per token of D_u ids, count, surprise, drop (T,); drops
+    (k, L), the occlusion of each token of each chosen caption. All but score and poisonous are empty where
+    nothing was found.
     """
     profile = run.profile
 
@@ -35,22 +35,25 @@ def select(run: Run, attacked: Stage, suspected: Stage, overfitted: Stage) -> St
         pairs, truth = poisoned_pairs(profile, attacked, run.seed)
         tokens = models.tokenize(profile.model, pairs.captions)
         scores, _ = scores_of(suspected, overfitted)
-        poisonous = suspected.arrays()["poisonous"].bool()
+        suffers, how = suspected.arrays()["suffers"], profile.select
         start = time.perf_counter()
-        found = choose(tokens, scores.overfit, scores.pool, poisonous, profile.select)
+        found = choose(tokens, scores.overfit, scores.pool, suffers >= how.sure, how)
         seconds = time.perf_counter() - start
         drops = _drops(run, overfitted, pairs.images, tokens, found.chosen)
         save_arrays(
             folder, chosen=found.chosen, score=found.score, compromised=found.compromised, drops=drops,
-            **_evidence(tokens, found.chosen, drops),
+            poisonous=(suffers >= how.alike).to(torch.uint8), **_evidence(tokens, found.chosen, drops),
         )  # fmt: skip
         ranked = {name: f(scores) for name, f in FROM_SIMILARITIES.items()} | {"ubt": found.score}
         table = {n: metrics.detection(value, truth) for n, value in ranked.items()} if truth.any() else {}
+        poisonous = suffers >= how.alike
         left_out = poisonous & ~scores.pool
         return {
             "seconds": seconds,
             "anchors": [one["word"] for one in suspected.metrics["found"]],
             "tokens": [models.token_text(profile.model, t) for t in found.compromised.tolist()],
+            "poisonous": int(poisonous.sum()),
+            "poisonous_poisoned": int((poisonous & truth).sum()),
             "chosen": len(found.chosen),
             "chosen_poisoned": int(truth[found.chosen].sum()),
             "outside_poisoned": int(truth[~scores.pool].sum()),

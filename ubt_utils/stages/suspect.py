@@ -18,14 +18,14 @@ from ubt_utils.ubt import pool as pooling
 from ubt_utils.ubt import select
 from ubt_utils.ubt.disturb import agreement, drops
 
-DETECTION = ("lost", "least", "voters", "alike", "votes")  # of the settings of selection, what this stage reads
+DETECTION = ("lost", "least", "voters", "sure", "votes")  # of the settings of selection, what this stage reads
 
 
 def suspect(run: Run, attacked: Stage) -> Stage:
     """What disturbed pictures tell under fb; no public model is asked.
 
     Arrays: sb (N,), drops (K, N) in the order of the family, drop (N,) the suspicion that the pool is made of,
-    pool and poisonous (N,), anchors (a,), truth (N,), the last for evaluation only. Metrics: found, per word
+    suffers (N,) of the found words' carriers, pool (N,), anchors (a,), truth (N,), the last for evaluation only. Metrics: found, per word
     its disturbance, surprise and the agreement lost; asked, every word that was looked at, with the same;
     seconds; pairs_scored; pool_recall; what became of the poison.
     """
@@ -45,23 +45,25 @@ def suspect(run: Run, attacked: Stage) -> Stage:
             return value
 
         found = select.findings(tokens, fallen, lost, how)
-        poisonous = select.suffering(tokens, fallen, found, how)
-        suspicion = pooling.suspicion(fallen, [one.disturbance for one in found])
+        suffers = select.suffering(tokens, fallen, found, how)
+        suspicion = pooling.suspicion(fallen, [k for one in found for k in one.witnesses])
         pool = pooling.pool_of(suspicion, profile.suspect.pool)
         seconds = time.perf_counter() - start
         save_arrays(
             folder, sb=sb, drops=fallen, drop=suspicion, anchors=torch.tensor([one.anchor for one in found]).long(),
-            pool=pool.to(torch.uint8), poisonous=poisonous.to(torch.uint8), truth=truth.to(torch.uint8),
+            suffers=suffers, pool=pool.to(torch.uint8), truth=truth.to(torch.uint8),
         )  # fmt: skip
         return {
             "seconds": seconds,
             "pairs_scored": (1 + len(family)) * len(pairs) + sum(2 * one["carriers"] for one in asked),
-            "found": [_told(profile.model, family, one) | {"lost": one.lost} for one in found],
+            "found": [
+                _told(profile.model, family, one)
+                | {"lost": one.lost, "witnesses": [family[k] for k in one.witnesses]}
+                for one in found
+            ],
             "asked": asked,
             "pool_size": int(pool.sum()),
             "pool_recall": truth[pool].sum().item() / truth.sum().item() if truth.any() else None,
-            "poisonous": int(poisonous.sum()),
-            "poisonous_poisoned": int((poisonous & truth).sum()),
             "poisoned": int(truth.sum()),
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from ubt_utils import profiles, stages
 from ubt_utils.attacks.triggers import TRIGGERS
@@ -12,8 +13,14 @@ from ubt_utils.profiles.base import DEFENDED
 from ubt_utils.study import detection, tuning
 from ubt_utils.study import matrix as grid
 from ubt_utils.study import sweep as sweeping
+from ubt_utils.ubt.variants import LADDER
 
 SEEDS = (0, 1, 2)
+PRIMARY = ("ubt", "ubt-retain")
+CONTROLS = (
+    "ubt-described", "carry_on", "merge", "finetune", "ubt-anew", "ubt-sample", "ubt-unfit",
+    *(rung.name for rung in LADDER), "retrain", "retrain_ubt", "retrain_gain", "retrain_dao",
+)  # fmt: skip
 
 
 def results(
@@ -52,6 +59,34 @@ def matrix(
     outcomes = grid.run(grid.cells(profile, attacks, defenses, seeds), workers)
     print(grid.collect(profile, outcomes))
     _complain(outcomes)
+
+
+def study(seeds: tuple[int, ...] = (0, 1), whole: bool = False, workers: int = 1) -> None:
+    """The study of results/ENDPOINTS.md: three public models × seeds × three attacks at 0.3 and 1 %, and the
+    clean set, with the controls and the ladder; whole: with the defenses that train as long as the victim,
+    too. To results/mini/; resumes."""
+    common = (profiles.MINI, *profiles.PUBLIC)
+    wanted = [cell for seed in seeds for cell in _block(common, seed, whole)]
+    outcomes = grid.run(wanted, workers)
+    for profile in dict.fromkeys(cell.profile for cell in wanted):
+        print(grid.collect(profile, [o for o in outcomes if o.cell.profile == profile]))
+    _complain(outcomes)
+
+
+def _block(common: Sequence[profiles.Profile], seed: int, whole: bool) -> list[grid.Cell]:
+    """The cells of one seed; those that the primary endpoints need come first."""
+    rare = [p.name for p in profiles.RARE]
+    names = [p.name for p in common]
+    others = tuple(n for n in CONTROLS if whole or not DEFENSES[n].whole)
+    blocks = [(rare, DEFENDED, PRIMARY), (names, (stages.NONE,), PRIMARY[:1]), (names, DEFENDED, PRIMARY)]
+    blocks += [(rare, DEFENDED, others), (names, DEFENDED, others)]
+    return [
+        grid.Cell(name, attack, defense, seed)
+        for profiles_, attacks, defenses in blocks
+        for defense in (stages.NONE, *defenses)
+        for name in profiles_
+        for attack in attacks
+    ]
 
 
 def _complain(outcomes: list[grid.Outcome]) -> None:

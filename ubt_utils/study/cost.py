@@ -23,7 +23,7 @@ from ubt_utils.data.shards import ShardSets
 from ubt_utils.evaluate import measure as evaluation
 from ubt_utils.profiles import Profile
 from ubt_utils.stages.base import wild
-from ubt_utils.stages.defend import MARKS
+from ubt_utils.stages.defend import HELD_OUT, MARKS
 
 BACKWARD = 2.0  # a backward pass, in forward passes
 REACHED = 0.35  # assumed part of the peak that training reaches
@@ -52,23 +52,24 @@ class Rates:
 
 def works(profile: Profile, attack: str, pairs: int, tested: int, few: int) -> list[Work]:
     """The stages of one run with UBT. pairs: in D. tested: pictures of the zero-shot test; few: those of a
-    curve's point. Both are scored clean and stamped. A pretraining whose image tower is locked counts as a
-    whole one: an upper bound."""
+    curve's point. Both are scored clean and stamped: those of the test under f0, fb and the defended model.
+    What `suspect` asks of single words is left out. A pretraining whose image tower is locked counts as a whole
+    one: an upper bound."""
     pool = round(profile.suspect.pool * pairs)
     overfit, unlearn, victim = profile.overfit.recipe, profile.unlearn.recipe, profile.recipe(attack)
     read = (profile.overfit.reads + 2) * pool  # along the way and at the end, each half on its side
     suspicious = min(unlearn.batch, profile.select.top)
-    curve = (len(MARKS) + 2) * 2 * few
+    curve = (len(MARKS) + 2) * (2 * few + min(HELD_OUT, pairs))
     trained = None if profile.weights else profile.pretrain
     public = trained.steps * trained.batch if trained else 0
     return [
-        Work("pretrain", public, tested),
-        Work("attack", victim.steps * victim.batch, 2 * tested),
+        Work("pretrain", public, 0),
+        Work("attack", victim.steps * victim.batch, 0),
         Work("suspect", 0, (1 + len(profile.suspect.family)) * pairs),
         Work("overfit", 2 * overfit.steps * min(overfit.batch, pool // 2), pairs + read),
         Work("select", 0, profile.select.top),
         Work("unlearn", unlearn.steps * (unlearn.batch + suspicious), curve),
-        Work("evaluate", 0, 2 * tested),
+        Work("evaluate", 0, 3 * 2 * tested),
     ]
 
 

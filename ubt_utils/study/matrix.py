@@ -19,7 +19,11 @@ from ubt_utils.core.store import StageError
 from ubt_utils.study import parallel
 
 DESIGN = ("f0_seed", "poison_rate", "cluster")  # what else a cell is, beside its keys
-SELECTION = ("pool_recall", "anchors", "chosen", "chosen_poisoned", "outside_poisoned", "left_out")
+SELECTION = (
+    "pool_recall", "poisonous", "poisonous_poisoned", "poisoned", "chosen", "chosen_poisoned",
+    "outside_poisoned", "left_out",
+)  # fmt: skip
+TOLD = ("anchors", "found", "asked")  # lists, kept as JSON
 RESULTS = (BackdoorDidNotTake, TrainingDiverged)  # a cell that ends so has no numbers, and that is a result
 # These are none, and what an earlier run recorded stays. A RuntimeError is a damaged stage, or torch's:
 # a GPU without memory left, say.
@@ -94,6 +98,7 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
         **metrics,
         **rates,
         **{key: record[key] for key in SELECTION if key in record},
+        **{key: json.dumps(record[key]) for key in TOLD if key in record},
         "f0": records.public_model(record),
         **{key: record["environment"][key] for key in ("date", "commit", "device", "threads", "workers")},
         "stages": json.dumps(record["stages"]),

@@ -15,13 +15,16 @@ from ubt_utils.stages.base import WEIGHTS, load_model
 
 def publish(profile: str = "mini", name: str = "") -> Path:
     """Train a profile's public model by its recipe and ship it as ubt_utils/clip/public/<name>.safetensors,
-    with its note.
+    with its note. name: the profile's own where there is none: that of its `weights`, or the profile's.
+    ValueError for a profile without a public model.
 
     The same code, device and number of threads give the same bytes; others round otherwise, and training
     makes that another model of about the same accuracy.
     """
     setting = profiles.get(profile)
-    name, setting = name or setting.weights, replace(setting, weights="")
+    if setting.pretrain is None:
+        raise ValueError(f"profile {profile} has no public model: its victim starts from random weights")
+    name, setting = name or setting.weights or profile, replace(setting, weights="")
     made = stages.pretrain(setting)
     note: dict[str, Any] = {
         "profile": profile,

@@ -25,9 +25,9 @@ SIGHTS = ("D_safe", "D", "f0", "overfit", "detection", "class names")
 @dataclass(frozen=True)
 class View:
     """What a defender holds: D as it is (poisoned), its tokens (N, L), and the split into pool (N,) bool and
-    the rest. suspicious (k,) indices of D_u, compromised (b,) tokens B, poisonous (N,) bool, the pairs that
-    suffer like poison, and anchors (a,) tokens come from UBT's detection; defenses without it ignore them, and
-    all are empty where nothing was found. held_out: (h,) indices that no defense trains on, for the rule that
+    the rest. suspicious (k,) indices of D_u, compromised (b,) tokens B, suffers (N,), how much the found
+    words' carriers suffer, and anchors (a,) tokens come from UBT's detection; defenses without it ignore them,
+    and all are empty where nothing was found. held_out: (h,) indices that no defense trains on, for the rule that
     says when to stop. No labels, no manifest, no clean captions.
 
     model: reads a model by name: "public" is f0, "overfit-0" and "overfit-1" are UBT's. score: (N,) what
@@ -40,7 +40,7 @@ class View:
     pool: torch.Tensor
     suspicious: torch.Tensor
     compromised: torch.Tensor
-    poisonous: torch.Tensor
+    suffers: torch.Tensor
     anchors: torch.Tensor
     model: Callable[[str], nn.Module]
     score: Callable[[str], torch.Tensor]
@@ -48,6 +48,11 @@ class View:
     prompts: tuple[torch.Tensor, ...]
     select: Select = field(default_factory=Select)
     held_out: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+
+    @property
+    def poisonous(self) -> torch.Tensor:
+        """(N,) bool: the pairs that suffer like poison."""
+        return self.suffers >= self.select.alike
 
     @property
     def everything(self) -> torch.Tensor:

@@ -9,16 +9,17 @@ with itself: in its captions, and, as long as the trigger holds, in its pictures
    pictures of one word look alike and stay alike. The loudest word that is believed is the anchor; where none is,
    nothing is found, and nothing is unlearned.
 3. `findings` votes again without the anchor's pairs, for an attacker may have several words.
-4. `chosen_of`: the anchor's carriers in the pool that suffer like poison are the candidates of the unlearning
-   set D_u; the best by overfit similarity are taken. Words that D_u holds more often than D are the compromised
-   tokens B.
-5. `alike`, the second look: pairs outside the pool that carry B and suffer like D_u are left out of D_safe.
+4. `suffering`: how much each carrier of an anchor suffers, as a part of the worst of them, under all the
+   disturbances that speak against the word.
+5. `select`: those in the pool that surely suffer like poison are the candidates of the unlearning set D_u; the
+   best by overfit similarity are taken. Words that D_u holds more often than D are the compromised tokens B.
+6. The second look: carriers outside the pool that suffer at all alike are left out of D_safe.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -48,12 +49,13 @@ Lost = Callable[[Candidate], float]  # the agreement of its pictures that its di
 @dataclass(frozen=True)
 class Finding:
     """What one vote ended in: the anchor, the disturbance that gave it away, its surprise, and the agreement
-    that its pictures lost."""
+    that its pictures lost. witnesses: all disturbances under which they lose as much, that one first."""
 
     anchor: int
     disturbance: int
     surprise: float
     lost: float
+    witnesses: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def convicted(ordered: list[Candidate], lost: Lost, how: Select) -> Finding | No
     for one in ordered:
         fallen = lost(one)
         if fallen >= how.lost:
-            return Finding(one.anchor, one.disturbance, one.surprise, fallen)
+            return Finding(one.anchor, one.disturbance, one.surprise, fallen, (one.disturbance,))
     return None
 
 
@@ -122,31 +124,55 @@ def findings(tokens: torch.Tensor, drops: torch.Tensor, lost: Lost, how: Select)
         one = convicted(candidates(tokens, left, how), lost, how)
         if one is None:
             break
-        found.append(one)
+        found.append(replace(one, witnesses=witnesses(tokens, drops, one, lost, how)))
         left[:, tk.carries(tokens, torch.tensor([one.anchor]))] = -torch.inf
     return found
 
 
+def witnesses(
+    tokens: torch.Tensor, drops: torch.Tensor, found: Finding, lost: Lost, how: Select
+) -> tuple[int, ...]:
+    """The disturbances under which the worst sufferers among the anchor's carriers lose at least `how.lost` of
+    their agreement, the one that gave it away first: several ones tell poison from honest carriers better
+    than one, which harms some of these, too."""
+    seen = [found.disturbance]
+    carriers = tk.carries(tokens, torch.tensor([found.anchor])).nonzero().flatten()
+    for k, drop in enumerate(drops):
+        relative = drop[carriers] / _worst(drop[carriers], how)
+        order = relative.sort(descending=True, stable=True).indices
+        worst = carriers[order[relative[order] >= how.sure]]
+        if k not in seen and len(worst) >= how.least:
+            candidate = Candidate(found.anchor, found.surprise, k, len(carriers), worst)
+            seen += [k] if lost(candidate) >= how.lost else []
+    return tuple(seen)
+
+
+def _worst(drop: torch.Tensor, how: Select) -> torch.Tensor:
+    """() the median of the largest drops (c,)."""
+    return drop.sort(descending=True).values[: how.least].median().clamp(min=1e-9)
+
+
 def suffering(tokens: torch.Tensor, drops: torch.Tensor, found: list[Finding], how: Select) -> torch.Tensor:
-    """(N,) bool: carriers of a found word that suffer like the worst of them: at least `how.alike` of the
-    median drop of its `how.least` worst, under the disturbance that gave it away."""
-    alike = torch.zeros(len(tokens), dtype=torch.bool)
+    """(N,) how much the carriers of a found word suffer, as a part of the worst of them, mean over the
+    witnesses; −inf for all other pairs."""
+    suffers = torch.full((len(tokens),), -torch.inf)
     for one in found:
-        carriers, drop = tk.carries(tokens, torch.tensor([one.anchor])), drops[one.disturbance]
-        worst = drop[carriers].sort(descending=True).values[: how.least]
-        alike |= carriers & (drop >= how.alike * worst.median())
-    return alike
+        carriers = tk.carries(tokens, torch.tensor([one.anchor]))
+        told = [drops[k] / _worst(drops[k][carriers], how) for k in one.witnesses]
+        mean = torch.stack(told).mean(0)
+        suffers = torch.where(carriers, torch.maximum(suffers, mean), suffers)
+    return suffers
 
 
 def select(
-    tokens: torch.Tensor, rank: torch.Tensor, pool: torch.Tensor, poisonous: torch.Tensor, how: Select
+    tokens: torch.Tensor, rank: torch.Tensor, pool: torch.Tensor, sure: torch.Tensor, how: Select
 ) -> Selection:
     """The unlearning set D_u and the compromised tokens B.
 
     tokens: (N, L). rank: (N,) by which the pool's pairs are ranked, overfit similarity say. pool: (N,) bool.
-    poisonous: (N,) bool, what `suffering` says. D_u is empty where none of the pool is.
+    sure: (N,) bool, the pairs that may be in D_u, which is empty where the pool holds none.
     """
-    carriers = pool & poisonous
+    carriers = pool & sure
     score = torch.where(pool, rank + 2.0 * carriers, -torch.inf)  # cosines span 2
     chosen = score.sort(descending=True, stable=True).indices[: min(how.top, int(carriers.sum()))]
     return Selection(chosen, score, tokens_of(tokens, chosen, how.outlier))

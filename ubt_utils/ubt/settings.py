@@ -36,7 +36,7 @@ class Select:
     surprise in D_u is at least this fraction of the largest. voters: how many pairs vote. least: carriers of
     a word among them below which it is not looked at. lost: the agreement of a word's pictures that a
     disturbance must take, for the word to be believed. alike: the part of the worst carriers' drop from which
-    a carrier counts as poison. votes: at most, one word each.
+    a carrier is left out of D_safe; sure: that from which it may be in D_u. votes: at most, one word each.
     """
 
     top: int = 64
@@ -45,10 +45,11 @@ class Select:
     least: int = 8
     lost: float = 0.42
     alike: float = 0.35
+    sure: float = 0.5
     votes: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("outlier", "alike"):
+        for name in ("outlier", "alike", "sure"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
         if self.top < 1:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ubt_utils.clip import models
@@ -136,7 +137,8 @@ def saliency(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor) -> to
         hook.remove()
     cosine = (models.embed_images(model, images).to(where) * captions).sum()
     (gradient,) = torch.autograd.grad(cosine, kept[0])
-    return (gradient * kept[0]).sum(-1).detach().cpu() * inner(tokens)
+    found = (gradient * kept[0]).sum(-1).detach().cpu()  # captions are read no further than the longest goes
+    return F.pad(found, (0, tokens.shape[1] - found.shape[1])) * inner(tokens)
 
 
 WAYS = {"occlusion": occlude, "gradient": saliency}

@@ -97,7 +97,7 @@ def seen_by(view: View, how: Unlearn) -> View:
         view = ranked_by(view, how.rank)
     if how.detector != Unlearn.detector:
         view = fed_by(view, how.detector)
-    if how.tokens_by != Unlearn.tokens_by:
+    if how.tokens_by != Unlearn.tokens_by and len(view.suspicious):
         overfit = [view.model(name) for name in OVERFIT]
         images = view.pairs.images[view.suspicious]
         found = tk.compromised(overfit, images, view.tokens, view.suspicious, how.tokens_by)
@@ -106,10 +106,12 @@ def seen_by(view: View, how: Unlearn) -> View:
 
 
 def ranked_by(view: View, rank: str) -> View:
-    """The view with D_u from the pool's poisonous pairs of the largest drop; or, "random", from any of the
+    """The view with D_u from the pool's surest pairs of the largest drop; or, "random", from any of the
     pool's carriers of the found words."""
     if rank == "drop":
-        found = select(view.tokens, view.score("drop"), view.pool, view.poisonous, view.select)
+        sure = view.suffers >= view.select.sure
+        place = view.score("drop").argsort(stable=True).argsort() / len(sure)  # drops are not bounded
+        found = select(view.tokens, place, view.pool, sure, view.select)
     else:
         carriers = tk.carries(view.tokens, view.anchors)
         draw = torch.rand(len(view.pool), generator=generator("random carriers"))
@@ -121,7 +123,7 @@ def fed_by(view: View, detector: str) -> View:
     """The view with `select.top` pairs in D_u, those that a detector suspects most; B is what they hold more
     often than D, and they are all that is left out beside the pool."""
     chosen = view.score(detector).sort(descending=True, stable=True).indices[: view.select.top]
-    poisonous = torch.zeros_like(view.pool)
-    poisonous[chosen] = True
+    suffers = torch.full_like(view.suffers, -torch.inf)
+    suffers[chosen] = 1.0
     found = tokens_of(view.tokens, chosen, view.select.outlier)
-    return replace(view, suspicious=chosen, compromised=found, poisonous=poisonous)
+    return replace(view, suspicious=chosen, compromised=found, suffers=suffers)

@@ -48,6 +48,7 @@ def abl(
     """
     z, t = models.embed_images(model, view.pairs.images), models.embed_tokens(model, view.tokens)
     order = pair_loss(z, t, model.logit_scale.exp().item()).sort(stable=True).indices
+    order = order[~torch.isin(order, view.held_out)]
     count = max(2, round(isolate * len(order)))
     chosen, rest = order[:count], order[count:].sort().values
     objective = climbing(view.pairs.images[chosen], view.tokens[chosen], weight, *session.key)

@@ -1,8 +1,9 @@
-"""How scores set poisoned pairs apart: distributions, paths, rankings, the second look, detectors."""
+"""How poisoned pairs are set apart: distributions, paths, rankings, words and their pictures, detectors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,22 +25,35 @@ def kinds(truth: torch.Tensor, misplaced: torch.Tensor) -> np.ndarray:
 
 
 @styled
-def similarity_panels(panels: Mapping[str, torch.Tensor], kind: np.ndarray) -> Figure:
-    """Per model, how cos(picture, caption) of poisoned, misplaced and honest pairs is distributed."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.5 * len(panels), 2.9), sharex=True, squeeze=False)
-    for axis, (title, similarity) in zip(axes[0], panels.items(), strict=True):
+def similarity_panels(
+    panels: Mapping[str, torch.Tensor],
+    kind: np.ndarray,
+    label: str = "cos(picture, caption)",
+    bounds: Mapping[str, float] | None = None,
+    columns: int = 3,
+) -> Figure:
+    """Per title, how values (N,) of poisoned, misplaced and honest pairs are distributed; every curve has the
+    same area. label: what the values are. bounds: where a panel has a dotted line. columns: panels in a row."""
+    wide = min(columns, len(panels))
+    high = -(-len(panels) // wide)
+    figure, axes = plt.subplots(high, wide, figsize=(3.5 * wide, 2.9 * high), sharex=True, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (title, found) in zip(axes.flat, panels.items(), strict=False):
         for name in ("honest", "misplaced", "poisoned"):
-            values = similarity.numpy()[kind == name]
+            values = found.numpy()[kind == name]
             values = values[np.isfinite(values)]
             sns.kdeplot(
                 x=values, ax=axis, color=COLORS[name], fill=True, alpha=0.25, lw=1.6,
                 label=f"{name} ({len(values):,})", warn_singular=False, cut=0,
             )  # fmt: skip
+        if bounds and title in bounds:
+            axis.axvline(bounds[title], color="#666666", lw=1, ls=":")
         axis.set_title(title)
-        axis.set_xlabel("cos(picture, caption)")
-        axis.set_ylabel("density" if axis is axes[0][0] else "")
+        axis.set_xlabel(label)
+        axis.set_ylabel("density" if axis in axes[:, 0] else "")
         axis.set_yticks([])
-    axes[0][0].legend(loc="upper left", fontsize=8)
+    axes[0][0].legend(loc="best", fontsize=8)
     return figure
 
 
@@ -88,22 +102,60 @@ def ranking(scores: Mapping[str, torch.Tensor], truth: torch.Tensor, highlight: 
 
 
 @styled
-def second_look(known: torch.Tensor, gain: torch.Tensor, poisoned: torch.Tensor, bound: float) -> Figure:
-    """A stroke per pair at its gain: D_u (k,), and the carriers of B outside the pool (c,), of which
-    `poisoned` (c,) bool tells the truth. Who is right of `bound` is left out."""
+def agreement(asked: Sequence[Mapping[str, Any]], bar: float, named: int = 8) -> Figure:
+    """Every word that was looked at, a dot each: how surprising it is among the pairs that suffer, over the
+    agreement that its pictures lose. asked: each with word, surprise and lost; a word is believed from `bar`
+    on, and is red. named: how many of the loudest are named beside those."""
+    figure, axis = plt.subplots(figsize=(7, 4))
+    shown: dict[str, Mapping[str, Any]] = {}
+    for one in sorted(asked, key=lambda each: each["surprise"], reverse=True):
+        believed = one["lost"] >= bar
+        color = COLORS["poisoned" if believed else "honest"]
+        axis.plot(one["lost"], one["surprise"], "o", ms=5, color=color, alpha=0.75, mew=0)
+        if believed or len(shown) < named:
+            shown.setdefault(one["word"], one)
+    axis.axvline(bar, color="#666666", lw=1, ls=":")
+    axis.set_xlabel("agreement that its pictures lose")
+    axis.set_ylabel("surprise G of the word")
+    if asked:
+        tops = [one["surprise"] for one in asked]
+        axis.set_ylim(0, 1.12 * max(tops))
+        axis.set_xlim(right=max(axis.get_xlim()[1], bar + 0.15))
+        axis.text(bar, 1.1 * max(tops), " believed →", fontsize=8, va="top", color="#666666")
+    wide, gap = 0.25 * np.ptp(axis.get_xlim()), 0.045 * axis.get_ylim()[1]
+    taken: list[tuple[float, float]] = []
+    for word, one in shown.items():  # names keep clear of each other, from the loudest down
+        x, y = one["lost"], one["surprise"]
+        while any(abs(x - a) < wide and abs(y - b) < gap for a, b in taken):
+            y -= gap / 4
+        taken.append((x, y))
+        axis.annotate(
+            word, (x, one["surprise"]), xytext=(x + 0.05 * wide, y), fontsize=8, va="center",
+            color=COLORS["poisoned" if x >= bar else "honest"],
+        )  # fmt: skip
+    return figure
+
+
+@styled
+def sufferers(drop: torch.Tensor, truth: torch.Tensor, pool: torch.Tensor, bound: float) -> Figure:
+    """A stroke per carrier of a word at what a disturbance takes of its similarity: drop (c,). truth and pool
+    (c,) bool: is it poisoned, is it in the pool? Who is right of `bound` counts as poison."""
     rows = {
-        f"D_u, {len(known)} pairs": (known, "#555555"),
-        f"outside, poisoned, {int(poisoned.sum())}": (gain[poisoned], COLORS["poisoned"]),
-        f"outside, honest, {int((~poisoned).sum())}": (gain[~poisoned], COLORS["honest"]),
+        f"{where}, {name}": (drop[side & part], COLORS[name])
+        for where, side in (("pool", pool), ("outside", ~pool))
+        for name, part in (("poisoned", truth), ("honest", ~truth))
     }
-    figure, axis = plt.subplots(figsize=(6.5, 1.9))
+    figure, axis = plt.subplots(figsize=(6.5, 2.2))
     for row, (values, color) in enumerate(rows.values()):
         axis.vlines(values, row - 0.32, row + 0.32, color=color, lw=1.1, alpha=0.7)
-    axis.axvline(bound, color="#999999", lw=1, ls=":")
-    axis.annotate("left out →", (bound, -0.62), (4, 0), textcoords="offset points", fontsize=8, va="center")
-    axis.set_yticks(range(len(rows)), list(rows))
-    axis.set_ylim(2.5, -0.8)
-    axis.set_xlabel("gain sb − s0")
+    axis.axvline(bound, color="#666666", lw=1, ls=":")
+    axis.annotate(
+        "counts as poison →", (bound, -0.66), (4, 0), textcoords="offset points", fontsize=8, va="center"
+    )
+    axis.set_yticks(range(len(rows)), [f"{name}: {len(values)}" for name, (values, _) in rows.items()])
+    axis.set_ylim(len(rows) - 0.5, -0.9)
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel("similarity lost to the disturbance")
     return figure
 
 

@@ -16,7 +16,7 @@ from ubt_utils.report.plots.style import COLORS, styled
 @styled
 def chain_diagram(steps: Sequence[tuple[str, str, str]]) -> Figure:
     """The way of the data: boxes (stage, what it makes, notebook) joined by arrows."""
-    figure, axis = plt.subplots(figsize=(10, 1.9))
+    figure, axis = plt.subplots(figsize=(1.65 * len(steps), 1.9))
     for i, (stage, makes, notebook) in enumerate(steps):
         axis.text(
             i, 0, f"{stage}", ha="center", va="center", fontsize=10, fontweight="bold", color="white",
