@@ -86,10 +86,10 @@ class Chain(Run):
 
     @cached_property
     def examined(self) -> Stage:
-        """What the trigger looks like, and what it survives."""
+        """What the trigger looks like, what it survives, and what the clean twin makes of it."""
         self.needs_poison()
         assert self.trigger is not None  # only the clean twin has none
-        return examine(self, self.pretrained, self.attacked, self.trigger)
+        return examine(self, self.pretrained, self.attacked, self.twin.attacked, self.trigger)
 
     @cached_property
     def suspected(self) -> Stage:

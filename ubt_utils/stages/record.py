@@ -27,8 +27,7 @@ def record(run: Chain, defense: str = NONE) -> dict[str, Any]:
     found = run.stages(defense)
     metrics, beside = found["evaluate"].metrics, {}
     if "examine" in found:
-        twin = run.twin.evaluated().metrics["clean_accuracy"]
-        beside = {"twin_clean_accuracy": twin, **found["examine"].metrics}
+        beside = found["examine"].metrics
     timed = {n: stage.metrics.get("train_seconds") for n, stage in found.items() if n != "twin"}
     return {
         "profile": run.profile.name,
