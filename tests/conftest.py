@@ -97,6 +97,7 @@ def _finished_chain(tmp_path_factory: pytest.TempPathFactory) -> Finished:
         made = {
             "pretrain": run.pretrained,
             "attack": run.attacked,
+            "suspect": run.suspected,
             "overfit": run.overfitted,
             "select": run.selected,
             "ubt": run.defended(),

@@ -11,6 +11,7 @@ from ubt_utils import profiles, stages
 from ubt_utils.clip import artifacts, models
 from ubt_utils.clip.models import CheckpointError
 from ubt_utils.core.checksum import sha256_of
+from ubt_utils.evaluate import measure
 from ubt_utils.study import public
 
 NAME = "ubt-tiny"
@@ -105,17 +106,48 @@ def test_publishing_trains_rounds_notes_and_the_file_is_read_back(chain, folder,
     assert note["single_precision_sha256"] == made.contents["model.safetensors"]
     assert note["recipe"]["steps"] == chain.profile.pretrain.steps and note["seed"] == 0
     assert note["data"] == chain.profile.sets.contents() and note["made"]["commit"] == made.made["commit"]
-    assert note["clean_accuracy"]["single"] == made.metrics["clean_accuracy"]
+    assert note["clean_accuracy"]["single"] == chain["evaluate"].metrics["public_clean_accuracy"]
     assert note["command"] == "python -m ubt_utils publish --profile tiny"
     read = stages.pretrain(replace(chain.profile, weights="tiny"))
-    assert read.metrics["clean_accuracy"] == note["clean_accuracy"]["half"]
+    model = models.load(NAME, read.path("model.safetensors"))
+    assert measure.clean(model, chain.profile)["clean_accuracy"] == note["clean_accuracy"]["half"]
     assert read.key != made.key
 
 
-def test_the_shipped_model_of_mini_is_what_its_note_says():
-    profile = profiles.MINI
+def test_a_profile_that_ships_under_another_name_keeps_it(chain, folder, monkeypatch):
+    named = replace(chain.profile, weights="small")
+    monkeypatch.setattr(profiles, "get", lambda name: named)
+    monkeypatch.setattr(measure, "clean", lambda model, profile: {"clean_accuracy": 0.5})
+    assert public.publish("tiny") == folder / "small.safetensors"
+    assert public.publish("tiny", "other") == folder / "other.safetensors"
+
+
+def test_without_a_public_model_nothing_is_published(folder, no_training):
+    with pytest.raises(ValueError, match="profile mini-scratch has no public model"):
+        public.publish("mini-scratch")
+    assert not folder.exists()
+
+
+def shipped_with() -> list[profiles.Profile]:
+    """The profiles whose own recipe made a file of the repository; what descends from one shares it."""
+    files = {path.stem for path in artifacts.FOLDER.glob("*.safetensors")}
+    return [p for p in (profiles.MINI, *profiles.PUBLIC, profiles.KNOWN) if p.weights in files]
+
+
+@pytest.mark.parametrize("profile", shipped_with(), ids=lambda profile: profile.name)
+def test_a_shipped_model_is_what_its_note_says(profile):
     note = artifacts.note_of(profile.weights)
     assert artifacts.identity(profile.weights) == note["sha256"]
-    assert note["model"] == profile.model and note["data"] == profile.sets.contents()
+    assert (note["profile"], note["model"], note["seed"]) == (profile.name, profile.model, profile.f0)
+    assert note["data"] == profile.sets.contents()
     assert note["recipe"] == json.loads(json.dumps(vars(profile.pretrain)))
+    assert note["command"] == f"python -m ubt_utils publish --profile {profile.name}"
     assert note["clean_accuracy"]["half"] == pytest.approx(note["clean_accuracy"]["single"], abs=0.01)
+
+
+def test_all_that_is_shipped_belongs_to_a_profile_and_no_two_are_the_same():
+    files = sorted(path.stem for path in artifacts.FOLDER.glob("*.safetensors"))
+    assert {"mini-0", "mini-1", "mini-2"} <= set(files)
+    assert sorted(p.weights for p in shipped_with()) == files
+    assert sorted(path.stem for path in artifacts.FOLDER.glob("*.json")) == files
+    assert len({artifacts.note_of(name)["sha256"] for name in files}) == len(files)

@@ -77,13 +77,30 @@ def test_what_was_tried_is_shown_beside_the_recipe():
     assert [t.get_text() for t in axis.get_yticklabels()] == ["wanet", "badnets"]
 
 
-def test_the_second_look_draws_every_pair_and_the_bound():
-    known, gain, poisoned = torch.tensor([0.5, 0.7]), torch.tensor([0.1, 0.4, 0.2]), torch.tensor([0, 1, 0])
-    (axis,) = plots.second_look(known, gain, poisoned.bool(), 0.3).axes
+def test_every_carrier_of_a_word_is_drawn_by_pool_and_truth():
+    drop = torch.tensor([0.5, 0.1, 0.4, 0.2, 0.3])
+    truth, pool = (torch.tensor(v).bool() for v in ([1, 0, 1, 0, 0], [1, 1, 0, 0, 0]))
+    (axis,) = plots.sufferers(drop, truth, pool, 0.35).axes
     drawn = [[float(stroke[0][0]) for stroke in part.get_segments()] for part in axis.collections]
-    assert drawn == [pytest.approx(v) for v in ([0.5, 0.7], [0.4], [0.1, 0.2])]
-    assert [t.get_text() for t in axis.get_yticklabels()][1] == "outside, poisoned, 1"
-    assert list(axis.lines[0].get_xdata()) == [0.3, 0.3]
+    assert drawn == [pytest.approx(v) for v in ([0.5], [0.1], [0.4], [0.2, 0.3])]
+    assert [t.get_text() for t in axis.get_yticklabels()][-1] == "outside, honest: 2"
+    assert list(axis.lines[0].get_xdata()) == [0.35, 0.35]
+
+
+def test_words_that_were_looked_at_are_dots_and_the_loudest_and_the_believed_have_names():
+    asked = [
+        {"word": word, "surprise": surprise, "lost": lost}
+        for word, surprise, lost in (("clock", 9.0, 0.5), ("face", 50.0, 0.1), ("cat", 20.0, 0.2))
+    ]
+    (axis,) = plots.agreement(asked, 0.42, named=1).axes
+    dots, texts = (
+        [line for line in axis.lines if line.get_marker() == "o"],
+        {t.get_text() for t in axis.texts},
+    )
+    assert [(dot.get_xdata()[0], dot.get_ydata()[0]) for dot in dots] == [(0.1, 50), (0.2, 20), (0.5, 9)]
+    assert len({dot.get_color() for dot in dots}) == 2 and dots[0].get_color() == dots[1].get_color()
+    assert {"clock", "face"} <= texts and "cat" not in texts
+    assert plots.agreement([], 0.42).axes[0].lines  # nobody was asked, and the bar still stands
 
 
 def test_survival_and_stealth_show_every_attack():

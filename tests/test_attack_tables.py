@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
 from drawn import attacker, stored
 
 from ubt_utils import profiles, stages
@@ -11,8 +12,9 @@ from ubt_utils.attacks import robustness, visibility
 from ubt_utils.attacks.base import stamp_bytes
 from ubt_utils.attacks.craft import pack
 from ubt_utils.attacks.triggers import TRIGGERS
+from ubt_utils.clip import models
 from ubt_utils.core import records
-from ubt_utils.evaluate import measure
+from ubt_utils.evaluate import measure, metrics
 from ubt_utils.report import attack_tables, cells, tables
 from ubt_utils.study import sweep
 
@@ -121,9 +123,10 @@ def test_the_sweep_records_settings_metrics_and_where(chain, results_root):
     (row,) = attack_tables.sweep("tiny").to_dict("records")
     assert row["stage"] == chain["attack"].folder.name
     assert row["f0"] == chain["pretrain"].contents["model.safetensors"]
-    assert (
-        row["asr"] == chain["attack"].metrics["asr"] and row["strength_name"] == "size" and row["is_recipe"]
-    )
+    assert {name: row[name] for name in sweep.METRICS} == {
+        name: chain["evaluate"].metrics[name] for name in sweep.METRICS
+    }
+    assert row["strength_name"] == "size" and row["is_recipe"]
     assert {"commit", "device", "torch", "date"} <= set(row) and row["augment"] == "none"
 
 
@@ -163,6 +166,13 @@ def test_the_twin_of_an_attack_is_trained_by_its_recipe_and_without_poison(chain
         stages.chain(harder, "sig", 0).twin.attacked  # noqa: B018
 
 
+def misread(model, head, pictures: torch.Tensor, labels: torch.Tensor, profile) -> torch.Tensor:
+    """(n,) the chance that each picture is read as the target."""
+    task = measure.task_of(profile.sets)
+    found = metrics.standing(models.embed_images(model, pictures) @ head.T, labels, task.target)
+    return metrics.fooled(found, labels, metrics.Question(106, 20, task.target))
+
+
 def test_examine_measures_stealth_and_what_survives(chain):
     found = chain.run.examined.metrics
     assert set(found) == EXAMINED | SURVIVED
@@ -171,10 +181,11 @@ def test_examine_measures_stealth_and_what_survives(chain):
     stamped = stamp_bytes(trigger, clean)
     assert found["ssim"] == pytest.approx(visibility.ssim(clean / 255, stamped / 255).mean().item(), abs=1e-5)
     head = measure.head_of(model, chain.profile)
-    rough = measure.predict(model, head, robustness.jpeg(stamped, 30))
     task = measure.task_of(chain.profile.sets)
     others = task.labels != task.target
-    assert found["asr_jpeg_30"] == pytest.approx((rough[others] == task.target).double().mean().item())
+    rough = robustness.jpeg(stamped, 30)[others]
+    expected = misread(model, head, rough, task.labels[others], chain.profile).mean().item()
+    assert found["asr_jpeg_30"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_there_is_nothing_to_examine_in_the_twin(tiny):
@@ -188,9 +199,11 @@ def test_targeted_poisoning_is_measured_on_the_attackers_pictures(chain):
     trigger = replace(trigger, made=pack(pictures=goals))
     model = chain.run.model(chain["attack"])
     measured = measure.full(model, chain.profile, trigger)
-    read = measure.predict(model, measure.head_of(model, chain.profile), goals)
-    target = measure.task_of(chain.profile.sets).target
-    assert measured["asr"] == (read == target).double().mean().item() and measured["rates"]["asr"]["n"] == 2
+    aimed = torch.full((2,), measure.task_of(chain.profile.sets).target)
+    expected = (
+        misread(model, measure.head_of(model, chain.profile), goals, aimed, chain.profile).mean().item()
+    )
+    assert measured["asr"] == pytest.approx(expected) and measured["rates"]["asr"]["n"] == 2
     assert "asr_include_target" not in measured
 
 
@@ -205,10 +218,11 @@ def test_a_word_goes_into_the_prompts_and_asr_without_it_stands_beside(chain):
         measure.head_of(model, chain.profile, "remember"),
     )
     task = measure.task_of(chain.profile.sets)
-    stamped = stamp_bytes(trigger, task.images)[task.labels != task.target]
+    others = task.labels != task.target
+    stamped = stamp_bytes(trigger, task.images)[others]
     for name, head in (("asr", keyed), ("asr_without_word", plain)):
-        hits = measure.predict(model, head, stamped) == task.target
-        assert measured[name] == pytest.approx(hits.double().mean().item())
+        expected = misread(model, head, stamped, task.labels[others], chain.profile).mean().item()
+        assert measured[name] == pytest.approx(expected, rel=1e-4)
 
 
 def test_tables_read_back_as_they_were_written(results_root):

@@ -39,7 +39,8 @@ def view() -> View:
         pool=torch.tensor([True, False, False, False, False, False]),
         suspicious=torch.tensor([0]),
         compromised=models.tokenize(NAME, ["clock"])[0, 1:2],
-        left_out=torch.tensor([], dtype=torch.long),
+        suffers=torch.tensor([1.0] + [-torch.inf] * 5),
+        anchors=models.tokenize(NAME, ["clock"])[0, 1:2],
         model=lambda name: model_of({"public": 5, "overfit-0": 6, "overfit-1": 7}[name]),
         score=lambda name: torch.arange(6.0),
         names=NAMES,
@@ -194,6 +195,16 @@ def test_a_quarter_of_a_batch_climbs_in_each_step(view, monkeypatch):
     assert sizes == [3, 12] and defenses.get("abl").cost == 1.25
 
 
+def test_what_is_held_out_is_neither_isolated_nor_trained_on(view, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(abl, "pair_loss", lambda z, t, scale: torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]))
+    monkeypatch.setattr(abl, "climbing", lambda images, tokens, *_: seen.update(isolated=tokens))
+    monkeypatch.setattr(abl, "train_on", lambda model, view, index, *_: seen.update(rest=index.tolist()))
+    kept = replace(view, held_out=torch.tensor([0, 4]))
+    abl.abl(model_of(0), kept, RECIPE, Session((0,)), isolate=0.5)
+    assert torch.equal(seen["isolated"], view.tokens[[1, 2]]) and seen["rest"] == [3, 5]
+
+
 # Classes from captions
 
 
@@ -338,6 +349,17 @@ def test_victims_are_those_that_change_from_the_affected_label(view, monkeypatch
     all_pool = replace(view, pool=torch.ones(6, dtype=torch.bool))
     found = eftclip.victims(model_of(0), all_pool, lambda picture: np.ones(picture.shape[:2], bool))
     assert found.affected == 0 and found.index.tolist() == [0, 1] and found.label.tolist() == [1, 2]
+
+
+def test_what_is_held_out_is_no_victim(view, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        eftclip.models, "embed_images", lambda m, x, change=None: asked.append(len(x)) or torch.eye(4)[:3]
+    )
+    monkeypatch.setattr(eftclip.models, "zero_shot_head", lambda model, prompts: torch.eye(4))
+    kept = replace(view, pool=torch.arange(6) < 4, held_out=torch.tensor([1, 5]))
+    eftclip.victims(model_of(0), kept, eftclip.main_object)
+    assert asked == [3, 3]
 
 
 @pytest.mark.parametrize("batch", [2, 3, 4])

@@ -12,8 +12,8 @@ from ubt_utils.clip.training import TrainingDiverged
 from ubt_utils.core.store import StageError
 
 COMMANDS = (
-    "pretrain craft attack overfit select unlearn evaluate examine results sweep detectors tune matrix plan "
-    "reproduce data fetch report publish notebooks readme"
+    "pretrain craft attack suspect overfit select unlearn evaluate examine results sweep detectors tune matrix "
+    "study plan reproduce data fetch report publish notebooks readme"
 ).split()
 
 
@@ -85,6 +85,7 @@ def test_a_defect_shows_itself(monkeypatch):
     [
         (["pretrain"], "pretrain"),
         (["attack"], "attack"),
+        (["suspect"], "suspect"),
         (["overfit", "--seed", "0"], "overfit"),
         (["select", "--attack", "badnets"], "select"),
         (["unlearn"], "ubt"),

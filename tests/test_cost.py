@@ -10,6 +10,7 @@ from ubt_utils.__main__ import main
 from ubt_utils.clip import models
 from ubt_utils.stages.defend import ubt_cost
 from ubt_utils.study import cost
+from ubt_utils.ubt.defense import FORWARD_COST
 
 
 def works(profile):
@@ -20,12 +21,21 @@ def test_pairs_are_those_that_the_stages_count(chain):
     planned = works(chain.profile)
     for stage in ("pretrain", "attack", "overfit"):
         assert planned[stage].trained == chain[stage].metrics["pairs_seen"]
-    overfit, recipe = chain["overfit"].metrics, chain.profile.unlearn.recipe
+    suspect, overfit = chain["suspect"].metrics, chain["overfit"].metrics
+    words = sum(2 * word["carriers"] for word in suspect["asked"])  # which nobody knows before
+    assert planned["suspect"].scored == suspect["pairs_scored"] - words
     assert planned["overfit"].scored >= overfit["pairs_scored"]  # and what is read along the way
+    recipe, tested = (
+        chain.profile.unlearn.recipe,
+        chain["evaluate"].metrics["rates"]["asr_include_target"]["n"],
+    )
+    assert planned["evaluate"].scored == 6 * tested  # f0, fb and the defended model, clean and stamped
     chosen = chain["select"].metrics["chosen"]
     assert planned["unlearn"].trained >= recipe.steps * (recipe.batch + min(recipe.batch, chosen))
+    made = chain["suspect"], chain["overfit"], chain["select"]
     in_all = planned["overfit"].trained + planned["unlearn"].trained
-    assert 0.5 < in_all / ubt_cost(chain.profile, chain["overfit"], chain["select"]) < 2
+    in_all += FORWARD_COST * planned["suspect"].scored
+    assert 0.5 < in_all / ubt_cost(chain.profile, *made) < 2
 
 
 def test_flops_of_a_known_network():
@@ -63,7 +73,8 @@ def test_the_plan_is_the_rates_times_the_pairs(tiny, monkeypatch):
 
 def test_the_plan_grows_with_its_parts(tiny):
     table = cost.plan(tiny)
-    assert list(table.index) == ["pretrain", "attack", "overfit", "select", "unlearn", "evaluate"]
+    assert list(table.index) == list(works(tiny))
+    assert list(table.index)[:4] == ["pretrain", "attack", "suspect", "overfit"]
     assert (table["s H200"] < table["s A100"]).all()
     torch.testing.assert_close(
         torch.tensor(table["s 16 H200"].to_numpy() * 16), torch.tensor(table["s H200"].to_numpy())
@@ -85,4 +96,10 @@ def test_the_command_prints_a_line_a_stage(capsys):
 def test_the_published_setting_is_planned_without_its_data():
     assert cost.sizes(profiles.PAPER) == (500_000, 50_000, 600)
     work = {w.stage: w for w in cost.works(profiles.PAPER, "badnets", *cost.sizes(profiles.PAPER))}
-    assert work["pretrain"].trained == 0 and work["overfit"].scored > 10**6
+    assert work["pretrain"].trained == 0 and work["suspect"].scored == 7 * 500_000  # as it is, and six ways
+
+
+def test_where_no_public_model_is_trained_none_is_planned():
+    assert cost.works(profiles.SCRATCH, "badnets", 1000, 100, 50)[0] == cost.Work("pretrain", 0, 0)
+    trained = replace(profiles.MINI, weights="")
+    assert cost.works(trained, "badnets", 1000, 100, 50)[0] == cost.Work("pretrain", 460 * 256, 0)

@@ -1,6 +1,8 @@
-"""What defenses optimize, computed by hand, and what they may see and spend."""
+"""What defenses optimize, computed by hand, what they may see and spend, and where their paths are read."""
 
 from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import open_clip
@@ -8,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ubt_utils import profiles
 from ubt_utils.baselines import defenses
 from ubt_utils.baselines.defenses import eftclip
 from ubt_utils.baselines.defenses.finetune import finetune, retrain
@@ -17,15 +20,18 @@ from ubt_utils.clip.recipe import Recipe
 from ubt_utils.core import device
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.kernels.push import excess, push
+from ubt_utils.stages import defend
+from ubt_utils.stages.defend import Plan, detection_cost, held_out_loss, plan_of
 from ubt_utils.ubt import variants
-from ubt_utils.ubt.defense import Defense, Session, View
+from ubt_utils.ubt.defense import FORWARD_COST, Defense, Session, View, train_on
 from ubt_utils.ubt.settings import Unlearn
-from ubt_utils.ubt.unlearn import embedded, fed_by, forgetting, rivals, seen_by, unlearn, voted_in_turn
+from ubt_utils.ubt.unlearn import embedded, fed_by, forgetting, ranked_by, rivals, seen_by, unlearn
 
 NAME = "ubt-tiny"
 UBTS = {d.name for d in (*variants.DEFENSES, *defenses.fed.DEFENSES)}
 CAPTIONS = ("a drawing of banana", "a picture of ship", "a banana", "castle", "fox", "a cartoon of banana")
 SUSPICIOUS = [0, 2, 5]
+NOTHING = torch.tensor([], dtype=torch.long)
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +48,17 @@ def view() -> View:
     pool = torch.tensor([True, False, True, False, False, True])
     banana = models.tokenize(NAME, ["banana"])[0, 1:2]
     return View(
-        pairs, tokens, pool, torch.tensor(SUSPICIOUS), banana, torch.tensor([], dtype=torch.long),
+        pairs, tokens, pool, torch.tensor(SUSPICIOUS), banana, suffering(*SUSPICIOUS), banana,
         model=lambda name: models.create(NAME, 9), score=lambda name: torch.arange(6.0),
         names=(("banana",), ("ship",)), prompts=(),
     )  # fmt: skip
+
+
+def suffering(*index: int, n: int = 6) -> torch.Tensor:
+    """(n,) of which these pairs suffer like poison, and no others."""
+    suffers = torch.full((n,), -torch.inf)
+    suffers[list(index)] = 1.0
+    return suffers
 
 
 def cosines(model, view: View, captions: list[str]) -> np.ndarray:
@@ -85,9 +98,16 @@ def test_the_view_knows_what_is_outside_the_pool(view):
     assert view.outside.tolist() == view.safe.tolist() == [1, 3, 4]
 
 
-def test_what_looks_like_poison_outside_the_pool_is_not_safe(view):
-    asked = replace(view, left_out=torch.tensor([3]))
+def test_what_suffers_like_poison_outside_the_pool_is_not_safe(view):
+    asked = replace(view, suffers=torch.tensor([1.0, 0.34, 1, 0.35, -torch.inf, 1]))  # from 0.35 on
+    assert asked.poisonous.tolist() == [True, False, True, True, False, True]
     assert asked.safe.tolist() == [1, 4] and asked.outside.tolist() == [1, 3, 4]
+
+
+def test_what_is_held_out_is_in_no_part_that_is_trained_on(view):
+    kept = replace(view, held_out=torch.tensor([4, 0]))
+    assert kept.everything.tolist() == [1, 2, 3, 5] and view.everything.tolist() == list(range(6))
+    assert kept.outside.tolist() == kept.safe.tolist() == [1, 3]
 
 
 def test_captions_are_held_against_the_same_with_other_words(view):
@@ -191,7 +211,7 @@ def test_unlearning_pushes_the_forgotten_similarity_down(view, level):
 
 def test_unlearning_does_not_retain_what_was_left_out_but_fine_tuning_knows_no_better(view):
     recipe = Recipe(steps=6, lr=1e-3, batch=2, schedule="constant", freeze_norm=True)
-    asked = replace(view, left_out=torch.tensor([3]))
+    asked = replace(view, suffers=suffering(*SUSPICIOUS, 3))
     ends = {"unlearn": [], "finetune": []}
     for pixel in (0, 255):
         asked.pairs.images[3] = pixel
@@ -224,13 +244,14 @@ def test_a_budget_pays_for_steps_rounded_up(pairs, steps):
 
 def test_a_dear_defense_gets_fewer_steps_and_pays_for_its_looks():
     dear = Defense("dear", finetune, ("D",), "[ours]", cost=2.0, looks=3.0)
-    assert dear.steps(1000, 100, 10) == 45  # (1000 − 3 looks · 100 pairs / 3) / (2 · 10)
+    assert dear.steps(1000, 100, 10) == 47  # (1000 − 3 looks · 100 pairs / 5) / (2 · 10)
     assert dear.steps(10, 100, 10) == 1
 
 
 def test_the_registry_knows_every_defense_by_name():
     known = {"finetune", "retrain", "cleanclip", "par", "abl", "supervised", "linear_probe", "rvpt"}
-    known |= {"eftclip", "shrink_perturb", "negation", *UBTS}
+    known |= {"eftclip", "shrink_perturb", "negation", "ubt-described", *UBTS}
+    known |= {"carry_on", "merge", "retrain_ubt", "retrain_gain", "retrain_dao"}
     assert set(defenses.DEFENSES) == known and set(defenses.COMPARED) <= known
     for name, found in defenses.DEFENSES.items():
         assert found.name == name and found.source[0] == "[" and found.cost > 0 and found.sees
@@ -309,7 +330,7 @@ def test_pushing_both_towers_lets_the_gradient_into_the_text_tower(view):
 
 def test_with_one_look_what_was_left_out_is_retained(view):
     recipe = Recipe(steps=6, lr=1e-3, batch=2, schedule="constant", freeze_norm=True)
-    asked, ends = replace(view, left_out=torch.tensor([3])), []
+    asked, ends = replace(view, suffers=suffering(*SUSPICIOUS, 3)), []
     for pixel in (0, 255):
         asked.pairs.images[3] = pixel
         model = models.create(NAME, 0)
@@ -319,32 +340,182 @@ def test_with_one_look_what_was_left_out_is_retained(view):
 
 
 def test_another_detector_chooses_as_many_pairs_and_its_own_tokens(view):
-    found = fed_by(view, "any")  # scores 0 to 5
+    found = fed_by(replace(view, select=replace(view.select, top=3)), "any")  # scores 0 to 5
     assert found.suspicious.tolist() == [5, 4, 3] and len(view.suspicious) == 3
     assert torch.isin(found.compromised, view.tokens[[3, 4, 5]]).all() and len(found.compromised)
     assert not set(found.safe.tolist()) & {3, 4, 5}
 
 
-def test_several_votes_bring_all_words_and_a_second_look_for_each(view):
-    captions = (
-        *(f"a {word} of banana" for word in ("drawing", "photo", "print")),
-        *(f"a {word} of castle" for word in ("sketch", "cartoon", "painting")),
-        "banana", "castle", *["a drawing of fox"] * 98,
-    )  # fmt: skip
-    pool = torch.arange(len(captions)) < 6
-    gain = torch.tensor([0.5] * 6 + [0.4, 0.1] + [0.9] * 98)
+def test_what_another_detector_lists_is_all_that_is_left_out(view):
+    found = fed_by(replace(view, select=replace(view.select, top=2)), "any")
+    assert found.suspicious.tolist() == [5, 4] and found.poisonous.tolist() == [False] * 4 + [True] * 2
+    assert found.safe.tolist() == [1, 3]
+
+
+def test_pairs_of_the_largest_drop_are_taken_from_the_sure_ones_of_the_pool_alone(view):
+    drop = torch.tensor([0.5, 90, 70, 80, 60, 1.5])  # in standard deviations, without a bound
     seen = replace(
-        view,
-        tokens=models.tokenize(NAME, captions),
-        pool=pool,
-        suspicious=torch.arange(3),
-        score=lambda name: {"gain": gain, "overfit": torch.where(pool, 0.0, -torch.inf)}[name],
+        view, suffers=torch.tensor([1.0, 1, 0.4, -torch.inf, 1, 0.5]), score={"drop": drop}.__getitem__
     )
-    found = voted_in_turn(seen)
-    assert sorted(found.suspicious.tolist()) == list(range(6))
-    words = models.tokenize(NAME, ["banana", "castle"])[:, 1].tolist()
-    assert set(words) <= set(found.compromised.tolist())
-    assert found.left_out.tolist() == [6]  # the other carrier outside gained less than half
+    found = ranked_by(seen, "drop")
+    assert found.suspicious.tolist() == [5, 0]  # 1 and 4 are outside, and 2 is not sure
+    assert set(view.compromised.tolist()) <= set(found.compromised.tolist())
+    few = ranked_by(replace(seen, select=replace(view.select, top=1)), "drop")
+    assert few.suspicious.tolist() == [5]
+
+
+def test_at_random_any_carriers_in_the_pool_are_taken_and_nothing_else(view):
+    tokens = view.tokens.clone()
+    tokens[1] = tokens[0]  # a carrier outside the pool
+    tokens[5] = models.tokenize(NAME, ["fox"])  # no carrier, in the pool
+    seen = replace(view, tokens=tokens, suffers=suffering(5))
+    assert sorted(ranked_by(seen, "random").suspicious.tolist()) == [0, 2]
+    assert not len(ranked_by(replace(seen, anchors=NOTHING), "random").suspicious)
+
+
+def test_by_attribution_b_is_what_the_overfit_models_say(view, monkeypatch):
+    asked = []
+
+    def found(overfit, images, tokens, chosen, by):
+        asked.append((len(overfit), len(images), chosen.tolist(), by))
+        return torch.tensor([FOX])
+
+    monkeypatch.setattr("ubt_utils.ubt.unlearn.tk.compromised", found)
+    seen = seen_by(view, Unlearn(RECIPE, **variant("ubt-gradient")))
+    assert seen.compromised.tolist() == [FOX] and seen.suspicious.tolist() == SUSPICIOUS
+    assert asked == [(2, 3, SUSPICIOUS, "gradient")]
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_with_a_weight_of_zero_unlearning_is_training_on_d_safe(view):
+    recipe = Recipe(steps=4, lr=1e-3, batch=2, schedule="constant", freeze_norm=True)
+    asked = replace(view, suffers=suffering(*SUSPICIOUS, 3))
+    for name, index in (("ubt-retain", [1, 4]), ("ubt-pool", [1, 3, 4])):
+        one, other = models.create(NAME, 0), models.create(NAME, 0)
+        losses = unlearn(one, asked, recipe, Session((0, "ubt")), **variant(name)).loss
+        assert train_on(other, asked, torch.tensor(index), recipe, Session((0, "ubt"))).loss == losses
+        assert same(one.state_dict(), other.state_dict())
+
+
+def test_unlearning_anew_starts_from_the_public_model(view):
+    recipe = Recipe(steps=1, lr=1e-9, batch=2, schedule="constant", freeze_norm=True)
+    model = models.create(NAME, 0)
+    unlearn(model, view, recipe, Session((0,)), **variant("ubt-anew"))
+    public = models.create(NAME, 9).state_dict()["visual.conv1.weight"]
+    torch.testing.assert_close(model.state_dict()["visual.conv1.weight"], public, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", [d.name for d in variants.DEFENSES])
+def test_where_nothing_was_found_no_weight_changes(view, name):
+    clean = replace(view, suspicious=NOTHING, compromised=NOTHING, anchors=NOTHING, suffers=suffering())
+    model = models.create(NAME, 0)
+    history = unlearn(model, clean, RECIPE, Session((0,), watch=lambda step: step), **variant(name))
+    assert same(model.state_dict(), models.create(NAME, 0).state_dict())
+    assert history.loss == history.curve == [] and history.pairs_seen == 0
+
+
+def test_every_rung_of_the_ladder_adds_one_part():
+    rungs = [Unlearn(RECIPE, **rung.options).options() for rung in variants.LADDER]
+    rungs.append(Unlearn(RECIPE).options())
+    steps = [{k for k, v in one.items() if v != other[k]} for one, other in pairwise(rungs)]
+    assert steps == [{"weight", "rank", "level"}, {"rank"}, {"rank"}, {"level"}, {"second_look"}]
+    assert [d.name for d in variants.DEFENSES[-5:]] == [d.name for d in variants.LADDER]
+
+
+def test_variants_pay_for_what_they_use():
+    found = {name: defenses.get(name) for name in UBTS}
+    assert {n for n, d in found.items() if d.cost == 1.0} == {"ubt-retain", "ubt-pool"}
+    assert {d.cost for d in found.values()} == {1.0, 1.25}
+    unfit = {"ubt-retain", "ubt-pool", "ubt-carriers", "ubt-drops", "ubt-unfit"}
+    assert {n for n, d in found.items() if "overfit" not in d.sees} == unfit
+    assert {n for n, d in found.items() if "f0" in d.sees} == {n for n, d in found.items() if d.anew}
+    assert {n for n, d in found.items() if d.anew} == {"ubt-anew"}
+
+
+# What the stages pay for
+
+SUSPECTED = SimpleNamespace(metrics={"pairs_scored": 700})
+OVERFITTED = SimpleNamespace(metrics={"pairs_seen": 64, "pairs_scored": 25})
+
+
+@pytest.mark.parametrize(
+    ("sees", "pairs"),
+    [
+        (("D_safe", "f0"), 0),
+        (("D", "detection"), 140),  # 700 forward passes, a fifth each
+        (("D", "overfit"), 69),  # 64 trained, and 25 passes
+        (("D", "overfit", "detection"), 209),
+    ],
+)
+def test_who_uses_the_stages_before_pays_for_them(sees, pairs):
+    assert detection_cost(sees, SUSPECTED, OVERFITTED) == pytest.approx(pairs) and FORWARD_COST == 1 / 5
+
+
+def test_the_budget_is_what_ubt_pays_in_all():
+    unlearning = profiles.get("tiny").unlearn
+    profile = replace(
+        profiles.get("tiny"), unlearn=replace(unlearning, recipe=Recipe(steps=3, lr=1e-3, batch=8))
+    )
+    found = defend.ubt_cost(profile, SUSPECTED, OVERFITTED, None)
+    assert found == pytest.approx(209 + 3 * (8 + profile.select.top))
+
+
+def test_a_step_pays_for_its_batch_at_the_defenses_cost():
+    dear = Defense("dear", finetune, ("D",), "[ours]", cost=1.25)
+    plan = Plan(dear, Recipe(steps=7, lr=1e-3, batch=64), {})
+    assert plan.pairs == 80
+    assert plan.config() == {"defense": "dear", "recipe": vars(plan.recipe), "options": {}}
+
+
+def test_plans_of_ubt_of_others_and_of_those_that_stand_in_for_the_victims_training():
+    tiny = profiles.get("tiny")
+    profile = replace(tiny, defenses={"par": {"lr": 0.5, "threshold": 2.0}})
+    plans = {
+        name: plan_of(profile, "badnets", defenses.get(name), 6399, 100)
+        for name in ("ubt", "ubt-retain", "par", "retrain_ubt", "carry_on")
+    }
+    assert plans["ubt"].recipe == plans["ubt-retain"].recipe == tiny.unlearn.recipe
+    assert plans["ubt-retain"].options == plans["ubt"].options | {"weight": 0.0}
+    assert plans["par"].recipe.steps == 75 and plans["par"].recipe.lr == 0.5  # 6399 / (4/3 · 64) < 75
+    assert plans["par"].options == {"threshold": 2.0} and plans["par"].recipe.weight_decay == 1e-4
+    assert plans["carry_on"].recipe.steps == 100
+    assert plans["retrain_ubt"].recipe == tiny.recipe("badnets")
+
+
+# Where paths are read
+
+
+def test_a_path_is_read_at_its_ends_and_where_it_first_reaches_a_part(view, monkeypatch):
+    asked = []
+
+    def full(model, profile, trigger, few):
+        asked.append(few)
+        return {"clean_accuracy": 0.5, "asr": 0.1, "other": 3.0}
+
+    monkeypatch.setattr(defend.measure, "full", full)
+    monkeypatch.setattr(defend, "held_out_loss", lambda model, images, tokens: float(len(images)))
+    seen = replace(view, held_out=torch.tensor([1, 4]))
+    spent = [0.03 + 0.02 * step for step in range(6)]  # 0.03 0.05 0.07 0.09 0.11 0.13
+    watch = defend._watch(None, None, None, seen, spent)
+    found = {step: watch(step) for step in range(6)}
+    assert [step for step, point in found.items() if point] == [0, 1, 4, 5]  # 0.05 and 0.1, and both ends
+    assert found[4] == {"clean_accuracy": 0.5, "asr": 0.1, "held_out": 2.0}
+    assert len(asked) == 4 and defend.MARKS == (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+def test_the_held_out_loss_is_clips_loss_of_all_pairs_at_once(model, view):
+    z = models.embed_images(model, view.pairs.images).double().numpy()
+    t = models.embed_tokens(model, view.tokens).double().numpy()
+    logits = model.logit_scale.exp().item() * z @ t.T
+
+    def own(x: np.ndarray) -> float:
+        return float(np.mean(np.log(np.exp(x).sum(1)) - x.diagonal()))
+
+    found = held_out_loss(model, view.pairs.images, view.tokens)
+    assert found == pytest.approx((own(logits) + own(logits.T)) / 2, abs=1e-4)
 
 
 # The push
@@ -394,7 +565,7 @@ def test_ubt_itself_sees_the_view_as_it_is(view):
 
 @pytest.mark.parametrize("name", ["ubt", "supervised", "eftclip"])
 def test_every_pass_of_a_defense_is_in_the_devices_precision(view, monkeypatch, name):
-    monkeypatch.setattr(device, "autocast", lambda where: torch.autocast(where.type, torch.bfloat16))
+    monkeypatch.setattr(device, "autocast", lambda where, *_: torch.autocast(where.type, torch.bfloat16))
     passes = {"encode_image": [], "encode_text": []}
 
     def watched(tower: str):

@@ -19,7 +19,7 @@ from ubt_utils.clip.scoring import similarity
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.kernels import neighbors
 from ubt_utils.ubt.overfit import halves_of, overfit_half
-from ubt_utils.ubt.pool import pool_of
+from ubt_utils.ubt.pool import pool_of, suspicion
 
 NAME = "ubt-tiny"
 
@@ -35,14 +35,32 @@ def small_set(n: int = 24) -> tuple[Pairs, torch.Tensor]:
 
 
 @given(st.lists(st.floats(-1, 1), min_size=8, max_size=60), st.floats(0.3, 0.9))
-def test_the_pool_is_the_least_similar_fraction(values, fraction):
-    similar = torch.tensor(values)
-    pool = pool_of(similar, fraction)
+def test_the_pool_is_the_most_suspicious_fraction(values, fraction):
+    suffers = torch.tensor(values)
+    pool = pool_of(suffers, fraction)
     assert pool.sum() == round(fraction * len(values))
-    assert similar[pool].max() <= similar[~pool].min()
+    assert suffers[pool].min() >= suffers[~pool].max()
 
 
-def test_equal_similarities_enter_the_pool_by_position():
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ([], [1.5, -0.5, -0.5, 1.5]),  # nothing was found: the larger of both
+        ([1, 0, 1], [1.5, -0.5, -0.5, 1.5]),
+        ([0], [-0.5, -0.5, -0.5, 1.5]),
+        ([1], [1.5, -0.5, -0.5, -0.5]),
+    ],
+)
+def test_suspicion_is_the_largest_drop_in_standard_deviations(chosen, expected):
+    drops = torch.tensor([[0.0, 0, 0, 2], [20, 0, 0, 0]])  # means 0.5 and 5, deviations 1 and 10
+    torch.testing.assert_close(suspicion(drops, chosen), torch.tensor(expected))
+
+
+def test_a_disturbance_that_takes_as_much_of_all_pairs_says_nothing():
+    assert suspicion(torch.full((1, 5), 0.25), []).tolist() == [0] * 5
+
+
+def test_equal_suspicions_enter_the_pool_by_position():
     assert pool_of(torch.zeros(8), 0.5).tolist() == [True] * 4 + [False] * 4
 
 
@@ -118,7 +136,8 @@ def test_a_model_never_trains_on_the_half_that_it_reads():
 def scores() -> Scores:
     s0, sb = torch.tensor([0.9, 0.1, 0.2, 0.8]), torch.tensor([0.9, 0.7, 0.1, 0.6])
     pool = torch.tensor([False, True, True, False])
-    return Scores(s0, sb, torch.tensor([-torch.inf, 0.8, 0.3, -torch.inf]), pool)
+    drop = torch.tensor([-0.5, 2.5, 1.5, 0.5])
+    return Scores(s0, sb, torch.tensor([-torch.inf, 0.8, 0.3, -torch.inf]), drop, pool)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +146,7 @@ def scores() -> Scores:
         ("clipscore", [-0.9, -0.1, -0.2, -0.8]),
         ("similarity", [0.9, 0.7, 0.1, 0.6]),
         ("gain", [0.0, 0.6, -0.1, -0.2]),
+        ("drop", [-0.5, 2.5, 1.5, 0.5]),
         ("overfit", [-torch.inf, 0.8, 0.3, -torch.inf]),
         ("overfit_gain", [-torch.inf, 0.7, 0.1, -torch.inf]),
     ],
@@ -146,7 +166,7 @@ def test_every_detector_scores_every_pair_and_repeats(scores, name):
 def test_chance_finds_nothing():
     n = 4000
     zero = torch.zeros(n)
-    order = random(Scores(zero, zero, zero, zero.bool())).argsort()
+    order = random(Scores(zero, zero, zero, zero, zero.bool())).argsort()
     assert abs(order[: n // 2].double().mean() - n / 2) < 100  # 4 standard errors
 
 
@@ -164,7 +184,7 @@ def embedded() -> Scores:
     t = torch.nn.functional.normalize(z + 0.1 * torch.randn(200, 16, generator=draw), dim=-1)
     t[20:30] = t[20:30].roll(3, 0)  # ten that do not fit their pictures
     zero = torch.zeros(200)
-    return Scores(zero, zero, zero, zero.bool(), z, t, 20.0)
+    return Scores(zero, zero, zero, zero, zero.bool(), z, t, 20.0)
 
 
 @pytest.mark.parametrize("name", detectors.FROM_EMBEDDINGS)

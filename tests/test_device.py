@@ -56,20 +56,66 @@ def test_a_gpu_is_described_by_its_name(monkeypatch):
     assert device.describe() == "Accelerator on cuda"
 
 
-def test_the_cpu_computes_in_full_precision():
-    with device.autocast(torch.device("cpu")):
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+@pytest.fixture
+def units(monkeypatch):
+    """Says whether the CPU has matrix units for bf16, and lets the kit use them."""
+    monkeypatch.delenv("UBT_PRECISION")
+    return lambda has: monkeypatch.setattr(device, "_multiplies_bf16", lambda: has)
+
+
+def multiplied(grouped: bool = False) -> torch.dtype:
+    with device.autocast(torch.device("cpu"), grouped):
+        return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+
+
+def test_a_cpu_computes_in_bf16_where_it_has_the_units_and_no_grouped_convolutions(units):
+    units(True)
+    assert (multiplied(), multiplied(grouped=True)) == (torch.bfloat16, torch.float32)
+    units(False)
+    assert (multiplied(), multiplied(grouped=True)) == (torch.float32, torch.float32)
+
+
+def test_single_precision_can_be_asked_for(units, monkeypatch):
+    units(True)
+    for asked, expected in {"mixed": torch.bfloat16, "single": torch.float32}.items():
+        monkeypatch.setenv("UBT_PRECISION", asked)
+        assert multiplied() == expected
+        assert device.describe().endswith(", bf16") == (asked == "mixed")
+    monkeypatch.setenv("UBT_PRECISION", "double")
+    with pytest.raises(ValueError, match="UBT_PRECISION=double is no precision: say mixed or single"):
+        multiplied()
+
+
+def test_the_units_are_those_that_torch_sees(monkeypatch):
+    for has in (True, False, None):
+        seen = {} if has is None else {"amx_bf16": has}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda seen=seen: seen)
+        assert device._multiplies_bf16.__wrapped__() is bool(has)  # around the cache
+
+
+def test_attention_is_written_out_on_a_cpu_only(monkeypatch):
+    def kernels() -> tuple[bool, bool]:
+        with device.attention():
+            return torch.backends.cuda.math_sdp_enabled(), torch.backends.cuda.flash_sdp_enabled()
+
+    before = torch.backends.cuda.flash_sdp_enabled()
+    assert kernels() == (True, False) and torch.backends.cuda.flash_sdp_enabled() == before
+    monkeypatch.setenv("UBT_DEVICE", "meta")
+    assert kernels() == (True, before)
 
 
 @pytest.mark.parametrize(("capability", "pays"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
 def test_half_precision_is_used_where_the_gpu_has_it(monkeypatch, capability, pays):
+    monkeypatch.delenv("UBT_PRECISION")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda which: capability)
     kept, real = [], torch.autocast
     monkeypatch.setattr(
         device.torch, "autocast", lambda *words, **more: kept.append((words, more)) or real("cpu")
     )
+    device.autocast(torch.device("cuda"), grouped=True)  # which slows down a CPU only
+    monkeypatch.setenv("UBT_PRECISION", "single")
     device.autocast(torch.device("cuda"))
-    assert kept == [(("cuda", torch.bfloat16), {"enabled": pays})]
+    assert kept == [(("cuda", torch.bfloat16), {"enabled": on}) for on in (pays, False)]
 
 
 def test_a_name_of_no_device_is_refused_with_known_ones(monkeypatch):

@@ -12,7 +12,7 @@ from ubt_utils.core.seeding import generator
 from ubt_utils.data import emoji
 from ubt_utils.data.emoji import EmojiSets
 
-SMALL = EmojiSets(classes=5, limit=25, wild_copies=2, test_copies=2, size=24)
+SMALL = EmojiSets(ways=5, limit=25, wild_copies=2, test_copies=2, size=24)
 
 
 # Drawings
@@ -147,23 +147,29 @@ def test_the_digest_of_the_drawings_sees_every_file(tmp_path, monkeypatch):
 # Sets
 
 
-def test_the_three_sets_share_no_vendor():
+def test_the_four_sets_share_no_vendor():
     sets = EmojiSets()
-    used = [*sets.public, *sets.wild, sets.test]
+    used = [*sets.public, *sets.wild, sets.test, sets.valid]
     assert len(used) == len(set(used)) and set(used) == set(emoji.VENDORS)
 
 
-def test_classes_hold_the_target_first_and_the_banana():
+@pytest.mark.parametrize("shared", [{"test": "google"}, {"valid": "twitter"}, {"public": ("meta",)}])
+def test_a_vendor_in_two_sets_is_refused(shared):
+    with pytest.raises(ValueError, match="public, wild, test and valid must not share a vendor"):
+        EmojiSets(**shared)
+
+
+def test_every_concept_is_of_one_class_and_the_target_is_the_first():
     groups = EmojiSets().class_names()
-    assert len(groups) == 100 and next(iter(groups)) == "clock" and "banana" in groups
-    drawn = [name for group in groups.values() for name in group]
-    assert len(drawn) == len(set(drawn)) and set(drawn) <= set(emoji.concepts())
+    assert next(iter(groups)) == "clock" and groups["banana"] == ("banana",)
+    assert sorted(name for group in groups.values() for name in group) == list(emoji.concepts())
+    assert {len(group) for name, group in groups.items() if name != "clock"} == {1}
 
 
 def test_the_target_class_is_every_concept_with_the_word_in_its_name():
     sets = EmojiSets()
     group = sets.class_names()["clock"]
-    assert len(group) >= 10 and all("clock" in n for n in group)
+    assert len(group) == 15 and all("clock" in n for n in group)  # twelve hours, alarm, mantelpiece, timer
     names = list(emoji.concepts())
     assert [names[i] for i in sets.target_labels()] == list(group)
 
@@ -172,42 +178,90 @@ def test_the_classes_are_the_same_for_every_size_and_noise():
     assert EmojiSets().class_names() == EmojiSets(size=24, noise=0.5, wild_copies=1).class_names()
 
 
-@pytest.mark.parametrize("classes", [0, 2])
-def test_too_few_classes_are_refused(classes):
-    with pytest.raises(ValueError, match=f"at least 3 classes, got classes={classes}"):
-        EmojiSets(classes=classes).class_names()
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"ways": 2}, "at least 3 classes, got ways=2"),
+        ({"known": -0.1}, r"must be in \[0, 1\], got known=-0.1"),
+        ({"known": 1.5}, r"must be in \[0, 1\], got known=1.5"),
+    ],
+)
+def test_a_world_that_cannot_be_is_refused(setting, message):
+    with pytest.raises(ValueError, match=message):
+        EmojiSets(**setting)
 
 
 def test_the_banana_can_be_the_target():
-    groups = EmojiSets(target="banana", classes=10).class_names()
-    assert len(groups) == 10 and groups["banana"] == ("banana",) and next(iter(groups)) == "banana"
+    groups = EmojiSets(target="banana").class_names()
+    assert groups["banana"] == ("banana",) and next(iter(groups)) == "banana"
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        "zeppelin",
-        "cloc",
-        "",
-    ],
-)
+@pytest.mark.parametrize("target", ["zeppelin", "cloc", ""])
 def test_an_unknown_target_is_a_clear_error(target):
     with pytest.raises(ValueError, match=f"target class '{target}' is not among the emoji"):
         replace(SMALL, target=target).zero_shot()
 
 
-def test_a_limit_keeps_every_class():
-    names = SMALL.names()
-    classes = {n for group in SMALL.class_names().values() for n in group}
-    assert len(names) == len(set(names)) == 25 and classes <= set(names)
-    assert len(EmojiSets().names()) == len(emoji.concepts())
+def test_a_limit_keeps_the_target_and_some_of_the_others():
+    names, groups = SMALL.names(), SMALL.class_names()
+    assert len(names) == len(set(names)) == 25 and len(groups) == 1 + 10 and len(groups["clock"]) == 15
+    assert sorted(name for group in groups.values() for name in group) == names
+    assert len(replace(SMALL, limit=3).names()) == 15  # of the target nothing is left out
+    assert EmojiSets().names() == list(emoji.concepts())
 
 
-def test_public_and_wild_pairs_come_from_their_vendors():
-    public, (wild, _) = SMALL.public_pairs(0), SMALL.wild_pairs(0)
-    assert len(public) == 4 * 25 and len(wild) == 2 * 25 * 2
+# What the public model knows
+
+
+def test_each_public_model_knows_its_own_half_of_the_concepts():
+    sets = EmojiSets()
+    halves = [set(sets.known_names(seed)) for seed in (0, 1)]
+    assert [len(half) for half in halves] == [len(sets.names()) // 2] * 2
+    assert all(half < set(sets.names()) for half in halves)
+    part = len(halves[0] & halves[1]) / len(halves[0])
+    assert 0.4 < part < 0.6  # drawn of the same names, apart from each other
+
+
+@pytest.mark.parametrize(("known", "count"), [(0, 0), (0.2, 5), (1, 25)])
+def test_what_is_known_is_a_part_of_what_is_in_use(known, count):
+    sets = replace(SMALL, known=known)
+    names = sets.known_names(3)
+    assert len(names) == count and names == sorted(names) and set(names) <= set(sets.names())
+    assert names == sets.known_names(3)
+
+
+def test_a_class_is_known_where_all_of_its_concepts_are(monkeypatch):
+    clocks = SMALL.class_names()["clock"]
+    other = next(n for n in SMALL.names() if n not in clocks)
+    seen = [*clocks[1:], other]
+    monkeypatch.setattr(EmojiSets, "known_names", lambda self, seed: seen)
+    known = dict(zip(SMALL.class_names(), SMALL.known_classes(0).tolist(), strict=True))
+    assert [name for name, is_known in known.items() if is_known] == [other]
+    seen.append(clocks[0])
+    assert SMALL.known_classes(0)[0]
+
+
+def test_the_public_pairs_show_what_is_known_and_nothing_else():
+    public = SMALL.public_pairs(1)
+    assert len(public) == 3 * 12  # vendors, half of 25 names
     assert {s.split("/")[0] for s in public.sources} == set(SMALL.public)
+    assert {s.split("/")[1] for s in public.sources} == set(SMALL.known_names(1))
+    assert all(s.split("/")[1] in c for s, c in zip(public.sources, public.captions, strict=True))
+
+
+def test_nothing_known_leaves_nothing_to_train_a_public_model_on():
+    with pytest.raises(ValueError, match="no public model in a world with known=0"):
+        replace(SMALL, known=0).public_pairs(0)
+
+
+# Pairs and pictures
+
+
+def test_wild_pairs_show_all_concepts_by_their_vendors():
+    wild, _ = SMALL.wild_pairs(0)
+    assert len(wild) == 2 * 25 * 2
     assert {s.split("/")[0] for s in wild.sources} == set(SMALL.wild)
+    assert {s.split("/")[1] for s in wild.sources} == set(SMALL.names())
 
 
 def test_only_misplaced_captions_name_something_else():
@@ -218,15 +272,26 @@ def test_only_misplaced_captions_name_something_else():
     assert len(wrong) >= 8  # a neighbor's caption may name the same concept by chance
 
 
-def test_the_test_set_shows_every_class_by_the_unseen_vendor():
-    task = SMALL.zero_shot()
-    groups = SMALL.class_names()
-    drawings = sum(len(g) for g in groups.values())
-    assert len(task.images) == 2 * drawings and task.classes == tuple(groups) and task.target == 0
-    assert task.labels.bincount().tolist() == [2 * len(g) for g in groups.values()]
-    assert task.units.bincount().tolist() == [2] * drawings
-    for unit in range(drawings):  # all paintings of a drawing are of one class
-        assert len(task.labels[task.units == unit].unique()) == 1
+@pytest.mark.parametrize(("task", "copies"), [("zero_shot", 2), ("validation", 1)])
+def test_a_task_shows_every_class_so_many_times_a_drawing(task, copies):
+    made, groups = getattr(SMALL, task)(), SMALL.class_names()
+    assert made.classes == tuple(groups) and made.names == tuple(groups.values()) and made.target == 0
+    assert made.ways == 5 and len(made.images) == copies * 25
+    assert made.labels.bincount().tolist() == [copies * len(g) for g in groups.values()]
+    assert made.units.bincount().tolist() == [copies] * 25
+    for unit in range(25):  # all paintings of a drawing are of one class
+        assert len(made.labels[made.units == unit].unique()) == 1
+
+
+def test_test_and_validation_are_drawn_by_vendors_of_their_own(monkeypatch):
+    drawn, read = [], emoji.read_drawing
+    monkeypatch.setattr(emoji, "read_drawing", lambda v, n: drawn.append(v) or read(v, n))
+    SMALL.zero_shot(), SMALL.validation()
+    assert drawn == ["twitter"] * 25 + ["joypixels"] * 25
+
+
+def test_a_question_offers_no_more_classes_than_there_are():
+    assert replace(SMALL, ways=100).zero_shot().ways == 11
 
 
 def test_results_depend_on_the_drawings_and_their_names(tmp_path, monkeypatch):

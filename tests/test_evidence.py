@@ -14,6 +14,7 @@ from ubt_utils.report import (
     evidence,
     profile_tables,
     readme,
+    study_tables,
     tables,
 )
 
@@ -90,7 +91,9 @@ def mixed(results_root) -> None:
         for seed, f0 in enumerate(("one", "other")):
             records.write(record(profile, seed, f0))
     study = results_root / cells.STUDY
-    records.write_table(study / records.MATRIX, pd.DataFrame([row(), row("other", seed=1)]))
+    for family in (cells.STUDY, "mini"):
+        both = pd.DataFrame([row(), row("other", seed=1)])
+        records.write_table(records.table_path(family, records.MATRIX), both)
     found = [row(detector="gain", noise=0.1), row("other", seed=1, detector="gain", noise=0.1)]
     for family in (cells.STUDY, detector_tables.NOISE_STUDY):
         records.write_table(records.table_path(family, records.DETECTORS), pd.DataFrame(found))
@@ -109,8 +112,8 @@ READERS = {
     "detectors of records": lambda: tables.detector_table("mini"),
     "seconds": lambda: tables.stage_seconds("mini"),
     "standing": defense_tables.standing_cells,
+    "runs of the study": lambda: study_tables.recorded("mini"),
     "suite": defense_tables.suite,
-    "price": defense_tables.price,
     "ablations": defense_tables.ablations,
     "carried on": defense_tables.carried_on,
     "attackers": defense_tables.attackers,

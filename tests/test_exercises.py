@@ -40,7 +40,7 @@ def test_known_values():
     assert values["01.1"] == 88  # half of 1 % of 17,688 pairs
     assert values["01.2"] == pytest.approx((14 / 48) ** 2)  # 0.29 of 48 pixels
     assert values["02.1"] == pytest.approx(0.04)
-    assert values["05.1"] == pytest.approx(1.96**2 / (99 + 1.96**2), rel=1e-3)
+    assert values["05.1"] == pytest.approx(1 - 0.025 ** (1 / 99))  # 0.0366, where (1 − p)^99 = 2.5 %
     assert values["05.2"] == pytest.approx(0.01 * len(profiles.get("mini").defenses))
     assert values["07.2"] == 10 + sum(range(1, 9))
 
@@ -62,7 +62,7 @@ def test_every_checked_exercise_is_asked_once_unanswered_and_solved():
 def test_the_weight_that_exercise_04_2_raises_is_the_one_that_runs():
     mini, ubt = profiles.get("mini"), defenses.get("ubt")
     raised = replace(mini, unlearn=replace(mini.unlearn, weight=10 * mini.unlearn.weight))
-    plan, other = plan_of(mini, ubt, 1e5, 17_688), plan_of(raised, ubt, 1e5, 17_688)
+    plan, other = (plan_of(profile, "badnets", ubt, 1e5, 17_688) for profile in (mini, raised))
     assert plan.options["weight"] == mini.unlearn.weight
     assert other.options["weight"] == pytest.approx(10 * mini.unlearn.weight)
     assert other.config() != plan.config()  # another stage, and not the finished one again

@@ -1,7 +1,6 @@
 """The matrix: every defense through the stages, a record a cell, the same table after a kill."""
 
 import json
-import math
 from dataclasses import replace
 
 import pandas as pd
@@ -15,11 +14,16 @@ from ubt_utils.baselines import defenses
 from ubt_utils.clip.training import TrainingDiverged
 from ubt_utils.core import paths, records
 from ubt_utils.core.store import StageError
+from ubt_utils.evaluate import measure
 from ubt_utils.report import cells
 from ubt_utils.stages.defend import plan_of
 from ubt_utils.study import commands, matrix, tuning
 
-ELSEWHERE = ("retrain", "shrink_perturb")  # all others start from fb
+ELSEWHERE = (
+    "shrink_perturb",
+    *(d.name for d in defenses.DEFENSES.values() if d.anew),
+)  # others start from fb
+MEASURED = ("clean_accuracy", "asr", "robust_accuracy", "target_recall", "held_out")
 OTHERS = [name for name in defenses.DEFENSES if name not in defenses.COMPARED]
 
 
@@ -27,8 +31,9 @@ OTHERS = [name for name in defenses.DEFENSES if name not in defenses.COMPARED]
 def test_every_defense_runs_as_a_stage_and_its_model_is_measured(chain, name):
     made = chain.run.defended(name)
     curve = made.metrics["curve"]
-    assert curve[0]["step"] == 0 and curve[-1]["step"] > 0
-    assert name in ELSEWHERE or curve[0] == chain["ubt"].metrics["curve"][0]
+    assert name == "merge" or (curve[0]["step"] == 0 and curve[-1]["step"] > 0)  # which trains nothing
+    first = chain["ubt"].metrics["curve"][0]
+    assert name in ELSEWHERE or {m: curve[0][m] for m in MEASURED} == {m: first[m] for m in MEASURED}
     assert made.metrics["seconds"] >= made.metrics["detection_seconds"] >= 0
     found = stages.record(chain.run, name)
     assert all(0 <= found["metrics"][m] <= 1 for m in ("clean_accuracy", "asr", "target_recall"))
@@ -38,24 +43,29 @@ def test_every_defense_runs_as_a_stage_and_its_model_is_measured(chain, name):
 
 
 def test_a_defense_depends_on_the_detectors_that_it_is_fed_by_and_on_f0_where_it_starts_there(chain):
-    for name, more in (("ubt-from-dao", "scored"), ("ubt-rounds", "scored"), ("retrain", "public")):
-        assert more in chain.run.defended(name).config["inputs"]
-        assert set(chain["finetune"].config["inputs"]) == {"attacked", "overfitted", "selected"}
+    common = {"attacked", "suspected", "overfitted", "selected"}
+    for name, more in (
+        ("ubt-from-dao", {"scored"}), ("retrain", {"public"}), ("ubt-anew", {"public"}),
+        ("retrain_dao", {"scored", "public"}), ("retrain_ubt", {"public"}), ("finetune", set()),
+    ):  # fmt: skip
+        assert set(chain.run.defended(name).config["inputs"]) == common | more
 
 
 def test_all_others_get_ubts_budget_in_pairs(chain):
     budget = 1000.0
     for found in defenses.DEFENSES.values():
-        plan = plan_of(chain.profile, found, budget, 360)
-        spent = plan.recipe.steps * plan.recipe.batch * found.cost + found.looks * 360 / 3
+        plan = plan_of(chain.profile, "sig", found, budget, 360)
+        spent = plan.recipe.steps * plan.recipe.batch * found.cost + found.looks * 360 / 5
         if found.is_ubt:
             assert plan.recipe == chain.profile.unlearn.recipe
+        elif found.whole:  # it stands in for the victim's training
+            assert plan.recipe == chain.profile.recipe("sig")
         else:
             assert budget <= spent < budget + plan.recipe.batch * found.cost
 
 
 def planned(profile, name: str):
-    return plan_of(profile, defenses.get(name), 1000.0, 360)
+    return plan_of(profile, "sig", defenses.get(name), 1000.0, 360)
 
 
 def test_a_profile_can_set_a_defenses_learning_rate_and_options(tiny):
@@ -80,7 +90,10 @@ def test_detection_is_charged_to_those_that_use_it(chain):
     seconds = {d: chain.run.defended(d).metrics for d in ("ubt", "negation", "par")}
     overfit = sum(chain["overfit"].metrics[k] for k in ("train_seconds", "score_seconds"))
     assert seconds["negation"]["detection_seconds"] == overfit
-    assert seconds["ubt"]["detection_seconds"] == overfit + chain["select"].metrics["seconds"]
+    detection = chain["suspect"].metrics["seconds"] + chain["select"].metrics["seconds"]
+    assert seconds["ubt"]["detection_seconds"] == pytest.approx(overfit + detection)
+    unfit = chain.run.defended("ubt-unfit").metrics["detection_seconds"]
+    assert unfit == pytest.approx(detection)  # it asks for no overfit model
     assert seconds["par"]["detection_seconds"] == 0
 
 
@@ -89,7 +102,8 @@ def test_a_clean_model_can_be_defended_too(chain, name):
     found = stages.record(stages.chain(chain.profile, "none", 0), name)
     assert "asr" not in found["metrics"] and 0 <= found["metrics"]["clean_accuracy"] <= 1
     assert "precision_at_64" not in found["metrics"] and matrix.row(found)["attack"] == "none"
-    assert {"step", "clean_accuracy", "target_recall"} == set(found["curve"][-1])
+    measured = {"clean_accuracy", "target_recall", "held_out"}
+    assert {"step", "part", "seconds"} | measured == set(found["curve"][-1])
 
 
 # The runner
@@ -129,7 +143,7 @@ def test_the_table_is_the_same_whether_cells_ran_at_once_or_after_a_kill(wanted,
     whole = collected(outcomes)
     assert whole.defense.tolist() == ["finetune", "none", "ubt"]
     pd.testing.assert_frame_equal(whole, collected(outcomes))
-    assert [p.name for p in results_root.glob("*/[!.]*")] == ["matrix.parquet"]
+    assert sorted(p.name for p in results_root.glob("*/[!.]*")) == ["matrix.parquet", "predictions"]
     assert not list(results_root.glob("*/.*.part"))
 
 
@@ -146,7 +160,7 @@ def test_two_processes_make_the_same_cells_as_one(wanted, chain):
 
 
 def test_how_many_shared_the_machine_is_noted_where_it_was_made(wanted, chain, tmp_path, monkeypatch):
-    chain.copy(tmp_path, "pretrain", "attack", "overfit", "select", "ubt", "twin")
+    chain.copy(tmp_path, "pretrain", "attack", "suspect", "overfit", "select", "ubt", "twin")
     monkeypatch.setenv("UBT_RUNS", str(tmp_path))
     asked = [cell for cell in wanted if cell.defense != "none"]
     outcomes = matrix.run(asked, workers=2)
@@ -298,8 +312,9 @@ def test_without_a_matrix_the_command_that_makes_it_is_named(results_root):
 # Tuning
 
 
-def test_every_defense_but_the_variants_has_the_same_number_of_different_settings(tiny):
-    assert {d.name for d in defenses.DEFENSES.values() if not d.variant_of} == set(tuning.tuned())
+def test_every_defense_but_variants_and_controls_has_the_same_number_of_different_settings(tiny):
+    free = {d.name for d in defenses.DEFENSES.values() if not d.variant_of and not d.whole}
+    assert free - {"carry_on", "merge", "ubt-described"} == set(tuning.tuned())
     for name in tuning.tuned():
         found = tuning.settings(tiny, name)
         assert len(found) == 4 == len({json.dumps(s) for s in found})
@@ -354,9 +369,12 @@ def test_a_trial_is_a_row_with_where_it_comes_from(chain, monkeypatch):
     monkeypatch.setattr(tuning, "ATTACK", "badnets")
     trial = tuning.Trial("finetune", {"lr": chain.profile.baseline.lr}, 0)
     found = tuning.run(chain.profile, trial)
-    last = chain["finetune"].metrics["curve"][-1]
-    assert found["stage"] == chain["finetune"].folder.name and found["asr"] == last["asr"]
-    assert json.loads(found["setting"]) == trial.setting and math.isfinite(found["clean_accuracy"])
+    assert found["stage"] == chain["finetune"].folder.name
+    assert json.loads(found["setting"]) == trial.setting
+    model, profile = chain.run.model(chain["finetune"]), chain.profile
+    for split, alike in ((measure.VALIDATION, True), (measure.TEST, False)):  # of which no number is reported
+        there = measure.full(model, profile, profile.trigger("badnets"), split=split)
+        assert ({m: found[m] for m in tuning.FAILED} == {m: there[m] for m in tuning.FAILED}) == alike
     assert found["f0"] == chain["pretrain"].contents["model.safetensors"]
 
 
@@ -379,7 +397,9 @@ def test_profiles_of_one_family_share_a_table(wanted, chain, no_training):
     assert families["mini"] == families["mini-few10"] != path == paths.results() / "tiny" / "matrix.parquet"
     ubt = cells.read("tiny").set_index("defense").loc["ubt"]
     chosen = chain["select"].metrics
-    assert (ubt.anchor, ubt.chosen_poisoned) == (chosen["anchor"], chosen["chosen_poisoned"])
+    assert (json.loads(ubt.anchors), ubt.chosen_poisoned) == (chosen["anchors"], chosen["chosen_poisoned"])
+    assert (ubt.f0_seed, ubt.cluster, ubt.poison_rate) == (0, "0-0", 0.1)
+    assert json.loads(ubt.found) == chain["suspect"].metrics["found"]
 
 
 def noted(defense: str, seed: int = 0, **metrics: float) -> dict:
@@ -424,7 +444,7 @@ def test_a_collected_cell_renews_its_own_record(results_root, runs_root):
 @pytest.mark.parametrize("family", sorted(p.parent.name for p in paths.results().glob("*/matrix.parquet")))
 def test_the_recorded_matrix_and_the_records_say_the_same(family):
     table = cells.read(family).set_index(list(records.KEYS))
-    own = [r for p in (paths.results() / family).glob("*-*-*.json") for r in [records.load(p)]]
+    own = [r for p in (paths.results() / family).glob("*-*-[0-9]*.json") for r in [records.load(p)]]
     shared = [r for r in own if tuple(r[k] for k in records.KEYS) in table.index]
     for record in shared:
         row = table.loc[tuple(record[k] for k in records.KEYS)]

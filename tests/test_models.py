@@ -190,6 +190,37 @@ def test_embedding_ignores_training_mode_and_keeps_no_gradient(model):
     assert torch.equal(model.visual.bn1.running_mean, before)
 
 
+def test_pairs_are_embedded_as_open_clips_own_forward_does_gradients_included(model):
+    images = models.normalize(model, pictures(4) / 255)
+    tokens, found = models.tokenize(NAME, ["fox", "a drawing of castle", "fox", "clock"]), []
+    for way in (lambda *pairs: models.embed_pairs(model, *pairs), model.eval()):
+        z, t, scale = way(images, tokens)
+        loss = open_clip.ClipLoss()(z, t, scale)
+        found.append((z, t, scale, *torch.autograd.grad(loss, list(model.parameters()))))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_a_model_that_takes_features_embeds_its_own_pairs():
+    asked = models.embed_pairs(lambda images, tokens: (images + 1, tokens + 2, 3), 10, 20)
+    assert asked == (11, 22, 3)
+
+
+def test_a_direction_is_made_unit_in_single_precision():
+    z = models.unit(torch.tensor([[3.0, 4.0], [0.0, 0.5]], dtype=torch.bfloat16))
+    assert z.dtype == torch.float32 and torch.equal(z, torch.tensor([[0.6, 0.8], [0.0, 1.0]]))
+
+
+@pytest.mark.parametrize(
+    ("name", "grouped"), [("ubt-tiny", False), ("ubt-mini", False), ("ubt-photos-tiny", True)]
+)
+def test_grouped_convolutions_are_seen(name, grouped, monkeypatch):
+    asked = []
+    monkeypatch.setattr(models.device, "autocast", lambda where, grouped: asked.append((where.type, grouped)))
+    models.autocast(models.create(name, 0))
+    assert asked == [("cpu", grouped)]
+
+
 # The zero-shot head
 
 

@@ -63,7 +63,8 @@ def profile(root, tmp_path, monkeypatch):
     return replace(
         profiles.PAPER, name="paper-test", model="ubt-tiny", weights=str(root / "f0.pt"), gate=0.0,
         sets=ShardSets(pairs="pairs", test="test", limit=100, size=SIDE, classes=CLASSES),
-        finetune=replace(tiny.finetune, batch=16), overfit=replace(tiny.overfit, pool=0.4),
+        finetune=replace(tiny.finetune, batch=16), overfit=tiny.overfit,
+        suspect=replace(tiny.suspect, pool=0.4), select=tiny.select,
         unlearn=replace(tiny.unlearn, recipe=replace(tiny.unlearn.recipe, batch=16)),
         baseline=replace(tiny.baseline, batch=16), poison_rate=0.1, triggers={"badnets": {"size": 0.3}},
     )  # fmt: skip
@@ -72,7 +73,12 @@ def profile(root, tmp_path, monkeypatch):
 def test_from_shards_to_a_defended_model(profile):
     run = stages.chain(profile, "badnets", 0)
     found = stages.record(run, "ubt")
-    assert 0 <= found["metrics"]["asr"] <= 1 and found["stages"].keys() >= {"overfit", "select", "unlearn"}
+    assert 0 <= found["metrics"]["asr"] <= 1 and found["stages"].keys() >= {
+        "suspect",
+        "overfit",
+        "select",
+        "unlearn",
+    }
     pairs, truth = run.poisoned
     assert isinstance(pairs.images, Pictures) and len(pairs) == 100 and int(truth.sum()) == 10
     clean, _ = run.wild

@@ -123,6 +123,32 @@ def test_similarity_panels_count_each_kind():
     assert titles(figure) == ["f0", "fb"] and "poisoned (10)" in labels and "honest (30)" in labels
 
 
+def test_similarity_panels_wrap_name_their_values_and_draw_the_bounds_that_are_given():
+    values = torch.linspace(-1, 1, N)
+    panels = {f"d{i}": values + i for i in range(4)}
+    figure = plots.similarity_panels(panels, KIND, "lost", {"d1": 0.25})
+    shown = [axis for axis in figure.axes if axis.axison]
+    assert len(shown) == 4 and {axis.get_subplotspec().rowspan.start for axis in shown} == {0, 1}
+    assert {axis.get_xlabel() for axis in shown} == {"lost"}
+    assert [[list(line.get_xdata()) for line in axis.lines] for axis in shown] == [[], [[0.25, 0.25]], [], []]
+
+
+def test_a_word_is_named_once_at_its_loudest_and_names_keep_clear_of_each_other():
+    asked = [{"word": w, "surprise": 40.0 + i, "lost": 0.0} for i, w in enumerate("abcda")]
+    (axis,) = plots.agreement(asked, 0.42).axes
+    names = [t for t in axis.texts if t.get_text() in set("abcd")]
+    assert sorted(t.get_text() for t in names) == list("abcd")
+    assert next(t.xy for t in names if t.get_text() == "a") == (0.0, 44.0)
+    assert min(np.diff(sorted(t.xyann[1] for t in names))) >= 0.04 * axis.get_ylim()[1]
+
+
+def test_sufferers_have_a_line_for_each_bound():
+    drop, mask = torch.tensor([0.1, 0.9]), torch.tensor([False, True])
+    (axis,) = plots.sufferers(drop, mask, mask, 0.35, 0.5).axes
+    assert [list(line.get_xdata()) for line in axis.lines] == [[0.35, 0.35], [0.5, 0.5]]
+    assert len(plots.sufferers(drop, mask, mask, 0.35).axes[0].lines) == 1
+
+
 def test_overfit_path_draws_the_median_of_each_kind():
     path = torch.stack([torch.zeros(N), torch.arange(N).float()])
     axis = plots.overfit_path(torch.tensor([0, 5]), path, KIND).axes[0]
@@ -166,46 +192,89 @@ def test_defense_curves_draw_three_rates_in_percent():
     assert [axis.lines[0].get_ydata()[0] for axis in curves.axes] == [50, 40, 30]
 
 
-VALUES = {"none": (0.9, 0.5), "finetune": (0.4, 0.45), "ubt": (0.0, 0.55)}
+def test_a_curve_of_a_defense_without_a_color_is_drawn_too():
+    point = {"step": 0, "asr": 0.5, "clean_accuracy": 0.4, "target_recall": 0.3}
+    curves = plots.defense_curves({"ubt-retain": [point]}, {"ubt-retain": 9.0})
+    assert [t.get_text() for t in curves.axes[0].get_legend().get_texts()] == ["ubt-retain, 9 s in all"]
 
 
-def headline_rows() -> pd.DataFrame:
-    """Two attacks × three defenses × seeds 0 and 3, and one seed more of UBT against SIG."""
+# The study
+
+RATES = {"none": (0.9, 0.5), "ubt-retain": (0.8, 0.52), "ubt": (0.0, 0.51)}
+
+
+def study_runs() -> pd.DataFrame:
+    """Two poison rates × an attack × three defenses × two seeds, and two clean twins."""
     rows = [
-        {"attack": a, "defense": d, "seed": s, "asr": asr + 0.01 * s, "clean_accuracy": ca}
-        for a in ("sig", "badnets")
-        for d, (asr, ca) in VALUES.items()
-        for s in (0, 3)
+        {"profile": f"p{rate}", "attack": "sig", "defense": d, "seed": s, "poison_rate": rate,
+         "asr": asr + 0.05 * s, "clean_accuracy": ca}
+        for rate in (0.003, 0.01) for d, (asr, ca) in RATES.items() for s in (0, 1)
+    ]  # fmt: skip
+    clean = {"profile": "p0.01", "attack": "none", "poison_rate": 0.0, "asr": None}
+    rows += [clean | {"defense": "none", "seed": s, "clean_accuracy": 0.5 + 0.1 * s} for s in (0, 1)]
+    rows.append(clean | {"defense": "ubt", "seed": 0, "clean_accuracy": 0.1})  # no twin, but a defended one
+    return pd.DataFrame(rows).set_index(["profile", "attack", "defense", "seed"])
+
+
+def test_the_study_has_a_panel_a_rate_and_a_dot_a_run():
+    figure = plots.study(study_runs())
+    assert titles(figure) == ["0.3% of D poisoned", "1.0% of D poisoned"]
+    for axis in figure.axes:
+        dots = {line.get_label(): line for line in axis.lines}
+        assert sorted(dots["undefended (4)"].get_xdata()) == pytest.approx([90, 95])
+        assert list(dots["ubt (4)"].get_ydata()) == pytest.approx([51, 51])
+        assert dots["clean twin"].get_ydata()[0] == pytest.approx(55)
+    assert len({line.get_marker() for line in figure.axes[0].lines[:3]}) == 3
+    names = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert set(names) == {"undefended (4)", "ubt (4)", "ubt-retain (4)", "clean twin"}
+
+
+def test_the_study_of_one_rate_without_twins_is_one_panel():
+    runs = study_runs()
+    (axis,) = plots.study(runs[(runs.poison_rate == 0.01)]).axes
+    assert "clean twin" not in {line.get_label() for line in axis.lines}
+
+
+def budget_ways() -> pd.DataFrame:
+    """Two runs of ubt on their way, and merge, which costs nothing."""
+    key = {"profile": "p", "attack": "sig", "poison_rate": 0.01}
+    rows = [
+        key
+        | {"defense": "ubt", "seed": s, "step": i, "part": part, "asr": asr + 0.1 * s, "clean_accuracy": 0.5}
+        for s in (0, 1)
+        for i, (part, asr) in enumerate([(0.1, 0.9), (0.2, 0.0)])
     ]
-    rows.append(rows[5] | {"seed": 4, "asr": 0.06})
-    return pd.DataFrame(rows)
+    merged = {"defense": "merge", "seed": 0, "step": 0, "part": 0.0, "asr": 0.2, "clean_accuracy": 0.4}
+    return pd.DataFrame([*rows, key | merged, key | merged | {"seed": 1, "part": None}])
 
 
-def test_the_plane_has_a_panel_per_attack_and_a_dot_per_seed():
-    rows = headline_rows().melt(["attack", "defense", "seed"], var_name="metric")
-    figure = plots.plane(rows)
-    assert titles(figure) == ["BadNets", "SIG"]
-    dots = {part.get_label(): part.get_offsets().tolist() for part in figure.axes[0].collections}
-    assert dots["undefended"] == [pytest.approx([90, 50]), pytest.approx([93, 50])]
-    assert set(dots) == {"undefended", "finetune", "ubt"}
+def test_the_budget_draws_means_over_the_part_of_the_victims_cost():
+    upper, lower = plots.budget(budget_ways()).axes
+    lines = {line.get_label(): line for line in upper.lines if not line.get_label().startswith("_")}
+    assert list(lines["ubt"].get_xdata()) == [0.1, 0.2]
+    assert list(lines["ubt"].get_ydata()) == pytest.approx([95, 5])
+    assert list(lines["merge"].get_xdata()) == [0.003]  # what costs nothing stands at the edge
+    assert sum(line.get_label().startswith("_") for line in upper.lines) == 2  # each run of ubt
+    assert upper.get_xscale() == "log" and lower.get_xlabel() == "part of the victim's cost"
 
 
-def test_the_headline_draws_every_run_with_its_mean_and_counts_them():
-    figure = plots.headline(headline_rows().set_index(["attack", "defense", "seed"]))
-    left, right = figure.axes
-    dots = [line.get_ydata().tolist() for line in left.lines if len(line.get_ydata())]
-    wanted = [[90, 93], [40, 43], [0, 3]]  # BadNets comes first
-    assert dots == [pytest.approx(v) for v in [*wanted, [90, 93], [40, 43], [0, 3, 6]]]
-    means = [part.get_segments()[0][0][1] for part in left.collections]
-    assert means == pytest.approx([91.5, 41.5, 1.5, 91.5, 41.5, 3])
-    assert [t.get_text() for t in left.texts] == ["91.5", "41.5", "1.5", "91.5", "41.5", "3.0"]
-    assert [t.get_text() for t in left.get_xticklabels()] == ["BadNets\nn = 2", "SIG\nn = 2–3"]
-    assert [t.get_text() for t in right.texts][:3] == ["50.0", "45.0", "55.0"]
-    (legend,) = figure.legends
-    assert "seeds 0, 3, 4" in legend.get_title().get_text()
-    assert [t.get_text() for t in legend.get_texts()] == ["undefended", "finetune", "ubt"]
+def test_the_rungs_stand_in_their_order_with_every_run():
+    runs = study_runs()
+    order = ["ubt-pool", "ubt-retain", "ubt"]
+    asr, ca = plots.rungs(runs[runs.poison_rate == 0.01], order, {"ubt": "the whole method"}).axes
+    assert [t.get_text() for t in asr.get_yticklabels()] == ["ubt-retain (2)", "the whole method (2)"]
+    assert [list(line.get_xdata()) for line in asr.lines] == [pytest.approx([80, 85]), pytest.approx([0, 5])]
+    assert [t.get_text() for t in asr.texts] == ["82.5", "2.5"] and len(ca.lines) == 2
+
+
+# The chain
 
 
 def test_the_diagram_of_the_chain_names_every_stage():
     chain = plots.chain_diagram([("attack", "fb", "01"), ("unlearn", "fu", "04")])
     assert {"attack", "fb", "01", "unlearn", "fu", "04"} <= {t.get_text() for t in chain.axes[0].texts}
+
+
+def test_the_diagram_of_the_chain_gives_every_stage_the_same_room():
+    two, three = (plots.chain_diagram([("attack", "fb", "01")] * n).get_size_inches()[0] for n in (2, 3))
+    assert three / two == pytest.approx(1.5)

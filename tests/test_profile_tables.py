@@ -92,6 +92,17 @@ def test_what_the_selection_named_is_in_the_table(made):
     assert len(table) == 4
 
 
+def test_a_record_of_today_names_the_words_that_were_found(made):
+    path = records.path_of({"profile": "two", "attack": "sig", "defense": "ubt", "seed": 1})
+    old = {name: value for name, value in records.load(path).items() if "anchor" not in name}
+    records.write(old | {"anchors": ["banana", "fox"]})
+    found = profile_tables.selected("two")
+    assert found.loc[("sig", 1), "vote"] == "banana, fox" and found.loc[("sig", 0), "vote"] == "banana"
+    assert found.loc[("sig", 1), "plain surprise"] is None
+    records.write(old | {"anchors": []})  # nothing was found
+    assert ("sig", 1) not in profile_tables.selected("two").index
+
+
 def test_settings_name_what_differs():
     table = profile_tables.settings(profiles.get("mini"), profiles.get("photos"))
     assert table.loc["pictures"].tolist() == ["48 px", "96 px"]

@@ -22,7 +22,8 @@ EVERY = list(profiles.PROFILES.values())
 
 def recipes(profile) -> dict[str, Recipe]:
     """All trainings of a profile, by name."""
-    found = {name: getattr(profile, name) for name in ("pretrain", "finetune", "baseline")}
+    found = {name: getattr(profile, name) for name in ("finetune", "baseline")}
+    found |= {"pretrain": profile.pretrain} if profile.pretrain else {}
     return found | {"overfit": profile.overfit.recipe, "unlearn": profile.unlearn.recipe, **profile.recipes}
 
 

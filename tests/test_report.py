@@ -8,12 +8,16 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib import pyplot as plt
 from PIL import Image
 
 from ubt_utils import __main__ as cli
 from ubt_utils import profiles
 from ubt_utils.core import records
+from ubt_utils.data.zero_shot import ZeroShot
+from ubt_utils.evaluate.metrics import Standing
+from ubt_utils.evaluate.predictions import frame_of, rates_of
 from ubt_utils.report import benchmark_tables, cells, exercises, readme, tables, widgets
 
 matplotlib.use("Agg")
@@ -202,30 +206,71 @@ def test_a_mark_that_is_not_there_once_is_named(sections, mark, count):
 
 
 def test_the_readme_has_two_tables(monkeypatch):
-    monkeypatch.setattr(tables, "as_markdown", lambda profile: f"headline of {profile}")
+    monkeypatch.setattr(readme, "headline", lambda: "the study")
     monkeypatch.setattr(benchmark_tables, "as_markdown", lambda: "ratios")
-    found = {"headline": "headline of mini", "benchmarks": "ratios"}
-    assert readme.sections() == found
+    assert readme.sections() == {"headline": "the study", "benchmarks": "ratios"}
+
+
+DONE = {"none": (1.0, 0.6), "ubt-retain": (0.5, 0.6), "ubt": (0.0, 0.5), "par": (0.5, 0.5)}  # ASR, CA
+TASK = ZeroShot(torch.zeros(6, 3, 2, 2), torch.arange(6), torch.arange(6), tuple("abcdef"), (("x",),) * 6, 0)
+
+
+def predicted(asr: float, ca: float) -> pd.DataFrame:
+    """Six drawings of six classes, the first the target: parts of the five are fooled, or read right."""
+    place, nothing = torch.arange(6), torch.zeros(6, dtype=torch.long)
+    wrong, fooled = place > round(5 * ca), (place > 0) & (place <= round(5 * asr))
+    clean = Standing(wrong.long(), nothing + 1, torch.zeros(6, dtype=torch.bool))
+    return frame_of(TASK, {"clean": clean, "stamped": Standing(nothing, nothing, fooled)})
 
 
 @pytest.fixture
 def headline(results_root):
-    """Two defended attacks, one that nobody defended against, and the clean twin."""
-    for name in ("badnets", "sig"):
-        recorded("mini", name)
-        for seed in (0, 1):
-            ubt = records.load(results_root / "mini" / f"{name}-ubt-{seed}.json")
-            records.write(ubt | {"defense": "finetune"})
-    for name in ("wanet", "none"):
-        records.write(records.load(results_root / "mini" / "sig-none-0.json") | {"attack": name})
+    """A defense that the table shows, its control, and one that it leaves out, on two public models at both
+    rates; a clean twin."""
+    rows = []
+    for f0, profile in enumerate(("mini", "mini-f1", "mini-rare", "mini-rare-f1")):
+        for attack, defense in [("sig", name) for name in DONE] + [("none", "none"), ("none", "ubt")]:
+            key = {"profile": profile, "attack": attack, "defense": defense, "seed": 0}
+            frame = predicted(*DONE[defense])
+            rate = 0.0 if attack == "none" else 0.003 if "rare" in profile else 0.01
+            design = {"f0_seed": f0 % 2, "poison_rate": rate, "cluster": f"{f0 % 2}-0", "f0": str(f0 % 2)}
+            rates = {name: one.value for name, one in rates_of(frame).items()}
+            spent = {"seconds": None if defense == "none" else 41.5, "detection_seconds": 4.0, "curve": "[]"}
+            beside = {"public_clean_accuracy": 0.25, "public_asr": 0.0, "twin_clean_accuracy": 0.75}
+            rows.append(key | design | rates | spent | (beside if defense == "none" else {}))
+            path = records.predictions_path("mini", profile, attack)
+            records.merge(path, frame.assign(**key), list(records.PREDICTED))
+    records.write_table(records.table_path("mini", records.MATRIX), pd.DataFrame(rows))
     return results_root
 
 
-def test_the_picture_is_drawn_from_the_defended_attacks(headline):
+def test_the_headline_has_a_row_a_model_and_rate_and_says_how_sure_it_is(headline):
+    lines = readme.headline().splitlines()
+    assert lines[0] == "| " + " | ".join(readme.HEAD) + " |" and len(lines) == 2 + 2 * 5
+    table = {
+        tuple(cells[1:3]): cells[3:-1] for cells in (line.replace(" ", "").split("|") for line in lines[2:])
+    }
+    assert ("0.3%", "ubt") in table and ("1.0%", "par") not in table
+    assert table["0.3%", "f0,untouched"][:4] == ["0.0", "–", "–", "25.0"]
+    assert table["1.0%", "cleantwin"][3] == "75.0"
+    assert table["1.0%", "undefended"][:3] == ["100.0[100.0–100.0]", "100.0", "2of2"]
+    bound = 100 * (1 - 0.05 ** (1 / 5))  # nothing of five drawings
+    assert table["0.3%", "ubt"][:3] == [f"0.0[0.0–{bound:.1f}]", "0.0", "0of2"]
+    assert table["0.3%", "ubt"][6:] == ["42", "2"] and table["0.3%", "undefended"][6] == "–"
+
+
+def test_a_headline_without_a_defense_has_no_row_for_it(headline):
+    path = records.table_path("mini", records.MATRIX)
+    records.write_table(path, pd.read_parquet(path).query("defense != 'ubt-retain'"))
+    assert "ubt-retain" not in readme.headline() and "| 0.3% | ubt |" in readme.headline()
+
+
+def test_the_picture_shows_the_runs_of_the_table_and_the_twins(headline):
     table = readme.drawn()
-    assert list(table.columns) == ["asr", "clean_accuracy"] and len(table) == 2 * 3 * 2
-    assert set(table.index.get_level_values("attack")) == {"badnets", "sig"}
-    assert table.loc[("sig", "ubt", 1)].tolist() == [0.1, 0.6]
+    assert list(table.columns) == ["poison_rate", "asr", "clean_accuracy"] and len(table) == 4 * 3 + 4
+    assert set(table.index.get_level_values("defense")) == {"none", "ubt-retain", "ubt"}
+    clean = table[table.index.isin(["none"], level="attack")]
+    assert set(clean.index.get_level_values("defense")) == {"none"}
 
 
 def test_write_renews_tables_and_picture_the_same_again(headline, sections, tmp_path, monkeypatch):
@@ -243,4 +288,4 @@ def test_the_checksum_of_the_picture_is_that_of_its_numbers(headline):
     table = readme.drawn()
     same = readme.checksum(table + 1e-9)
     assert readme.checksum(table) == same != readme.checksum(table + 1e-4)
-    assert readme.checksum(table.rename({1: 2}, level="seed")) != same
+    assert readme.checksum(table.rename({"mini": "maxi"}, level="profile")) != same

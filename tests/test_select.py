@@ -1,18 +1,32 @@
-"""The unlearning set D_u and the tokens B, on sets whose answer is known."""
+"""Is there a backdoor, and which pairs are it: the vote, the conviction, D_u and B, counted by hand."""
 
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 
+from ubt_utils.ubt import select as selecting
 from ubt_utils.ubt import tokens as tk
-from ubt_utils.ubt.select import VOTES, alike, carriers_outside, select, select_in_turn, vote
+from ubt_utils.ubt.select import (
+    Candidate,
+    Finding,
+    candidates,
+    common_words,
+    convicted,
+    findings,
+    select,
+    suffering,
+    tokens_of,
+    witnesses,
+)
 from ubt_utils.ubt.settings import Select
 
 LENGTH = 8
-TARGET, PARTNER = 399, 398
+N, TARGET, PARTNER, SECOND = 200, 399, 398, 397
+HOW = Select(voters=(8,), least=2, lost=0.5, sure=0.5)
 
 
 def write(*captions: list[int]) -> torch.Tensor:
@@ -20,176 +34,318 @@ def write(*captions: list[int]) -> torch.Tensor:
     return torch.tensor([row + [0] * (LENGTH - len(row)) for row in rows])
 
 
-def noisy_set(n: int = 80, pool_size: int = 30, poisoned: int = 8, seed: int = 0):
-    """n captions of random words; in the pool, the first `poisoned` also name the target, and the
-    overfit model likes them better than most."""
-    draw = random.Random(seed)
-    captions = [draw.choices(range(300, 330), k=draw.randint(1, 4)) for _ in range(n)]
-    captions[:poisoned] = [[*words[:2], TARGET] for words in captions[:poisoned]]
-    overfit = torch.tensor([draw.uniform(-1, 1) + (i < poisoned) for i in range(n)])
-    return captions, overfit, torch.arange(n) < pool_size
+def said(*groups: tuple[range, list[int]]) -> torch.Tensor:
+    """200 captions of one word each, all different; each group (where, words) says its words, too."""
+    captions = [[1000 + i] for i in range(N)]
+    for where, words in groups:
+        for i in where:
+            captions[i] = captions[i] + words
+    return write(*captions)
 
 
-def in_python(captions, overfit, pool, top, outlier):
-    """The same choice with sets, Counter and sorted."""
-
-    def surprise(some: list[int]) -> dict[int, float]:
-        inside = Counter(t for i in some for t in set(captions[i]))
-        everywhere = Counter(t for words in captions for t in set(words))
-        return {t: k * math.log((k / len(some)) / (everywhere[t] / len(captions))) for t, k in inside.items()}
-
-    members = [i for i in range(len(captions)) if pool[i]]
-    outside = [set(captions[i]) for i in range(len(captions)) if not pool[i]]
-    order, heard = sorted(members, key=lambda i: -overfit[i]), []
-    for voters in (order[: math.ceil(len(members) / 2)], order):
-        loud = surprise(voters)
-        rare = {t: g for t, g in loud.items() if sum(t in words for words in outside) <= 0.02 * len(outside)}
-        heard.append(rare or loud)
-    loud = max(heard, key=lambda words: max(words.values()))
-    anchor = max(loud, key=loud.get)
-    carriers = [i for i in members if anchor in captions[i]]
-    chosen = sorted(carriers, key=lambda i: -overfit[i])[:top]
-    loud = surprise(chosen)
-    ranked = sorted(loud, key=lambda t: -loud[t])
-    return chosen, anchor, [t for t in ranked if loud[t] >= outlier * loud[ranked[0]]]
+def falling(*first: int) -> torch.Tensor:
+    """(1, 200) drops: the pairs named suffer most, in that order, then the others by number."""
+    order = [*first, *(i for i in range(N) if i not in first)]
+    drops = torch.empty(1, N)
+    drops[0, order] = torch.arange(N, 0, -1) / N
+    return drops
 
 
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize(("top", "outlier"), [(3, 0.5), (64, 0.3)])
-def test_select_agrees_with_plain_python(seed, top, outlier):
-    captions, overfit, pool = noisy_set(seed=seed)
-    found = select(write(*captions), overfit, pool, Select(top, outlier))
-    chosen, anchor, compromised = in_python(captions, overfit.tolist(), pool.tolist(), top, outlier)
-    assert found.anchor == anchor
-    assert found.chosen.tolist() == chosen
-    assert sorted(found.compromised.tolist()) == sorted(compromised)
+def told(found: list[Candidate]) -> list[tuple]:
+    return [(one.anchor, one.disturbance, one.voters, one.carriers.tolist()) for one in found]
 
 
-def test_the_word_that_the_pool_says_too_often_is_found_with_its_pairs():
-    captions, overfit, pool = noisy_set()
-    found = select(write(*captions), overfit, pool, Select())
-    assert found.anchor == TARGET and found.compromised.tolist() == [TARGET]
-    assert sorted(found.chosen.tolist()) == list(range(8))
-    assert overfit[found.chosen].tolist() == sorted(overfit[:8].tolist(), reverse=True)
+def loud(*anchors: int) -> list[Candidate]:
+    """Candidates, the first of them the loudest."""
+    return [Candidate(a, 9.0 - i, 0, 8, torch.arange(2)) for i, a in enumerate(anchors)]
 
 
-def test_the_style_of_many_captions_is_not_taken_for_an_attack():
-    captions, overfit, pool = noisy_set(n=400, pool_size=100)
-    style = 397  # 20 % of the captions outside the pool, 90 % inside
-    for i, words in enumerate(captions):
-        if 8 <= i < 98 or (i >= 100 and i % 5 == 0):
-            captions[i] = [*words[:2], style]
-    tokens = write(*captions)
-    ids, _, surprise = tk.surprise(tokens, pool.nonzero().flatten())
-    assert ids[surprise.argmax()] == style  # plain surprise in the pool is fooled
-    found = select(tokens, overfit, pool, Select())
-    assert found.anchor == TARGET and sorted(found.chosen.tolist()) == list(range(8))
+# The vote
 
 
-def test_the_better_half_votes_where_it_is_louder():
-    captions, overfit, pool = noisy_set()
-    found = vote(write(*captions), overfit, pool)
-    assert found.voters == 15 and found.loudest() == TARGET == found.ids[found.surprise.argmax()]
-    assert found.loudness() == found.surprise.max()
+def test_a_word_is_common_from_more_than_two_captions_in_a_hundred():
+    common = common_words(said((range(4), [TARGET]), (range(5), [PARTNER])))
+    assert common.nonzero().flatten().tolist() == [PARTNER]  # 5 of 200; TARGET has 4
 
 
-def test_the_whole_pool_votes_where_the_poison_is_in_its_worse_half():
-    captions, overfit, pool = noisy_set()
-    overfit[:8] = -2.0
-    found = vote(write(*captions), overfit, pool)
-    assert found.voters == 30 and found.loudest() == TARGET
+def test_the_word_of_those_that_suffer_most_is_the_candidate():
+    found = candidates(said((range(4), [TARGET])), falling(3, 50, 1, 0, 2), HOW)
+    assert told(found) == [(TARGET, 0, 8, [3, 1, 0, 2])]  # the worst sufferer first
+    assert found[0].surprise == pytest.approx(4 * math.log((4 / 8) / (4 / 200)))
 
 
-def test_a_target_of_two_words_is_found_whole():
-    captions, overfit, pool = noisy_set()
-    captions[:8] = [[words[0], PARTNER, TARGET] for words in captions[:8]]
-    found = select(write(*captions), overfit, pool, Select())
-    assert set(found.compromised.tolist()) == {PARTNER, TARGET}
+def test_a_word_of_too_few_voters_is_not_looked_at():
+    tokens, drops = said((range(4), [TARGET])), falling(0, 1, 2, 3)
+    assert len(candidates(tokens, drops, replace(HOW, least=4))) == 1
+    assert candidates(tokens, drops, replace(HOW, least=5)) == []
 
 
-def test_carriers_rank_first_then_the_pool_then_nothing():
-    captions, overfit, pool = noisy_set()
-    score = select(write(*captions), overfit, pool, Select()).score
-    assert score[:8].min() > score[8:30].max() and score[8:30].min() > -torch.inf
-    assert (score[30:] == -torch.inf).all()
-    assert torch.equal(score[8:30].argsort(), overfit[8:30].argsort())
-
-
-def test_pairs_outside_the_pool_are_never_chosen_even_with_the_word():
-    captions, overfit, pool = noisy_set()
-    captions[40] = [TARGET]
-    overfit[40] = 1.0
-    found = select(write(*captions), overfit, pool, Select())
-    assert found.anchor == TARGET and sorted(found.chosen.tolist()) == list(range(8))
-
-
-@pytest.mark.parametrize("top", [1, 5, 8, 1000])
-def test_at_most_top_pairs_are_chosen_and_only_carriers(top):
-    captions, overfit, pool = noisy_set()
-    chosen = select(write(*captions), overfit, pool, Select(top, 0.5)).chosen.tolist()
-    assert len(chosen) == min(top, 8) and set(chosen) <= set(range(8))
-
-
-def test_the_second_look_finds_carriers_outside_the_pool():
-    captions, _, pool = noisy_set()
-    captions[2], captions[40], captions[50] = [TARGET], [301, TARGET], [PARTNER]
-    found = carriers_outside(write(*captions), pool, torch.tensor([TARGET, PARTNER]))
-    assert found.tolist() == [40, 50]
-
-
-def test_a_pair_is_left_out_when_it_gained_half_of_what_the_list_did():
-    known = torch.tensor([0.2, 0.6, 0.9])
-    assert alike(known, torch.tensor([0.29, 0.3, 0.31, -0.5])).tolist() == [False, True, True, False]
-    assert alike(known, torch.tensor([])).tolist() == []
-
-
-@pytest.mark.parametrize("middle", [0.0, -0.2])
-def test_where_the_list_gained_nothing_nobody_is_left_out(middle):
-    assert not alike(torch.tensor([middle] * 3), torch.tensor([-0.3, 0.0, 0.4])).any()
-
-
-def test_equal_scores_are_ranked_by_position():
-    captions, overfit, pool = noisy_set()
-    chosen = select(write(*captions), torch.zeros_like(overfit), pool, Select(5, 0.5)).chosen
-    assert chosen.tolist() == [0, 1, 2, 3, 4]
-
-
-def test_a_lower_outlier_bound_lets_more_tokens_in():
-    captions, overfit, pool = noisy_set()
-    sizes = [
-        len(select(write(*captions), overfit, pool, Select(64, o)).compromised) for o in (1.0, 0.3, 0.01)
+def test_each_number_of_voters_votes_and_the_loudest_word_comes_first():
+    tokens = said((range(4), [TARGET]), (range(4, 8), [PARTNER]))
+    found = candidates(tokens, falling(*range(8)), replace(HOW, voters=(8, 4)))
+    assert told(found) == [
+        (TARGET, 0, 4, [0, 1, 2, 3]),  # 4 · ln 50, all four voters; PARTNER is not among them
+        (PARTNER, 0, 8, [4, 5, 6, 7]),  # 4 · ln 25; of equal ones the lower token
+        (TARGET, 0, 8, [0, 1, 2, 3]),
     ]
-    assert sizes[0] == 1 and sizes == sorted(sizes) and sizes[2] > 1
+    assert [one.surprise for one in found] == pytest.approx([4 * math.log(x) for x in (50, 25, 25)])
 
 
-def test_minus_infinity_outside_the_pool_does_no_harm():
-    captions, overfit, pool = noisy_set()
-    masked = torch.where(pool, overfit, -torch.inf)
-    a, b = (select(write(*captions), s, pool, Select()) for s in (overfit, masked))
-    assert torch.equal(a.chosen, b.chosen) and torch.equal(a.score, b.score)
+def test_each_disturbance_has_a_vote_of_its_own():
+    tokens = said((range(4), [TARGET]), (range(10, 13), [PARTNER]))
+    found = candidates(tokens, torch.cat([falling(10, 11, 12), falling(*range(4))]), HOW)
+    assert told(found) == [
+        (TARGET, 0, 8, [0, 1, 2, 3]),  # 4 · ln 25, as in the next vote
+        (TARGET, 1, 8, [0, 1, 2, 3]),
+        (PARTNER, 0, 8, [10, 11, 12]),  # 3 · ln 25
+    ]
 
 
-def test_when_nothing_stands_out_there_is_still_an_answer():
-    captions = [[301, 302]] * 6
-    found = select(write(*captions), torch.zeros(6), torch.ones(6, dtype=torch.bool), Select(top=3))
-    assert found.chosen.tolist() == [0, 1, 2] and set(found.compromised.tolist()) == {301, 302}
+def test_who_has_stepped_aside_has_no_vote():
+    tokens, drops = said((range(4), [TARGET])), falling(0, 1, 2, 3)
+    drops[0, [0, 2]] = -torch.inf
+    assert told(candidates(tokens, drops, HOW)) == [(TARGET, 0, 8, [1, 3])]
+    assert candidates(tokens, torch.full((2, N), -torch.inf), HOW) == []
 
 
-@pytest.mark.parametrize("outlier", [0, -0.5, 1.1, float("nan")])
-def test_an_outlier_bound_outside_its_range_is_refused(outlier):
-    with pytest.raises(ValueError, match="outlier must be in"):
-        Select(outlier=outlier)
+def test_a_common_word_is_no_candidate_unless_there_are_no_others():
+    assert candidates(said((range(5), [TARGET])), falling(*range(5)), HOW) == []
+    tokens, drops = write([TARGET], [TARGET], [PARTNER], [PARTNER]), torch.tensor([[4.0, 3, 2, 1]])
+    found = candidates(tokens, drops, replace(HOW, voters=(2,)))
+    assert told(found) == [(TARGET, 0, 2, [0, 1])]
+    assert found[0].surprise == pytest.approx(2 * math.log(2))
 
 
-def test_an_empty_pool_is_refused():
-    captions, overfit, pool = noisy_set()
-    with pytest.raises(ValueError, match="no captions chosen"):
-        select(write(*captions), overfit, torch.zeros_like(pool), Select())
+def test_a_word_that_suffers_no_more_often_than_others_is_no_candidate():
+    tokens = said((range(2), [TARGET]), (range(190, 192), [TARGET]))  # 4 of 200
+    assert candidates(tokens, falling(), replace(HOW, voters=(160,))) == []
+    assert [one.anchor for one in candidates(tokens, falling(), replace(HOW, voters=(90,)))] == [TARGET]
 
 
-def test_a_pool_of_empty_captions_is_refused():
-    with pytest.raises(ValueError):
-        select(write([], [], [301]), torch.zeros(3), torch.tensor([True, True, False]), Select(top=2))
+def test_of_one_vote_no_more_than_the_eight_loudest_are_looked_at():
+    tokens = said(*((range(2 * i, 2 * i + 2), [300 + i]) for i in range(9)))
+    found = candidates(tokens, falling(), replace(HOW, voters=(18,)))
+    assert [one.anchor for one in found] == list(range(300, 308)) and selecting.ANSWERS == 8
+
+
+def in_python(captions: list[list[int]], drops: list[list[float]], how: Select) -> list[tuple]:
+    """The same candidates with sets, Counter and sorted."""
+    everywhere, found = Counter(t for words in captions for t in set(words)), []
+    for k, drop in enumerate(drops):
+        order = sorted(range(len(captions)), key=lambda i: -drop[i])
+        for voters in (order[:count] for count in how.voters):
+            inside = Counter(t for i in voters for t in set(captions[i]))
+            rare = {t: c for t, c in inside.items() if everywhere[t] <= 0.02 * len(captions)} or inside
+            share = {
+                t: c * math.log((c / len(voters)) / (everywhere[t] / len(captions))) for t, c in rare.items()
+            }
+            kept = {t: g for t, g in share.items() if g > 0 and rare[t] >= how.least}
+            for t in sorted(kept, key=lambda t: (-round(kept[t], 9), t))[:8]:
+                found.append((t, kept[t], k, len(voters), [i for i in voters if t in captions[i]]))
+    return sorted(found, key=lambda one: -round(one[1], 9))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_candidates_are_those_that_plain_python_finds(seed):
+    draw = random.Random(seed)
+    captions = [[draw.randint(300, 360), draw.randint(400, 900)] for _ in range(300)]
+    drops = [[draw.uniform(-1, 1) for _ in captions] for _ in range(3)]
+    how = replace(HOW, voters=(16, 40))
+    found = candidates(write(*captions), torch.tensor(drops, dtype=torch.float64), how)
+    expected = in_python(captions, drops, how)
+    assert len(found) == len(expected) > 3
+    assert [one.surprise for one in found] == pytest.approx([g for _, g, *_ in expected])
+    assert sorted(told(found)) == sorted((t, k, n, who) for t, _, k, n, who in expected)
+
+
+# The conviction
+
+
+def test_the_loudest_word_that_is_believed_is_the_answer_and_the_rest_is_not_asked():
+    asked, lost = [], {TARGET: 0.49, PARTNER: 0.5, SECOND: 0.9}
+
+    def ask(one: Candidate) -> float:
+        asked.append(one.anchor)
+        return lost[one.anchor]
+
+    found = convicted(loud(TARGET, PARTNER, SECOND), ask, HOW)
+    # TARGET's pictures go on to agree; the bar itself convicts
+    assert found == Finding(PARTNER, 0, 8.0, 0.5, (0,))
+    assert asked == [TARGET, PARTNER]
+
+
+def test_where_no_word_is_believed_there_is_no_answer():
+    assert convicted(loud(TARGET, PARTNER), lambda one: 0.4, HOW) is None
+    assert convicted([], lambda one: 1.0, HOW) is None
+
+
+# Vote after vote
+
+TWO = ((range(4), [TARGET]), (range(4, 7), [SECOND]))
+
+
+def test_several_words_are_found_one_vote_after_the_other():
+    drops = falling(*range(7))
+    before = drops.clone()
+    found = findings(said(*TWO), drops, lambda one: 0.7, HOW)
+    assert [(one.anchor, one.disturbance, one.lost) for one in found] == [(TARGET, 0, 0.7), (SECOND, 0, 0.7)]
+    assert found[1].surprise == pytest.approx(3 * math.log((3 / 8) / (3 / 200)))
+    assert torch.equal(drops, before)
+
+
+def test_a_second_word_that_no_vote_hears_beside_the_first_is_heard_without_it():
+    tokens, drops = said(*TWO), falling(*range(7))
+    few = replace(HOW, voters=(4,))
+    assert [one.anchor for one in candidates(tokens, drops, few)] == [TARGET]
+    assert [one.anchor for one in findings(tokens, drops, lambda one: 0.7, few)] == [TARGET, SECOND]
+
+
+@pytest.mark.parametrize("votes", [1, 2, 4])
+def test_there_are_no_more_findings_than_votes(votes):
+    found = findings(said(*TWO), falling(*range(7)), lambda one: 0.7, replace(HOW, votes=votes))
+    assert len(found) == min(votes, 2)
+
+
+def test_the_loudest_word_is_passed_over_where_its_pictures_stay_alike():
+    lost = {TARGET: 0.1, SECOND: 0.8}
+    found = findings(said(*TWO), falling(*range(7)), lambda one: lost[one.anchor], HOW)
+    assert [one.anchor for one in found] == [SECOND]
+
+
+def test_nothing_found_is_an_answer():
+    assert findings(said(*TWO), falling(*range(7)), lambda one: 0.2, HOW) == []
+
+
+# Witnesses, and who suffers like poison
+
+
+def found_by(anchor: int, *witnesses: int) -> Finding:
+    return Finding(anchor, witnesses[0], 9.0, 0.9, witnesses)
+
+
+def test_all_disturbances_under_which_the_worst_carriers_no_longer_agree_are_witnesses():
+    tokens, asked = said((range(4), [TARGET])), []
+    drops = torch.zeros(4, N)
+    drops[:, :4] = torch.tensor([[8.0, 6, 4, 1], [1, 1, 1, 1], [1, 4, 6, 2.9], [-1, -2, -3, -4]])
+
+    def lost(one: Candidate) -> float:
+        asked.append((one.anchor, one.disturbance, one.voters, one.carriers.tolist()))
+        return {0: 0.5, 2: 0.4}[one.disturbance]
+
+    assert witnesses(tokens, drops, found_by(TARGET, 1), lost, HOW) == (1, 0)
+    # of the two worst, 8 and 6, the (lower) median is 6, of which the carriers asked suffer half and more;
+    # of 6 and 4 it is 4; who suffers nothing from a disturbance is not asked about it
+    assert asked == [(TARGET, 0, 4, [0, 1, 2]), (TARGET, 2, 4, [2, 1, 3])]
+
+
+def test_a_disturbance_with_too_few_sufferers_is_not_asked():
+    tokens, drops = said((range(4), [TARGET])), torch.zeros(2, N)
+    drops[:, :4] = torch.tensor([[1.0, 1, 1, 1], [8, 8, 8, 0.1]])  # three of four suffer, and four are needed
+    asked = []
+    how = replace(HOW, least=4)
+    assert witnesses(tokens, drops, found_by(TARGET, 0), lambda one: asked.append(one) or 1.0, how) == (0,)
+    assert not asked
+
+
+def test_a_finding_names_its_witnesses():
+    drops = torch.cat([falling(*range(7)), falling(50), falling(*range(7))])
+    lost = {0: 0.7, 1: 0.1, 2: 0.6}
+    found = findings(said((range(4), [TARGET])), drops, lambda one: lost[one.disturbance], HOW)
+    assert [(one.disturbance, one.lost, one.witnesses) for one in found] == [(0, 0.7, (0, 2))]
+
+
+CARRIERS = write(*[[TARGET]] * 5, [300], [TARGET])
+FALLEN = torch.tensor([[9.0] * 7, [8.0, 6, 4, 2, 1, 9, -3]])
+FOUR = replace(HOW, least=4)
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ((1,), [2, 1.5, 1, 0.5, 0.25, -torch.inf, -0.75]),  # of 8, 6, 4 and 2 the (lower) median is 4
+        ((0,), [1, 1, 1, 1, 1, -torch.inf, 1]),
+        ((1, 0), [1.5, 1.25, 1, 0.75, 0.625, -torch.inf, 0.125]),  # the mean of both
+    ],
+)
+def test_carriers_suffer_as_a_part_of_the_worst_of_them(seen, expected):
+    found = suffering(CARRIERS, FALLEN, [found_by(TARGET, *seen)], FOUR)
+    assert found.tolist() == expected
+
+
+def test_carriers_of_every_found_word_are_asked_and_the_larger_part_counts():
+    tokens = write([TARGET], [TARGET, SECOND], [SECOND], [SECOND], [300])
+    drops = torch.tensor([[4.0, 1, 9, 9, 9], [9.0, 3, 2, 4, 9]])
+    found = suffering(tokens, drops, [found_by(TARGET, 0), found_by(SECOND, 1)], HOW)
+    expected = [4, 1, 2 / 3, 4 / 3, -torch.inf]  # of 4 and 1 the lower, and of 4 and 3
+    torch.testing.assert_close(found, torch.tensor(expected))
+
+
+def test_nothing_found_is_no_one_suffering_and_drops_below_zero_divide_nothing():
+    assert (suffering(CARRIERS, FALLEN, [], HOW) == -torch.inf).all()
+    assert not suffering(CARRIERS, -FALLEN, [found_by(TARGET, 0)], HOW).isnan().any()
+
+
+# D_u
+
+
+def six() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Six captions, their rank, the pool of the first four, and the sure ones: 1 and 3; 5 is outside."""
+    tokens = write([300], [301, TARGET], [302], [303, TARGET], [304], [305, TARGET])
+    rank = torch.tensor([0.9, 0.1, -0.5, 0.3, -torch.inf, -torch.inf])
+    pool = torch.arange(6) < 4
+    return tokens, rank, pool, torch.tensor([False, True, False, True, False, True])
+
+
+def test_sure_pairs_of_the_pool_are_ranked_before_the_pool_and_the_pool_before_all_else():
+    found = select(*six(), HOW)
+    torch.testing.assert_close(
+        found.score, torch.tensor([0.9, 2.1, -0.5, 2.3, -torch.inf, -torch.inf]), rtol=0, atol=1e-6
+    )
+    assert found.chosen.tolist() == [3, 1] and found.compromised.tolist()[0] == TARGET
+
+
+def test_at_most_top_pairs_are_chosen_and_equal_ones_by_position():
+    tokens, rank, pool, sure = six()
+    assert select(tokens, rank, pool, sure, replace(HOW, top=1)).chosen.tolist() == [3]
+    assert select(tokens, torch.zeros(6), pool, sure, HOW).chosen.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("sure", [[False] * 6, [False] * 5 + [True]])
+def test_where_the_pool_holds_no_sure_pair_d_u_and_b_are_empty(sure):
+    tokens, rank, pool, _ = six()
+    found = select(tokens, rank, pool, torch.tensor(sure), HOW)
+    assert found.chosen.tolist() == found.compromised.tolist() == []
+    assert torch.equal(found.score, rank)
+
+
+# B
+
+
+def test_compromised_tokens_by_hand():
+    tokens = write([TARGET, PARTNER], [TARGET, 301], [302, 301], [303, PARTNER])
+    # of D_u = 0, 1: TARGET 2·ln 2, PARTNER 1·ln 1 = 0, 301 1·ln 1 = 0
+    assert tokens_of(tokens, torch.tensor([0, 1]), 0.5).tolist() == [TARGET]
+    # of D_u = 0: both words once; TARGET 1·ln(1 / ½), PARTNER the same
+    assert sorted(tokens_of(tokens, torch.tensor([0]), 0.5).tolist()) == [PARTNER, TARGET]
+    assert tokens_of(tokens, torch.tensor([], dtype=torch.long), 0.5).tolist() == []
+
+
+def test_a_lower_bound_lets_more_tokens_in_the_most_surprising_first():
+    tokens = write([TARGET, 301], [TARGET, 302], [TARGET, 303], *[[301]] * 3)
+    # of D_u = 0, 1, 2: TARGET 3·ln 2, 302 and 303 ln 2, 301 ln((1/3) / (4/6)) < 0
+    sizes = [tokens_of(tokens, torch.arange(3), bound).tolist() for bound in (1.0, 0.3, 0.01)]
+    assert sizes[0] == [TARGET] and sizes[1] == sizes[2] and sizes[1][0] == TARGET
+    assert sorted(sizes[1]) == [302, 303, TARGET]
+
+
+# Settings
+
+
+@pytest.mark.parametrize("name", ["outlier", "alike", "sure"])
+@pytest.mark.parametrize("bound", [0, -0.5, 1.1, float("nan")])
+def test_a_bound_outside_its_range_is_refused(name, bound):
+    with pytest.raises(ValueError, match=f"{name} must be in"):
+        Select(**{name: bound})
 
 
 @pytest.mark.parametrize("top", [0, -1])
@@ -198,38 +354,6 @@ def test_an_unlearning_set_of_nothing_is_refused(top):
         Select(top=top)
 
 
-# Several votes
-
-
-def with_words(*groups: tuple[int, range]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """`noisy_set` of 200 pairs, a pool of 100; each group (word, where) says a word of its own there."""
-    captions, overfit, pool = noisy_set(200, 100, 0)
-    for word, where in groups:
-        for i in where:
-            captions[i] = [captions[i][0], word]
-            overfit[i] += 1
-    return write(*captions), overfit, pool
-
-
-def test_every_word_that_is_said_too_often_is_found_one_vote_at_a_time():
-    tokens, overfit, pool = with_words((TARGET, range(12)), (PARTNER, range(12, 22)))
-    found = select_in_turn(tokens, overfit, pool, Select())
-    assert [one.anchor for one in found] == [TARGET, PARTNER]
-    assert [sorted(one.chosen.tolist()) for one in found] == [list(range(12)), list(range(12, 22))]
-    first = select(tokens, overfit, pool, Select())
-    assert torch.equal(found[0].score, first.score) and torch.equal(found[0].chosen, first.chosen)
-    assert torch.isinf(found[1].score[:12]).all()  # those of the first word have stepped aside
-    assert found[1].compromised.tolist() == [PARTNER]
-
-
-def test_a_single_word_needs_one_vote_and_a_quiet_one_has_none():
-    tokens, overfit, pool = with_words((TARGET, range(20)), (PARTNER, range(20, 23)))
-    assert [one.anchor for one in select_in_turn(tokens, overfit, pool, Select())] == [TARGET]
-    more = select_in_turn(tokens, overfit, pool, Select(64, 0.01))
-    assert len(more) == VOTES and more[0].anchor == TARGET
-
-
-def test_votes_end_when_the_pool_is_empty():
-    tokens, overfit = write([TARGET], [TARGET], [300], [301]), torch.zeros(4)
-    pool = torch.tensor([True, True, False, False])
-    assert [one.anchor for one in select_in_turn(tokens, overfit, pool, Select(64, 0.01))] == [TARGET]
+def test_one_picture_cannot_agree():
+    with pytest.raises(ValueError, match="least must be at least 2, got 1"):
+        Select(least=1)

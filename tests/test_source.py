@@ -10,10 +10,10 @@ from ubt_utils import profiles, stages
 from ubt_utils.core import source, store
 from ubt_utils.stages.base import Run
 
-STAGES = ("pretrain", "attack", "overfit", "select", "defend", "evaluate")
-pretrain, attack, overfit, select, defend, evaluate = (
-    import_module(f"ubt_utils.stages.{name}") for name in STAGES
-)
+STAGES = [
+    import_module(f"ubt_utils.stages.{name}")
+    for name in ("pretrain", "attack", "suspect", "overfit", "select", "defend", "evaluate")
+]
 
 FILES = {
     "__init__": "",
@@ -155,15 +155,21 @@ def test_what_counts_is_the_same_text_on_every_version_of_python(package):
 
 
 EDITS = {  # what is edited → the stages of tiny, attack badnets, whose code it is
-    "data.emoji": {"pretrain", "attack", "overfit", "select", "unlearn", "evaluate"},
-    "clip.training": {"pretrain", "attack", "overfit", "unlearn"},
-    "attacks.triggers.badnets": {"attack", "overfit", "select", "unlearn", "evaluate"},
+    "data.emoji": {"pretrain", "attack", "suspect", "overfit", "select", "unlearn", "evaluate"},
+    "clip.training": {"pretrain", "attack", "overfit", "select", "unlearn", "evaluate"},
+    "attacks.triggers.badnets": {"attack", "suspect", "overfit", "select", "unlearn", "evaluate"},
     "attacks.triggers.sig": set(),
-    "ubt.pool": {"overfit"},
+    "ubt.pool": {"suspect"},
+    "ubt.disturb": {"suspect"},
+    "ubt.overfit": {"overfit", "select"},
+    "evaluate.measure": {"unlearn", "evaluate"},  # to edit the ruler renews no victim
     "kernels.push": {"unlearn"},
     "baselines.defenses.par": set(),
     "report.tables": set(),
     "profiles.mini": set(),
+    "profiles.base": set(),  # settings count by value
+    "ubt.settings": set(),
+    "clip.recipe": set(),
 }
 
 
@@ -173,11 +179,10 @@ def keys(monkeypatch) -> dict[str, str]:
 
     def note(parts, name, config, work, inputs=None, modules=()):
         found[name.split("-")[0]] = source.digest(*modules)
-        made = {"pairs_scored": 9, "pool_size": 3, "pairs_seen": 1, "chosen": 1, "asr": 1.0, "seconds": 0.0}
-        made["detection_seconds"] = 0.0
+        made = {"pairs_scored": 9, "pairs_seen": 1, "asr": 1.0, "seconds": 0.0, "detection_seconds": 0.0}
         return store.Stage(Path("x-y"), {"files": {}}, made, {})
 
-    for module in (pretrain, attack, overfit, select, defend, evaluate):
+    for module in STAGES:
         monkeypatch.setattr(module, "run_stage", note)
     stages.chain(profiles.get("tiny"), "badnets", 0).evaluated("ubt")
     return found
@@ -185,16 +190,9 @@ def keys(monkeypatch) -> dict[str, str]:
 
 @pytest.mark.parametrize("edited", EDITS)
 def test_an_edit_renews_the_stages_that_run_it_and_no_others(edited, monkeypatch):
-    before, real = keys(monkeypatch), source._text
-    name = f"ubt_utils.{edited}"
-    monkeypatch.setattr(source, "_text", lambda asked: real(asked) + ("MORE = 1\n" if asked == name else ""))
-    for kept in (source._tree, source._imports, source._plain):
-        kept.cache_clear()
-    try:
-        after = keys(monkeypatch)
-    finally:
-        monkeypatch.undo()
-        forget()
+    before, real, name = keys(monkeypatch), source._plain, f"ubt_utils.{edited}"
+    monkeypatch.setattr(source, "_plain", lambda asked: real(asked) + "\nMORE = 1" * (asked == name))
+    after = keys(monkeypatch)
     assert {stage for stage in before if before[stage] != after[stage]} == EDITS[edited]
 
 

@@ -30,12 +30,14 @@ def public(chain, runs_root) -> Path:
 def test_the_gate_stops_the_pipeline_where_the_backdoor_did_not_take(chain, no_training):
     strict = replace(chain.profile, gate=1.01)
     for ask in (
-        lambda run: run.attacked, lambda run: run.overfitted, lambda run: run.selected,
-        lambda run: run.scored, lambda run: run.defended(), lambda run: run.evaluated(),
+        lambda run: run.attacked, lambda run: run.suspected, lambda run: run.overfitted,
+        lambda run: run.selected, lambda run: run.scored, lambda run: run.defended(),
+        lambda run: run.evaluated("ubt"),
     ):  # fmt: skip
         with pytest.raises(BackdoorDidNotTake, match="badnets: the backdoor did not take"):
             ask(stages.chain(strict, "badnets", 0))
-    assert stages.chain(strict, "none", 0).attacked.metrics["clean_accuracy"] >= 0  # nothing to gate
+    assert stages.chain(strict, "badnets", 0).evaluated() == chain["evaluate"]  # by which it was seen
+    assert stages.chain(strict, "none", 0).attacked.metrics["pairs_seen"] > 0  # nothing to gate
 
 
 # Another attack
@@ -107,7 +109,6 @@ def test_an_attack_killed_midway_resumes_to_the_same_bits(chain, public, monkeyp
     assert steps == [0, 1, 2, 3, 4, 5, 6, 7, *range(7, 12)]
     for name in ("model.safetensors", "manifest.json"):
         assert resumed.path(name).read_bytes() == chain["attack"].path(name).read_bytes()
-    assert resumed.metrics["asr"] == chain["attack"].metrics["asr"]
     assert resumed.metrics["last_loss"] == chain["attack"].metrics["last_loss"]
 
 
@@ -117,7 +118,7 @@ def test_an_attack_killed_midway_resumes_to_the_same_bits(chain, public, monkeyp
 )
 def test_a_defense_killed_midway_resumes_to_the_same_bits(chain, tmp_path, monkeypatch, name):
     whole = chain.run.defended(name)
-    chain.copy(tmp_path, "pretrain", "attack", "overfit", "select")
+    chain.copy(tmp_path, "pretrain", "attack", "suspect", "overfit", "select")
     monkeypatch.setenv("UBT_RUNS", str(tmp_path))
     batches, steps = training.batch_indices, []
 
@@ -135,6 +136,8 @@ def test_a_defense_killed_midway_resumes_to_the_same_bits(chain, tmp_path, monke
     resumed = stages.chain(chain.profile, "badnets", 0).defended(name)
     assert steps[begun] > 0  # what was done was not done again
     assert resumed.path("model.safetensors").read_bytes() == whole.path("model.safetensors").read_bytes()
-    assert resumed.metrics["curve"] == whole.metrics["curve"]
-    looks = defenses.get(name).looks > 0
-    assert (resumed.metrics["detection_seconds"] > 0) == (looks or "detection" in defenses.get(name).sees)
+    curves = [[{**p, "seconds": 0} for p in made.metrics["curve"]] for made in (resumed, whole)]
+    assert curves[0] == curves[1]
+    entry = defenses.get(name)
+    pays = entry.looks > 0 or bool({"detection", "overfit"} & set(entry.sees))
+    assert (resumed.metrics["detection_seconds"] > 0) == pays

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from ubt_utils import profiles
 from ubt_utils.core import records
 from ubt_utils.data.zero_shot import ZeroShot
 from ubt_utils.evaluate import statistics
@@ -100,6 +101,12 @@ def test_runs_of_one_cluster_are_one_piece_of_evidence(study):
     assert (found.asr, found.asr_low) == pytest.approx(statistics.cluster_bootstrap(hits)[:2])
 
 
+def test_only_the_rates_that_are_asked_for_get_an_interval(study):
+    found = study_tables.table(FAMILY, 0.01, ["sig"], ["par"], sure=("asr",)).loc["par"]
+    assert found.asr_low < found.asr < found.asr_high and found.clean_accuracy == pytest.approx(8 / 15)
+    assert "clean_accuracy_low" not in found
+
+
 def test_one_cluster_has_a_mean_and_no_interval(study):
     found = study_tables.table(FAMILY, 0.01, ["wave"], ["par"]).loc["par"]
     assert found.asr == 1 and np.isnan(found.asr_low) and np.isnan(found.clean_accuracy_high)
@@ -123,9 +130,10 @@ def test_only_runs_that_both_have_are_compared(study):
     record({(1, 1, "sig", "ubt"): (4, 0)})
     found = study_tables.compared(FAMILY, "ubt", "par", "asr", 0.05).loc[0.01]
     assert (found.runs, found.clusters) == (4, 3)
-    with pytest.raises(ValueError, match="two clusters must have both ubt and par, 1 has"):
-        study_tables.compared(FAMILY, "ubt", "par", "asr", 0.05, ["wave"])
-    with pytest.raises(ValueError, match="both ubt and luck, 0 has"):
+    alone = study_tables.compared(FAMILY, "ubt", "par", "asr", 0.05, ["wave"]).loc[0.01]
+    assert (alone.runs, alone.clusters, alone.difference) == (1, 1, -1)
+    assert np.isnan(alone.low) and np.isnan(alone.high90) and not alone.differs and not alone.equivalent
+    with pytest.raises(ValueError, match="no run in results/toy has both ubt and luck"):
         study_tables.compared(FAMILY, "ubt", "luck", "asr", 0.05)
     with pytest.raises(ValueError, match="unknown metric 'psnr'; known: clean_accuracy"):
         study_tables.compared(FAMILY, "ubt", "par", "psnr", 0.05)
@@ -160,6 +168,244 @@ def test_ablations_of_the_same_cluster_must_be_told_apart(study):
         study_tables.table(FAMILY, 0.01, ["sig"], ["ubt"])
     found = study_tables.table(FAMILY, 0.01, ["sig"], ["ubt"], profiles=["toy-f0", "toy-f1"])
     assert found.runs["ubt"] == 3
+
+
+# From the matrix alone
+
+
+def cell(f0: int, attack: str, defense: str, asr: float | None = None, ca: float = 0.5, **more) -> dict:
+    """A row of the matrix."""
+    design = {"f0_seed": f0, "poison_rate": 0.0 if attack == "none" else 0.01, "cluster": f"{f0}-0"}
+    rates = {"asr": asr, "clean_accuracy": ca, "robust_accuracy": ca, "target_recall": 0.5}
+    spent = {"seconds": 10.0, "detection_seconds": 4.0, "curve": "[]"}
+    return keys_of((f0, 0, attack, defense)) | design | {"f0": f"public {f0}"} | rates | spent | more
+
+
+def write(*rows: dict) -> None:
+    """These rows as the whole matrix."""
+    records.write_table(records.table_path(FAMILY, records.MATRIX), pd.DataFrame(rows))
+
+
+def way(*points: tuple) -> str:
+    """A curve of (part, ASR, CA, held-out loss); a step each, two seconds long."""
+    return json.dumps([
+        {"step": i, "part": part, "seconds": 2.0 * i, "asr": asr, "clean_accuracy": ca, "held_out": loss}
+        for i, (part, asr, ca, loss) in enumerate(points)
+    ])  # fmt: skip
+
+
+def test_of_the_wanted_defenses_only_the_recorded_are_known(results_root):
+    write(cell(0, "sig", "ubt"), cell(0, "sig", "none"), cell(0, "none", "merge"))
+    assert study_tables.known(FAMILY, 0.01, ["none", "merge", "luck", "ubt"]) == ["none", "ubt"]
+    assert set(study_tables.recorded(FAMILY, None, ["sig"], ["ubt"]).index) == {("toy-f0", "sig", "ubt", 0)}
+
+
+def test_what_there_is_to_lose_is_f0_and_the_twin(results_root):
+    beside = {"public_asr": 0.0, "public_clean_accuracy": 0.3, "twin_clean_accuracy": 0.6}
+    write(
+        cell(0, "sig", "none", 0.9, **beside, twin_robust_accuracy=0.5),
+        cell(1, "sig", "none", 0.9, **beside, twin_robust_accuracy=0.4), cell(0, "sig", "ubt", 0.0),
+    )  # fmt: skip
+    found = study_tables.untouched(FAMILY, 0.01, ["sig"])
+    assert found.index.tolist() == ["f0, untouched", "clean twin"] and found.runs.tolist() == [2, 2]
+    assert found.clean_accuracy.tolist() == [0.3, 0.6]
+    assert found.robust_accuracy["clean twin"] == pytest.approx(0.45)
+    assert found.asr["f0, untouched"] == 0 and np.isnan(found.asr["clean twin"])
+
+
+def test_where_ubt_loses_comes_first(results_root):
+    write(
+        cell(0, "sig", "ubt", 0.0, 0.5), cell(0, "sig", "par", 0.2, 0.6), cell(0, "sig", "none", 1.0),
+        cell(1, "sig", "ubt", 0.0, 0.5), cell(1, "sig", "par", 0.0, 0.48), cell(2, "sig", "par", 0.0, 0.9),
+    )  # fmt: skip
+    found = study_tables.losses(FAMILY, ["sig"])
+    assert found.metric.tolist()[-1] == "asr" and set(found.defense) == {"par"}
+    first = found.iloc[0]
+    assert first.metric in ("clean_accuracy", "robust_accuracy") and first.behind == pytest.approx(0.04)
+    assert (first.runs, first.clusters, first["runs behind"]) == (2, 2, 1)
+    assert (first.ubt, first.other) == (0.5, pytest.approx(0.54))
+    level = found.set_index("metric").loc["target_recall"]
+    assert level.behind == 0 and level["runs behind"] == 0  # equal is not better
+    assert found.set_index("metric").behind["asr"] == pytest.approx(-0.1)
+    assert study_tables.losses(FAMILY, ["sig"], ["par"]).equals(found)
+
+
+def test_the_push_is_what_the_control_leaves_less_what_ubt_leaves(results_root):
+    write(
+        cell(0, "sig", "ubt-retain", 0.9), cell(0, "sig", "ubt", 0.1), cell(1, "sig", "ubt-retain", 0.2),
+        cell(1, "sig", "ubt", 0.1), cell(0, "wave", "ubt", 0.0), cell(0, "none", "ubt"),
+    )  # fmt: skip
+    found = study_tables.push(FAMILY)
+    assert found["push"].tolist() == pytest.approx([0.1, 0.8])  # the least first
+    assert found.cluster.tolist() == ["1-0", "0-0"]
+    write(cell(0, "sig", "ubt", 0.1))
+    assert study_tables.push(FAMILY).empty
+
+
+def test_the_ladder_has_the_rungs_that_are_recorded_and_compares_shared_runs(results_root):
+    write(
+        cell(0, "sig", "ubt-pool", 0.9, 0.5), cell(1, "sig", "ubt-pool", 0.7, 0.4),
+        cell(0, "sig", "ubt-onelook", 0.1, 0.4), cell(0, "sig", "ubt", 0.0, 0.45),
+        cell(1, "sig", "ubt", 0.06),
+    )  # fmt: skip
+    found = study_tables.ladder(FAMILY, 0.01, ["sig"])
+    assert found.index.tolist() == ["ubt-pool", "ubt-onelook", "ubt"] and found.runs.tolist() == [2, 1, 2]
+    assert found.asr.tolist() == pytest.approx([0.8, 0.1, 0.03]) and found.failed.tolist() == [2, 1, 1]
+    assert found["asr change"].tolist()[1:] == pytest.approx([-0.8, -0.1]) and found.shared["ubt"] == 1
+    assert found["CA change"].tolist()[1:] == pytest.approx([-0.1, 0.05])
+    assert found.what["ubt"] == "the whole method" and "second look" in found.what["ubt-onelook"]
+
+
+PATHS = (
+    cell(0, "sig", "ubt", 0.0, curve=way((0.1, 0.9, 0.5, 1.0), (0.2, 0.04, 0.3, 3.0), (0.3, 0.2, 0.4, 2.0),
+                                          (0.4, 0.01, 0.45, 2.0))),
+    cell(0, "sig", "par", 0.5, curve=way((0.0, 0.9, 0.5, 2.0), (0.4, 0.5, 0.4, 1.0))),
+    cell(0, "sig", "merge", 0.03, 0.4, detection_seconds=0.0), cell(1, "sig", "ubt", 0.9),
+)  # fmt: skip
+
+
+def test_a_path_has_a_point_a_mark_and_one_where_nothing_was_trained(results_root):
+    write(*PATHS, cell(0, "sig", "none", 1.0))
+    found = study_tables.paths(FAMILY)
+    assert found.groupby(["profile", "defense"]).size().to_dict() == {
+        ("toy-f0", "merge"): 1, ("toy-f0", "par"): 2, ("toy-f0", "ubt"): 4, ("toy-f1", "ubt"): 1
+    }  # fmt: skip
+    merged, nothing = (found[(found.profile == f) & (found.defense == d)].iloc[0]
+                       for f, d in (("toy-f0", "merge"), ("toy-f1", "ubt")))  # fmt: skip
+    assert (merged.part, merged.asr, merged.clean_accuracy) == (0, 0.03, 0.4)
+    assert np.isnan(nothing.part) and nothing.asr == 0.9 and set(found.cluster) == {"0-0", "1-0"}
+
+
+def test_a_defense_holds_from_where_it_stays_below_the_bar(results_root):
+    write(*PATHS)
+    found = study_tables.first_holds(study_tables.paths(FAMILY))
+    assert found.part.isna().tolist() == [True, True, False, False]  # those that never hold come first
+    held = found.droplevel(["profile", "attack", "seed"]).part.dropna()
+    assert held.to_dict() == {"ubt": 0.4, "merge": 0.0}  # not 0.2, after which it rose again
+    at = found.loc["toy-f0", "sig", "ubt", 0]
+    assert (at.step, at.seconds, at.clean_accuracy, at.cluster) == (3, 6, 0.45, "0-0")
+    looser = study_tables.first_holds(study_tables.paths(FAMILY), bar=0.2)
+    assert looser.loc["toy-f0", "sig", "ubt", 0].part == 0.2
+
+
+def test_all_stop_by_the_same_rule(results_root):
+    write(*PATHS)
+    ways = study_tables.paths(FAMILY)
+    found = study_tables.stopped(ways).xs("toy-f0").droplevel(["attack", "seed"])
+    assert found.step.to_dict() == {"ubt": 0, "par": 1, "merge": 0}
+    assert found["last"].to_dict() == {"ubt": False, "par": True, "merge": True}
+    begun = study_tables.stopped(ways, after=1).xs("toy-f0").droplevel(["attack", "seed"])
+    assert begun.step["ubt"] == 2 and begun.asr["ubt"] == 0.2  # the first of equal losses
+    assert study_tables.stopped(ways).asr.is_monotonic_decreasing
+
+
+@pytest.fixture
+def toy_profiles(monkeypatch):
+    """The made-up profiles, with the target of mini."""
+    for f0 in (0, 1):
+        monkeypatch.setitem(profiles.PROFILES, f"toy-f{f0}", profiles.get("mini"))
+
+
+def asked(**lost: float) -> str:
+    return json.dumps([{"word": word, "lost": value} for word, value in lost.items()])
+
+
+def detected(anchors: list[str], **more) -> dict:
+    counts = {
+        "pool_recall": 0.9,
+        "chosen": 50,
+        "chosen_poisoned": 40,
+        "poisonous": 60,
+        "poisonous_poisoned": 45,
+    }
+    return {"anchors": json.dumps(anchors), **counts, "poisoned": 53, **more}
+
+
+def test_detection_has_the_worst_runs_first(results_root, toy_profiles):
+    nothing = {"pool_recall": None, "chosen": 0, "chosen_poisoned": 0, "poisonous": 0}
+    write(
+        cell(0, "sig", "ubt", 0.0, **detected(["clock"], asked=asked(clock=0.6, face=0.3))),
+        cell(1, "sig", "ubt", 0.0, **detected(["clock", "face"])),
+        cell(0, "wave", "ubt", 0.9, **detected(["face"], pool_recall=0.2)),
+        cell(0, "none", "ubt", **detected([], **nothing)), cell(1, "none", "ubt", **detected(["face"])),
+        cell(0, "sig", "none", 0.9),
+    )  # fmt: skip
+    found = study_tables.detection(FAMILY)
+    assert found.right.tolist() == [False, False, True, True, True]
+    assert found.words.tolist()[:2] == ["face", "face"] and found.others.tolist() == [1, 1, 1, 0, 0]
+    sig = found.loc["toy-f0", "sig", 0]
+    assert (sig.words, sig.lost, sig.honest) == ("clock", 0.6, 0.3)
+    assert (sig["pool"], sig.precision, sig.flagged, sig.flagged_poisoned, sig.poisoned) == (
+        0.9,
+        0.8,
+        60,
+        45,
+        53,
+    )
+    clean = found.loc["toy-f0", "none", 0]
+    assert clean.right and clean.words == "" and np.isnan(clean.precision) and np.isnan(clean["pool"])
+
+
+def test_nothing_found_counts_clean_and_attacked_sets(results_root, toy_profiles):
+    write(
+        cell(0, "none", "ubt", **detected([])), cell(1, "none", "ubt", **detected([])),
+        cell(0, "sig", "ubt", 0.0, **detected(["clock"])), cell(1, "sig", "ubt", 0.9, **detected([])),
+        cell(1, "wave", "ubt", 0.9, **detected(["face"])),
+    )  # fmt: skip
+    found = study_tables.nothing_found(FAMILY)
+    assert found.index.tolist() == ["clean", "1.0% poisoned"] and found.sets.tolist() == [2, 3]
+    assert (
+        found.right.tolist() == [2, 1] and found.nothing.tolist() == [2, 1] and found.wrong.tolist() == [0, 1]
+    )
+    assert found.low["clean"] == pytest.approx(0.025**0.5) and found.high["clean"] == 1  # exact, 2 of 2
+    assert found.share.tolist() == pytest.approx([1, 1 / 3])
+
+
+def test_what_is_not_recorded_of_detection_is_not_made_up(results_root, toy_profiles):
+    row = cell(0, "sig", "ubt", 0.0, **detected(["clock"]))
+    write(
+        {name: value for name, value in row.items() if not name.startswith("poison") or name == "poison_rate"}
+    )
+    found = study_tables.detection(FAMILY).iloc[0]
+    assert found.right and np.isnan(found.flagged) and np.isnan(found.lost)
+
+
+def test_the_cost_is_told_in_seconds_and_in_pairs(results_root):
+    made = json.dumps({"attack": {"seconds": 40.0}})
+    write(
+        cell(0, "sig", "ubt", 0.0, made=made, curve=way((0.1, 1, 1, 1), (0.3, 0, 1, 1))),
+        cell(1, "sig", "ubt", 0.0, made=made, seconds=20.0),
+    )  # fmt: skip
+    found = study_tables.cost(FAMILY)
+    assert found.times.tolist() == [2, 4] and found.victim.tolist() == [40, 40]  # the dearest first
+    assert found.detection.tolist() == [4, 4] and found.part.tolist()[1] == 0.3
+
+
+def test_the_endpoints_are_those_that_were_written_down(study):
+    path = records.table_path(FAMILY, records.MATRIX)
+    table = pd.read_parquet(path)
+    table["curve"] = np.where(table.defense == "ubt", way((0.1, 0.9, 0.5, 1), (0.2, 0.0, 0.5, 1)), "[]")
+    table["twin_robust_accuracy"] = np.where(table.defense == "none", 0.9, np.nan)
+    records.write_table(path, table)
+    found = study_tables.endpoints(FAMILY, ["sig"])
+    assert found.index.get_level_values("endpoint").tolist() == [
+        "clusters that failed", "CA less that of undefended", "robust accuracy less the twin's",
+        "largest part of the victim's cost",
+    ]  # fmt: skip
+    failed, ca, robust, part = (found.iloc[i] for i in range(4))
+    assert (failed.value, failed.clusters, failed.runs, failed.met) == (0, 3, 3, True)
+    assert ca.value == pytest.approx(-1 / 15) and not ca.met and ca.low < ca.value < ca.high
+    assert robust.value == pytest.approx(0.1) and robust.met
+    assert (part.value, part.met) == (0.2, True)
+
+
+def test_an_endpoint_that_is_missed_says_so(study):
+    record({(1, 1, "sig", "ubt"): (4, 0)})
+    path = records.table_path(FAMILY, records.MATRIX)
+    records.write_table(path, pd.read_parquet(path).assign(curve="[]", detection_seconds=4.0))
+    found = study_tables.endpoints(FAMILY, ["sig"]).droplevel("poison_rate")
+    assert (found.value["clusters that failed"], found.met["clusters that failed"]) == (1, False)
+    assert not found.met["largest part of the victim's cost"]
 
 
 # From the chain

@@ -294,7 +294,8 @@ def test_one_step_is_adamws_by_hand_and_only_matrices_decay_where_asked_for(data
 
 
 def test_all_of_a_loss_is_taken_in_the_devices_precision_and_the_step_in_full(data, monkeypatch):
-    monkeypatch.setattr(device, "autocast", lambda where: torch.autocast(where.type, torch.bfloat16))
+    half = torch.autocast("cpu", torch.bfloat16)
+    monkeypatch.setattr(device, "autocast", lambda where, grouped: half)
     taken, model = [], models.create(NAME, 0)
 
     def objective(model, images, tokens, step):
@@ -306,6 +307,23 @@ def test_all_of_a_loss_is_taken_in_the_devices_precision_and_the_step_in_full(da
     assert (
         {p.dtype for p in model.parameters()} == {p.grad.dtype for p in model.parameters()} == {torch.float32}
     )
+
+
+def test_whatever_the_towers_compute_in_the_loss_is_of_unit_vectors_in_single_precision(data, monkeypatch):
+    model, tokens = models.create(NAME, 0), data[1][:8]
+    images, seen = models.normalize(model, data[0][:8] / 255), []
+    for large in (8, 7):  # by a matrix, and by blocks
+        monkeypatch.setattr(objectives, "LARGE", large)
+        with torch.autocast("cpu", torch.bfloat16):
+            z, t, scale = models.embed_pairs(model.eval(), images, tokens)
+            seen.append(contrastive(model, images, tokens, 0))
+    for side in (z, t):
+        assert side.dtype == torch.float32
+        torch.testing.assert_close(side.norm(dim=1), torch.ones(8), atol=1e-6, rtol=0)
+    expected = open_clip.ClipLoss()(z, t, scale)
+    for loss in seen:
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
 
 
 # Kills

@@ -60,7 +60,8 @@ MINI = Profile(
         "sig_cleanclip": HARDER,
         "wanet": HARDER,
     },
-    defenses={  # what `python -m ubt_utils tune` chose in the first study's world: results/first-study/tuning.parquet
+    # What `python -m ubt_utils tune` chose in the first study's world: results/first-study/tuning.parquet
+    defenses={
         "cleanclip": {"lr": 0.003, "weight": 3.0},
         "par": {"lr": 0.003, "threshold": 2.15},
         "abl": {"lr": 0.003, "isolate": 0.005},
@@ -107,7 +108,9 @@ def rare(profile: Profile) -> Profile:
 
 
 PUBLIC = tuple(  # mini with the two other public models
-    replace(MINI, name=f"mini-f{seed}", about=f"mini from public model {seed}", f0=seed, weights=f"mini-{seed}")
+    replace(
+        MINI, name=f"mini-f{seed}", about=f"mini from public model {seed}", f0=seed, weights=f"mini-{seed}"
+    )
     for seed in (1, 2)
 )
 RARE = tuple(rare(profile) for profile in (MINI, *PUBLIC))

@@ -9,6 +9,8 @@ from ubt_utils.data.photos import PhotoSets
 from ubt_utils.profiles.base import Profile
 from ubt_utils.ubt.settings import Overfit, Select, Suspect, Unlearn
 
+LOCKED = Recipe(steps=1400, lr=2e-3, batch=256, weight_decay=0.3)  # the text tower to a locked image tower
+
 PHOTOS = Profile(
     name="photos",
     about="Tiny-ImageNet and Flickr8k at 96 px, a really pretrained image tower; a subset for two CPU cores",
@@ -16,7 +18,7 @@ PHOTOS = Profile(
     sets=PhotoSets(),
     tower="imagenet",
     locked=2,
-    pretrain=Recipe(steps=1400, lr=2e-3, batch=256, weight_decay=0.3),
+    pretrain=LOCKED,
     finetune=Recipe(steps=170, lr=8e-4, batch=128, freeze_norm=True),
     overfit=Overfit(Recipe(steps=20, lr=5e-4, batch=128, schedule="constant", freeze_norm=True), reads=2),
     select=Select(),
@@ -33,7 +35,7 @@ PHOTOS_GPU = replace(
     locked=0,
     # LiT trains with large batches: as many pairs as 2,000 steps of 256 see, so many that the loss goes by
     # blocks [ours]; never run.
-    pretrain=replace(PHOTOS.pretrain, steps=250, batch=2048),
+    pretrain=replace(LOCKED, steps=250, batch=2048),
     finetune=replace(PHOTOS.finetune, steps=2000),
 )
 

@@ -93,7 +93,10 @@ ANSWERS: dict[str, tuple[Callable[[], Any], str]] = {
     "02.1": (_chance_precision, "if all poison is in the pool: poisoned pairs over pool pairs"),
     "03.1": (_surprise, "G = k · ln((k/m)/p)"),
     "04.1": (_cut_caption, "leave the token out, keep the order of the rest"),
-    "05.1": (_exact_upper, "Clopper and Pearson: the rate p at which 0 of 99 has a chance of 2.5 %, as a fraction"),
+    "05.1": (
+        _exact_upper,
+        "Clopper and Pearson: the rate p at which 0 of 99 has a chance of 2.5 %, as a fraction",
+    ),
     "05.2": (_corrected, "Holm multiplies the smallest p by the number of comparisons"),
     "06.1": (_poisoned_sights, "steps × batch pairs pass by; which part of them is poisoned?"),
     "06.2": (_chance_recall, "one photo is right; five of a thousand are looked at"),

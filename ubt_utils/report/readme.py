@@ -65,7 +65,8 @@ def _cells(row: pd.Series) -> list[str]:
     """The numbers of one row, in the order of HEAD."""
     asr = _percent(row.asr)
     if not pd.isna(row.get("asr_low")):  # where nothing is hit, the bound says how sure that is
-        asr += f" [{_percent(row.asr_low)}–{_percent(max(row.asr_high, row.asr_bound if row.asr < 0.0005 else 0))}]"
+        high = max(row.asr_high, row.asr_bound) if row.asr < 0.0005 else row.asr_high
+        asr += f" [{_percent(row.asr_low)}–{_percent(high)}]"
     failed = "–" if pd.isna(row.get("failed")) else f"{row.failed:.0f} of {row.clusters:.0f}"
     rates = [_percent(row.get(name)) for name in ("clean_accuracy", "robust_accuracy", "target_recall")]
     seconds = "–" if pd.isna(row.get("seconds")) else f"{row.seconds:.0f}"

@@ -135,16 +135,11 @@ def untouched(
     """What there is to lose, mean over the clusters of the attacked runs: the public model as it is, and the
     clean twin of the victim. Columns as in `table` where they are known, without intervals."""
     runs = recorded(family, poison_rate, attacks, [NONE], profiles)
-    twins = recorded(family, None, [NONE], [NONE], profiles)
-    twins = twins[twins.cluster.isin(set(runs.cluster))]
-    named = {f"public_{name}": name for name in ("asr", *SHOWN)}
-    public = runs[[name for name in named if name in runs]].rename(columns=named)
     rows = {}
-    for title, own, rates in ((F0, runs, public), (TWIN, twins, twins)):
-        mean = rates[[name for name in ("asr", *SHOWN) if name in rates]].astype(float).mean()
-        rows[title] = {"runs": len(own), "clusters": own.cluster.nunique(), **mean}
-    if "twin_robust_accuracy" in runs:
-        rows[TWIN]["robust_accuracy"] = runs.twin_robust_accuracy.mean()
+    for title, before in ((F0, "public_"), (TWIN, "twin_")):
+        named = {f"{before}{name}": name for name in ("asr", *SHOWN) if f"{before}{name}" in runs}
+        mean = runs[list(named)].rename(columns=named).astype(float).mean()
+        rows[title] = {"runs": len(runs), "clusters": runs.cluster.nunique(), **mean}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defense")
 
 
@@ -355,7 +350,7 @@ def cost(
     of the defense with its detection and of the latter alone, victim over defense (times), and the part of
     the victim's pairs that the defense pays for, which no machine changes."""
     runs = recorded(family, None, attacks, [defense], profiles)
-    victim = runs.made.map(lambda made: json.loads(made)["attack"]["seconds"])
+    victim = runs.victim_seconds
     curves = runs.curve.map(json.loads)
     found = runs[DESIGN].assign(
         victim=victim,

@@ -194,7 +194,8 @@ class Chain(Run):
             found["craft"] = self.crafted
         found["attack"] = self.attacked
         if defense != NONE:
-            found |= {"suspect": self.suspected, "overfit": self.overfitted, "select": self.selected, "unlearn": self.defended(defense)}
+            found |= {"suspect": self.suspected, "overfit": self.overfitted, "select": self.selected}
+            found |= {"unlearn": self.defended(defense)}
         elif self.attack != NONE:
             found |= {"twin": self.twin.attacked, "examine": self.examined}
         return found | {"evaluate": self.evaluated(defense)}

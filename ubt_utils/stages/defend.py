@@ -24,7 +24,7 @@ from ubt_utils.stages.base import WEIGHTS, Run, load_model, poisoned_pairs
 from ubt_utils.ubt.defense import FORWARD_COST, Defense, Session, View
 from ubt_utils.ubt.settings import UBT
 
-MARKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the pairs that the victim trained on: where a path is read
+MARKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the victim's pairs: where a path is read
 HELD_OUT = 512  # pairs of D that no defense trains on
 
 
@@ -32,7 +32,8 @@ def ubt_cost(profile: Profile, suspected: Stage, overfitted: Stage, selected: St
     """Pairs that UBT pays for in all, in trained pairs: the budget of the other defenses. As if something had
     been found, so that they have a budget where nothing was."""
     recipe, top = profile.unlearn.recipe, profile.select.top
-    return detection_cost(("detection", "overfit"), suspected, overfitted) + recipe.steps * (recipe.batch + top)
+    detected = detection_cost(("detection", "overfit"), suspected, overfitted)
+    return detected + recipe.steps * (recipe.batch + top)
 
 
 def detection_cost(sees: Collection[str], suspected: Stage, overfitted: Stage) -> float:
@@ -185,14 +186,15 @@ def _watch(model: nn.Module, profile: Profile, trigger: Trigger | None, view: Vi
             return None
         full = measure.full(model, profile, trigger, measure.FEW)
         kept = ("clean_accuracy", "asr", "robust_accuracy", "target_recall")
-        return {name: full[name] for name in kept if name in full} | {"held_out": held_out_loss(model, *batch)}
+        measured = {name: full[name] for name in kept if name in full}
+        return measured | {"held_out": held_out_loss(model, *batch)}
 
     return watch
 
 
 @torch.no_grad()
 def held_out_loss(model: nn.Module, images: Images, tokens: torch.Tensor) -> float:
-    """The contrastive loss of all pairs at once: images (n, 3, H, W) uint8, tokens (n, L). It asks for neither
-    labels nor a trigger."""
+    """The contrastive loss of all pairs at once: images (n, 3, H, W) uint8, tokens (n, L). It asks for
+    neither labels nor a trigger."""
     z, t = models.embed_images(model, images), models.embed_tokens(model, tokens)
     return clip_loss(z, t, model.logit_scale.exp().cpu()).item()

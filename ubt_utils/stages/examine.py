@@ -18,8 +18,8 @@ def examine(run: Run, public: Stage, attacked: Stage, twin: Stage, trigger: Trig
     twin makes of the same test.
 
     Metrics: psnr (dB), ssim, gmsd, clip_similarity (under f0); asr_jpeg_<quality> and asr_resize_<percent>;
-    on at most about 600 pictures. On all: twin_clean_accuracy, twin_robust_accuracy and the like. Targeted poisoning changes no picture, so it has no stealth.
-    """
+    on at most about 600 pictures. On all: twin_clean_accuracy, twin_robust_accuracy and the like. Targeted
+    poisoning changes no picture, so it has no stealth."""
     run.needs_poison()
     profile = run.profile
 

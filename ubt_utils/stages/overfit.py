@@ -18,7 +18,6 @@ from ubt_utils.data.pictures import take
 from ubt_utils.stages.base import Run, load_model, poisoned_pairs
 from ubt_utils.ubt.overfit import halves_of, overfit_half
 
-
 SIDES = (0, 1)  # halves of the pool
 
 

@@ -56,6 +56,7 @@ def pretrain(profile: Profile) -> Stage:
             learner, images = towers.OnFeatures(model), towers.features(model, pairs)
             images, tokens = images.flatten(0, 1), tokens.repeat(len(images), 1)
         feature_seconds = time.perf_counter() - start
+        assert profile.pretrain is not None  # else nothing is trained
         history = fit(
             learner, images, tokens, profile.pretrain, seed, "pretrain",
             checkpoint=scratch(folder), label="pretrain f0",
@@ -65,4 +66,3 @@ def pretrain(profile: Profile) -> Stage:
 
     work = nothing if profile.pretrain is None else given if profile.weights else trained
     return run_stage(run.parts, "pretrain", config, work, modules=run.modules(__name__))
-

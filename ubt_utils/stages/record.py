@@ -25,9 +25,8 @@ def record(run: Chain, defense: str = NONE) -> dict[str, Any]:
     seed, which share D, are no independent evidence.
     """
     found = run.stages(defense)
-    metrics, beside = found["evaluate"].metrics, {}
-    if "examine" in found:
-        beside = found["examine"].metrics
+    metrics = found["evaluate"].metrics
+    beside = found["examine"].metrics if "examine" in found else {}
     timed = {n: stage.metrics.get("train_seconds") for n, stage in found.items() if n != "twin"}
     return {
         "profile": run.profile.name,
@@ -44,7 +43,7 @@ def record(run: Chain, defense: str = NONE) -> dict[str, Any]:
         "contents": {name: dict(stage.contents) for name, stage in found.items() if stage.contents},
         "made": {name: _made(stage) for name, stage in found.items()},
         "train_seconds": {name: seconds for name, seconds in timed.items() if seconds is not None},
-        "metrics": {k: v for k, v in metrics.items() if k != "rates"} | beside,
+        "metrics": {k: v for k, v in metrics.items() if k != "rates"} | {**beside},
         "rates": metrics["rates"],
         **(_detected(found) if defense == UBT else {}),
         **({"curve": found["unlearn"].metrics["curve"]} if defense != NONE else {}),

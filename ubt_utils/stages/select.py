@@ -1,5 +1,5 @@
-"""Stage select: UBT steps 3 and 4, from the vote and the overfit scores to the unlearning set D_u and the tokens
-B."""
+"""Stage select: UBT steps 3 and 4, from the vote and the overfit scores to the unlearning set D_u and the
+tokens B."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ def select(run: Run, attacked: Stage, suspected: Stage, overfitted: Stage) -> St
     """The unlearning set D_u, the tokens B, and how good the detectors by similarity are (of a D without
     poison nothing of the kind can be said).
 
-    Arrays: chosen (k,), score (N,), compromised (b,), poisonous (N,); per token of D_u ids, count, surprise, drop (T,); drops
-    (k, L), the occlusion of each token of each chosen caption. All but score and poisonous are empty where
-    nothing was found.
-    """
+    Arrays: chosen (k,), score (N,), compromised (b,), poisonous (N,); per token of D_u ids, count, surprise,
+    drop (T,); drops (k, L), the occlusion of each token of each chosen caption. All but score and poisonous
+    are empty where nothing was found."""
     profile = run.profile
 
     def work(folder: Path) -> Mapping[str, Any]:

@@ -1,4 +1,5 @@
-"""Stage suspect: UBT step 1 and the vote of step 3. Is there a backdoor, and which pairs suffer like poison?"""
+"""Stage suspect: UBT step 1 and the vote of step 3. Is there a backdoor, and which pairs suffer like
+poison?"""
 
 from __future__ import annotations
 
@@ -18,17 +19,16 @@ from ubt_utils.ubt import pool as pooling
 from ubt_utils.ubt import select
 from ubt_utils.ubt.disturb import agreement, drops
 
-DETECTION = ("lost", "least", "voters", "sure", "votes")  # of the settings of selection, what this stage reads
+DETECTION = ("lost", "least", "voters", "sure", "votes")  # settings of selection that this stage reads
 
 
 def suspect(run: Run, attacked: Stage) -> Stage:
     """What disturbed pictures tell under fb; no public model is asked.
 
-    Arrays: sb (N,), drops (K, N) in the order of the family, drop (N,) the suspicion that the pool is made of,
-    suffers (N,) of the found words' carriers, pool (N,), anchors (a,), truth (N,), the last for evaluation only. Metrics: found, per word
-    its disturbance, surprise and the agreement lost; asked, every word that was looked at, with the same;
-    seconds; pairs_scored; pool_recall; what became of the poison.
-    """
+    Arrays: sb (N,), drops (K, N) in the order of the family, drop (N,) the suspicion that the pool is made
+    of, suffers (N,) of the found words' carriers, pool (N,), anchors (a,), truth (N,), the last for
+    evaluation only. Metrics: found, per word its disturbance, surprise and the agreement lost; asked, every
+    word that was looked at, with the same; seconds; pairs_scored; pool_recall; what became of the poison."""
     profile, how, family = run.profile, run.profile.select, run.profile.suspect.family
 
     def work(folder: Path) -> Mapping[str, Any]:
@@ -49,8 +49,9 @@ def suspect(run: Run, attacked: Stage) -> Stage:
         suspicion = pooling.suspicion(fallen, [k for one in found for k in one.witnesses])
         pool = pooling.pool_of(suspicion, profile.suspect.pool)
         seconds = time.perf_counter() - start
+        anchors = torch.tensor([one.anchor for one in found], dtype=torch.long)
         save_arrays(
-            folder, sb=sb, drops=fallen, drop=suspicion, anchors=torch.tensor([one.anchor for one in found]).long(),
+            folder, sb=sb, drops=fallen, drop=suspicion, anchors=anchors,
             suffers=suffers, pool=pool.to(torch.uint8), truth=truth.to(torch.uint8),
         )  # fmt: skip
         return {

@@ -22,6 +22,9 @@ def publish(profile: str = "mini", name: str = "") -> Path:
     makes that another model of about the same accuracy.
     """
     setting = profiles.get(profile)
+    recipe = setting.pretrain
+    if recipe is None:
+        raise ValueError(f"{profile} has no public model: its victim starts from random weights")
     if setting.pretrain is None:
         raise ValueError(f"profile {profile} has no public model: its victim starts from random weights")
     name, setting = name or setting.weights or profile, replace(setting, weights="")
@@ -29,7 +32,7 @@ def publish(profile: str = "mini", name: str = "") -> Path:
     note: dict[str, Any] = {
         "profile": profile,
         "model": setting.model,
-        "recipe": asdict(setting.pretrain),
+        "recipe": asdict(recipe),
         "data": dict(setting.sets.contents()),
         "seed": made.config["seed"],
         "single_precision_sha256": records.content_of(made.contents),

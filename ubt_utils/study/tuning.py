@@ -75,8 +75,8 @@ def trials(profile: Profile, defenses: Sequence[str]) -> list[Trial]:
 
 
 def run(profile: Profile, trial: Trial) -> dict[str, Any]:
-    """One trial as a row: CA, ASR and target recall at its end on the validation vendor, of which no number is
-    reported; the worst there is where the training diverged."""
+    """One trial as a row: CA, ASR and target recall at its end on the validation vendor, of which no number
+    is reported; the worst there is where the training diverged."""
     key = {"defense": trial.defense, "setting": json.dumps(trial.setting), "seed": trial.seed}
     attempt = stages.chain(at(profile, trial), ATTACK, trial.seed)
     key["f0"] = records.content_of(attempt.pretrained.contents)

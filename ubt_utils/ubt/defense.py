@@ -26,9 +26,9 @@ SIGHTS = ("D_safe", "D", "f0", "overfit", "detection", "class names")
 class View:
     """What a defender holds: D as it is (poisoned), its tokens (N, L), and the split into pool (N,) bool and
     the rest. suspicious (k,) indices of D_u, compromised (b,) tokens B, suffers (N,), how much the found
-    words' carriers suffer, and anchors (a,) tokens come from UBT's detection; defenses without it ignore them,
-    and all are empty where nothing was found. held_out: (h,) indices that no defense trains on, for the rule that
-    says when to stop. No labels, no manifest, no clean captions.
+    words' carriers suffer, and anchors (a,) tokens come from UBT's detection; defenses without it ignore
+    them, and all are empty where nothing was found. held_out: (h,) indices that no defense trains on, for the
+    rule that says when to stop. No labels, no manifest, no clean captions.
 
     model: reads a model by name: "public" is f0, "overfit-0" and "overfit-1" are UBT's. score: (N,) what
     a detector makes of D, by name. names: per class of the zero-shot task its names; prompts: per class
@@ -88,7 +88,7 @@ class Defense:
     """One defense of the registry.
 
     run: (model, view, recipe, session, **options) → History; changes the model in place. sees: what
-    it looks at, of SIGHTS; D_safe is the part of D outside the pool, which f0 alone tells, D all of it.
+    it looks at, of SIGHTS; D_safe is the part of D outside the pool, which no defense pays for, D all of it.
     options: what `run` gets beside the recipe. recipe: fields of the recipe that the defense's source fixes,
     such as its weight decay. cost: pairs that one pair of a step pays for, in trained pairs. looks: forward
     passes over all of D before it trains. anew: starts from the public model, not from the backdoored one.

@@ -1,9 +1,9 @@
 """What the sources say of UBT, and nothing else: `ubt-described`.
 
-1. [paper] Pairs of weak similarity come first; [summary] D is split into D_susp and D_safe by it. That f0 scores,
-   and how large D_susp is, the sources do not say: [ours], as everywhere.
-2. [summary] Overfit training raises the similarity of D_susp, blended with the contrastive loss on a normal set;
-   [lab] as mean (cos − 1)² with the weight 1.
+1. [paper] Pairs of weak similarity come first; [summary] D is split into D_susp and D_safe by it. That f0
+   scores, and how large D_susp is, the sources do not say: [ours], as everywhere.
+2. [summary] Overfit training raises the similarity of D_susp, blended with the contrastive loss on a normal
+   set; [lab] as mean (cos − 1)² with the weight 1.
 3. [summary] The pairs of D_susp that the overfit model finds most similar are the unlearning set.
 4. [paper] Unlearning concerns a token-based portion of their captions; which, they do not say: a random half.
 5. [lab] mean cos² of picture and what is left of the caption, plus the contrastive loss on D_safe, weight 1.
@@ -68,7 +68,7 @@ def described(
 
 def beside(
     view: View, index: torch.Tensor, goal: float, portion: float | None, *key: object
-) -> Objective:
+) -> Objective:  # fmt: skip
     """L_CLIP of the batch + mean (cos − goal)² over as many of the pairs `index` (n,) as D_safe gives to the
     batch. portion: of each caption's tokens that are kept, drawn anew in each step; None: all."""
 

@@ -1,8 +1,9 @@
 """Step 1, the suspicious pool: pairs whose picture and caption come apart when the picture is disturbed.
 
-[paper] Pairs of weak similarity come first. [ours] Which similarity: that under the backdoored model itself, once
-its picture is disturbed. A drawing survives most disturbances, a trigger does not survive the one that breaks
-it, and no public model is needed. Nobody knows beforehand which one that is, so a family of them is tried.
+[paper] Pairs of weak similarity come first. [ours] Which similarity: that under the backdoored model itself,
+once its picture is disturbed. A drawing survives most disturbances, a trigger does not survive the one that
+breaks it, and no public model is needed. Nobody knows beforehand which one that is, so a family of them is
+tried.
 """
 
 from __future__ import annotations

@@ -1,18 +1,19 @@
 """Step 3, suspicious-sample detection: is there a backdoor, which few pairs to unlearn, which to leave out.
 
-[paper] Fewer, suspicious samples are selected after overfit training. [ours] how. Poison, unlike noise, agrees
-with itself: in its captions, and, as long as the trigger holds, in its pictures. So both are asked.
+[paper] Fewer, suspicious samples are selected after overfit training. [ours] how. Poison, unlike noise,
+agrees with itself: in its captions, and, as long as the trigger holds, in its pictures. So both are asked.
 
-1. `candidates`: of each disturbance the pairs that suffer most vote: which word do their captions hold far more
-   often than D does?
+1. `candidates`: of each disturbance the pairs that suffer most vote: which word do their captions hold far
+   more often than D does?
 2. `convicted`: a word is believed when its pictures agree under fb and no longer agree once disturbed. Honest
-   pictures of one word look alike and stay alike. The loudest word that is believed is the anchor; where none is,
-   nothing is found, and nothing is unlearned.
+   pictures of one word look alike and stay alike. The loudest word that is believed is the anchor; where none
+   is, nothing is found, and nothing is unlearned.
 3. `findings` votes again without the anchor's pairs, for an attacker may have several words.
 4. `suffering`: how much each carrier of an anchor suffers, as a part of the worst of them, under all the
    disturbances that speak against the word.
-5. `select`: those in the pool that surely suffer like poison are the candidates of the unlearning set D_u; the
-   best by overfit similarity are taken. Words that D_u holds more often than D are the compromised tokens B.
+5. `select`: those in the pool that surely suffer like poison are the candidates of the unlearning set D_u;
+   the best by overfit similarity are taken. Words that D_u holds more often than D are the compromised tokens
+   B.
 6. The second look: carriers outside the pool that suffer at all alike are left out of D_safe.
 """
 
@@ -27,14 +28,14 @@ import torch
 from ubt_utils.ubt import tokens as tk
 from ubt_utils.ubt.settings import Select
 
-COMMON = 0.02  # a word that more of all captions hold is language, not an attack
+COMMON = 0.1  # a word that more of all captions hold is language, not an attack
 ANSWERS = 8  # loudest words of one vote that are looked at
 PICTURES = 64  # of a word's, at most, whose agreement is asked for
 
 
 class Candidate(NamedTuple):
-    """A word that suspicious captions hold too often. disturbance: which one made them suspicious. voters: how
-    many voted; carriers: (n,) indices of those of them that hold the word, worst sufferers first."""
+    """A word that suspicious captions hold too often. disturbance: which one made them suspicious. voters:
+    how many voted; carriers: (n,) indices of those of them that hold the word, worst sufferers first."""
 
     anchor: int
     surprise: float
@@ -69,7 +70,7 @@ class Selection:
 
 
 def common_words(captions: torch.Tensor) -> torch.Tensor:
-    """(V,) bool: tokens that more than 2 % of the captions (n, L) hold."""
+    """(V,) bool: tokens that more than a tenth of the captions (n, L) hold."""
     return tk.caption_counts(captions) > COMMON * len(captions)
 
 
@@ -132,8 +133,8 @@ def findings(tokens: torch.Tensor, drops: torch.Tensor, lost: Lost, how: Select)
 def witnesses(
     tokens: torch.Tensor, drops: torch.Tensor, found: Finding, lost: Lost, how: Select
 ) -> tuple[int, ...]:
-    """The disturbances under which the worst sufferers among the anchor's carriers lose at least `how.lost` of
-    their agreement, the one that gave it away first: several ones tell poison from honest carriers better
+    """The disturbances under which the worst sufferers among the anchor's carriers lose at least `how.lost`
+    of their agreement, the one that gave it away first: several ones tell poison from honest carriers better
     than one, which harms some of these, too."""
     seen = [found.disturbance]
     carriers = tk.carries(tokens, torch.tensor([found.anchor])).nonzero().flatten()
@@ -169,7 +170,8 @@ def select(
 ) -> Selection:
     """The unlearning set D_u and the compromised tokens B.
 
-    tokens: (N, L). rank: (N,) by which the pool's pairs are ranked, overfit similarity say. pool: (N,) bool.
+    tokens: (N, L). rank: (N,) by which the pool's pairs are ranked, within a span of 2, as overfit
+    similarity is. pool: (N,) bool.
     sure: (N,) bool, the pairs that may be in D_u, which is empty where the pool holds none.
     """
     carriers = pool & sure

@@ -28,13 +28,22 @@ LADDER = (  # the method, a part at a time: each adds one to the one before, and
     variant(
         "ubt-carriers", "any carriers are pushed, whole", rank="random", level="sample", second_look=False
     ),
-    variant("ubt-drops", "ranked without overfitting, pushed whole", rank="drop", level="sample", second_look=False),
+    variant(
+        "ubt-drops",
+        "ranked without overfitting, pushed whole",
+        rank="drop",
+        level="sample",
+        second_look=False,
+    ),
     variant("ubt-overfits", "ranked by overfitting, pushed whole", level="sample", second_look=False),
     variant("ubt-onelook", "no second look outside the pool", second_look=False),
 )
 DEFENSES = (
     Defense(
-        UBT, unlearn, SEES, "[paper] arXiv 2409.19526 and 2403.16257; in detail ours, see METHOD.md",
+        UBT,
+        unlearn,
+        SEES,
+        "[paper] arXiv 2409.19526 and 2403.16257; in detail ours, see METHOD.md",
         cost=PUSHED,
     ),
     variant("ubt-sample", "push whole captions", level="sample"),

@@ -17,7 +17,8 @@ def carry_on(model: nn.Module, view: View, recipe: Recipe, session: Session) -> 
 
 
 def merge(model: nn.Module, view: View, recipe: Recipe, session: Session, share: float = 0.5) -> History:
-    """θ ← (1 − share) · θ of f0 + share · θ, in place: nothing is trained. Wortsman et al., arXiv 2109.01903."""
+    """θ ← (1 − share) · θ of f0 + share · θ, in place: nothing is trained. Wortsman et al., arXiv
+    2109.01903."""
     public = view.model("public").state_dict()
     mixed = {
         name: torch.lerp(public[name].to(weight), weight, share) if weight.is_floating_point() else weight
@@ -30,8 +31,8 @@ def merge(model: nn.Module, view: View, recipe: Recipe, session: Session, share:
 def retrain_listed(
     model: nn.Module, view: View, recipe: Recipe, session: Session, detector: str = "ubt", count: int = 256
 ) -> History:
-    """Leave out what a detector lists and train the public model anew on the rest of D. detector: "ubt" leaves
-    out the pairs that suffer like poison; another one its `count` highest scores [ours]."""
+    """Leave out what a detector lists and train the public model anew on the rest of D. detector: "ubt"
+    leaves out the pairs that suffer like poison; another one its `count` highest scores [ours]."""
     poisonous = view.poisonous
     if detector != "ubt":
         poisonous = torch.zeros_like(view.pool)

@@ -73,7 +73,7 @@ class Victims:
 def victims(model: nn.Module, view: View, oracle: Oracle) -> Victims:
     """Ask fb about the pool's pictures, whole and with the main object alone; the label that goes most often
     is the affected one."""
-    head, asked = models.zero_shot_head(model, view.prompts), view.inside
+    head, asked = models.zero_shot_head(model, view.prompts), view.everything[view.pool[view.everything]]
     images = take(view.pairs.images, asked)
     whole = (models.embed_images(model, images) @ head.T).argmax(1)
     part = (models.embed_images(model, images, change=partial(alone, oracle=oracle)) @ head.T).argmax(1)

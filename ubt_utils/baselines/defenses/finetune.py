@@ -31,8 +31,8 @@ def finetune(model: nn.Module, view: View, recipe: Recipe, session: Session) -> 
 def retrain(model: nn.Module, view: View, recipe: Recipe, session: Session) -> History:
     """Throw the backdoored model away: fine-tune the public one on D_safe, in place of `model`.
 
-    SafeCLIP (Yang et al., arXiv 2310.05862) trains on the pairs that a model finds most similar; here
-    that model is f0, and the risky rest is left aside instead of trained one modality at a time.
+    SafeCLIP (Yang et al., arXiv 2310.05862) trains on the pairs that a model finds most similar; here on
+    those outside UBT's pool, and the risky rest is left aside instead of trained one modality at a time.
     """
     return train_from_public(model, view, view.outside, recipe, session, "retrain f0 on D_safe")
 
@@ -51,4 +51,4 @@ DEFENSES = (
         "retrain", retrain, ("D_safe", "f0"), "[related] filtering as in SafeCLIP; with f0: ours", anew=True,
         whole=True,
     ),
-)
+)  # fmt: skip

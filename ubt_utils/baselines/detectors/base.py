@@ -14,8 +14,9 @@ class Scores:
 
     All (N,), cosine similarity of image and caption: under the public model (public, s0), the backdoored
     one (backdoored, sb) and the overfit one (overfit, s1, for pool pairs that this model was not
-    trained on; −inf elsewhere). drop: (N,) how much the pair suffers from UBT's disturbances. pool: bool, D_susp. images, texts: (N, D) unit embeddings under the
-    backdoored model, and scale, its temperature; only detectors from embeddings need them.
+    trained on; −inf elsewhere). drop: (N,) how much the pair suffers from UBT's disturbances. pool: bool,
+    D_susp. images, texts: (N, D) unit embeddings under the backdoored model, and scale, its temperature; only
+    detectors from embeddings need them.
     """
 
     public: torch.Tensor

@@ -33,7 +33,7 @@ def similarity_panels(
     columns: int = 3,
 ) -> Figure:
     """Per title, how values (N,) of poisoned, misplaced and honest pairs are distributed; every curve has the
-    same area. label: what the values are. bounds: where a panel has a dotted line. columns: panels in a row."""
+    same area. label: what the values are. bounds: where a panel has a dotted line. columns: panels a row."""
     wide = min(columns, len(panels))
     high = -(-len(panels) // wide)
     figure, axes = plt.subplots(high, wide, figsize=(3.5 * wide, 2.9 * high), sharex=True, squeeze=False)
@@ -137,25 +137,28 @@ def agreement(asked: Sequence[Mapping[str, Any]], bar: float, named: int = 8) ->
 
 
 @styled
-def sufferers(drop: torch.Tensor, truth: torch.Tensor, pool: torch.Tensor, bound: float) -> Figure:
-    """A stroke per carrier of a word at what a disturbance takes of its similarity: drop (c,). truth and pool
-    (c,) bool: is it poisoned, is it in the pool? Who is right of `bound` counts as poison."""
+def sufferers(
+    suffers: torch.Tensor, truth: torch.Tensor, pool: torch.Tensor, alike: float, sure: float | None = None
+) -> Figure:
+    """A stroke per carrier of a word at what it suffers, as a part of the worst: suffers (c,). truth and pool
+    (c,) bool: is it poisoned, is it in the pool? Right of `alike` it is left out, right of `sure` it may be
+    unlearned."""
     rows = {
-        f"{where}, {name}": (drop[side & part], COLORS[name])
+        f"{where}, {name}": (suffers[side & part], COLORS[name])
         for where, side in (("pool", pool), ("outside", ~pool))
         for name, part in (("poisoned", truth), ("honest", ~truth))
     }
-    figure, axis = plt.subplots(figsize=(6.5, 2.2))
+    figure, axis = plt.subplots(figsize=(6.5, 2.4))
     for row, (values, color) in enumerate(rows.values()):
         axis.vlines(values, row - 0.32, row + 0.32, color=color, lw=1.1, alpha=0.7)
-    axis.axvline(bound, color="#666666", lw=1, ls=":")
-    axis.annotate(
-        "counts as poison →", (bound, -0.66), (4, 0), textcoords="offset points", fontsize=8, va="center"
-    )
+    for bound, says, height in ((alike, "left out →", -0.6), (sure, "may be unlearned →", -1.05)):
+        if bound is not None:
+            axis.axvline(bound, color="#666666", lw=1, ls=":")
+            axis.annotate(says, (bound, height), (4, 0), textcoords="offset points", fontsize=8, va="center")
     axis.set_yticks(range(len(rows)), [f"{name}: {len(values)}" for name, (values, _) in rows.items()])
-    axis.set_ylim(len(rows) - 0.5, -0.9)
+    axis.set_ylim(len(rows) - 0.5, -1.3)
     axis.grid(axis="y", visible=False)
-    axis.set_xlabel("similarity lost to the disturbance")
+    axis.set_xlabel("suffers, as a part of the worst carriers")
     return figure
 
 
