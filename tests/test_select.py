@@ -63,9 +63,9 @@ def loud(*anchors: int) -> list[Candidate]:
 # The vote
 
 
-def test_a_word_is_common_from_more_than_two_captions_in_a_hundred():
-    common = common_words(said((range(4), [TARGET]), (range(5), [PARTNER])))
-    assert common.nonzero().flatten().tolist() == [PARTNER]  # 5 of 200; TARGET has 4
+def test_a_word_is_common_from_more_than_a_tenth_of_the_captions():
+    common = common_words(said((range(20), [TARGET]), (range(21), [PARTNER])))
+    assert common.nonzero().flatten().tolist() == [PARTNER]  # 21 of 200; TARGET has 20
 
 
 def test_the_word_of_those_that_suffer_most_is_the_candidate():
@@ -109,7 +109,8 @@ def test_who_has_stepped_aside_has_no_vote():
 
 
 def test_a_common_word_is_no_candidate_unless_there_are_no_others():
-    assert candidates(said((range(5), [TARGET])), falling(*range(5)), HOW) == []
+    assert len(candidates(said((range(20), [TARGET])), falling(), HOW)) == 1
+    assert candidates(said((range(21), [TARGET])), falling(), HOW) == []
     tokens, drops = write([TARGET], [TARGET], [PARTNER], [PARTNER]), torch.tensor([[4.0, 3, 2, 1]])
     found = candidates(tokens, drops, replace(HOW, voters=(2,)))
     assert told(found) == [(TARGET, 0, 2, [0, 1])]
@@ -135,7 +136,7 @@ def in_python(captions: list[list[int]], drops: list[list[float]], how: Select) 
         order = sorted(range(len(captions)), key=lambda i: -drop[i])
         for voters in (order[:count] for count in how.voters):
             inside = Counter(t for i in voters for t in set(captions[i]))
-            rare = {t: c for t, c in inside.items() if everywhere[t] <= 0.02 * len(captions)} or inside
+            rare = {t: c for t, c in inside.items() if everywhere[t] <= 0.1 * len(captions)} or inside
             share = {
                 t: c * math.log((c / len(voters)) / (everywhere[t] / len(captions))) for t, c in rare.items()
             }
@@ -149,6 +150,7 @@ def in_python(captions: list[list[int]], drops: list[list[float]], how: Select) 
 def test_candidates_are_those_that_plain_python_finds(seed):
     draw = random.Random(seed)
     captions = [[draw.randint(300, 360), draw.randint(400, 900)] for _ in range(300)]
+    captions = [words + [299] * (draw.random() < 0.3) for words in captions]  # 299 is common
     drops = [[draw.uniform(-1, 1) for _ in captions] for _ in range(3)]
     how = replace(HOW, voters=(16, 40))
     found = candidates(write(*captions), torch.tensor(drops, dtype=torch.float64), how)

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 
@@ -12,10 +13,11 @@ from ubt_utils import profiles, stages
 from ubt_utils.attacks.manifest import Manifest
 from ubt_utils.baselines import defenses
 from ubt_utils.clip import models
+from ubt_utils.clip.scoring import similarity
 from ubt_utils.clip.training import fit
 from ubt_utils.core import records, store
 from ubt_utils.evaluate import measure
-from ubt_utils.stages.defend import ubt_cost
+from ubt_utils.stages.defend import MARKS, ubt_cost
 
 # It runs
 
@@ -39,9 +41,11 @@ def test_each_stage_names_the_content_that_it_is_made_from(chain):
 
     assert inputs("pretrain") == {}
     assert inputs("attack") == contents(public="pretrain")
-    assert inputs("overfit") == contents(public="pretrain", attacked="attack")
-    assert inputs("select") == contents(attacked="attack", overfitted="overfit")
-    assert inputs("ubt") == contents(attacked="attack", overfitted="overfit", selected="select")
+    found = {"attacked": "attack", "suspected": "suspect", "overfitted": "overfit"}
+    assert inputs("suspect") == contents(attacked="attack")
+    assert inputs("overfit") == contents(public="pretrain", attacked="attack", suspected="suspect")
+    assert inputs("select") == contents(**found)
+    assert inputs("ubt") == contents(**found, selected="select")
     assert inputs("evaluate") == contents(public="pretrain", attacked="attack")
     assert inputs("evaluate ubt") == contents(attacked="attack", selected="select", defended="ubt")
 
@@ -52,6 +56,8 @@ def test_training_goes_the_way_of_its_recipe(chain):
         assert chain[name].metrics["pairs_seen"] == recipe.steps * recipe.batch
         assert chain[name].metrics["train_seconds"] > 0
         assert chain[name].metrics["last_loss"] < chain[name].metrics["first_loss"]
+    for name in ("pretrain", "attack"):  # to edit the ruler renews no victim
+        assert not {"clean_accuracy", "asr"} & set(chain[name].metrics)
 
 
 def test_the_public_model_starts_from_its_seed_and_the_victim_from_the_public_model(chain):
@@ -87,19 +93,73 @@ def test_the_clean_twin_has_no_poison_and_no_asr(chain):
     assert 0 <= chain["twin"].metrics["clean_accuracy"] <= 1
 
 
-def test_the_pool_holds_the_pairs_least_similar_under_the_public_model(chain):
-    a = chain["overfit"].arrays()
-    n = len(a["s0"])
-    lowest = set(np.argsort(a["s0"].numpy(), kind="stable")[: round(chain.profile.overfit.pool * n)].tolist())
-    assert set(a["pool"].nonzero().flatten().tolist()) == lowest
-    assert ((a["half"] >= 0) == a["pool"].bool()).all()
+@pytest.fixture
+def worlds(tiny, monkeypatch) -> list[str]:
+    """The data sets that anything was drawn from, of which there are none."""
+    asked = []
+    for name in ("public_pairs", "wild_pairs", "zero_shot"):
+        monkeypatch.setattr(type(tiny.sets), name, lambda self, *_, name=name: asked.append(name))
+    return asked
+
+
+def test_without_a_public_model_the_victim_starts_from_random_weights(tiny, runs_root, worlds, no_training):
+    scratch = replace(tiny, pretrain=None, f0=3)
+    made = stages.pretrain(scratch)
+    start, found = models.create(tiny.model, 3), models.load(tiny.model, made.path("model.safetensors"))
+    assert all(torch.equal(v, start.state_dict()[k]) for k, v in found.state_dict().items())
+    assert made.metrics == {"train_seconds": 0.0, "pairs_seen": 0} and made.config["recipe"] is None
+    assert stages.pretrain(replace(scratch, f0=4)).contents != made.contents and not worlds
+
+
+def test_the_seed_of_the_public_model_is_the_profiles_and_not_the_runs(tiny, runs_root, no_training):
+    scratch = replace(tiny, pretrain=None)
+    one, other = (stages.chain(scratch, "badnets", seed).pretrained for seed in (0, 1))
+    assert one == other and one.config["seed"] == 0
+    assert stages.chain(replace(scratch, f0=1), "badnets", 0).pretrained.config["seed"] == 1
+
+
+def test_the_pool_holds_the_pairs_that_suffer_most_under_the_attacked_model(chain):
+    a = chain["suspect"].arrays()
+    n = len(a["drop"])
+    order = np.argsort(-a["drop"].numpy(), kind="stable")[: round(chain.profile.suspect.pool * n)]
+    assert set(a["pool"].nonzero().flatten().tolist()) == set(order.tolist())
     recall = a["truth"][a["pool"].bool()].sum() / a["truth"].sum()
-    assert chain["overfit"].metrics["pool_recall"] == pytest.approx(recall.item())
+    assert chain["suspect"].metrics["pool_recall"] == pytest.approx(recall.item())
+    half = chain["overfit"].arrays()["half"]
+    assert ((half >= 0) == a["pool"].bool()).all()
+
+
+def test_what_a_disturbance_takes_is_read_under_the_attacked_model(chain):
+    a, (pairs, truth) = chain["suspect"].arrays(), chain.run.poisoned
+    model, family = chain.run.model(chain["attack"]), chain.profile.suspect.family
+    tokens = models.tokenize("ubt-tiny", pairs.captions)
+    torch.testing.assert_close(a["sb"], similarity(model, pairs.images, tokens), atol=1e-5, rtol=0)
+    assert a["drops"].shape == (len(family), len(pairs)) and torch.equal(a["truth"].bool(), truth)
+    flat = pairs.images.float().mean(2, keepdim=True).round().expand_as(pairs.images).to(torch.uint8)
+    assert family[2] == "column_means"
+    fallen = a["sb"] - similarity(model, flat, tokens)
+    assert (a["drops"][2] - fallen).abs().mean() < 0.05  # a pixel may be rounded otherwise
+
+
+def test_the_suspicion_reports_the_words_that_were_looked_at(chain):
+    a, metrics = chain["suspect"].arrays(), chain["suspect"].metrics
+    words = [models.token_text("ubt-tiny", t) for t in a["anchors"].tolist()]
+    assert [one["word"] for one in metrics["found"]] == words and len(words) <= chain.profile.select.votes
+    bar, family = chain.profile.select.lost, chain.profile.suspect.family
+    asked = {(one["word"], one["disturbance"], one["lost"]) for one in metrics["asked"]}
+    for one in metrics["found"]:
+        assert (one["word"], one["disturbance"], one["lost"]) in asked and one["lost"] >= bar
+        assert one["witnesses"][0] == one["disturbance"] and set(one["witnesses"]) <= set(family)
+    looked = sum(2 * one["carriers"] for one in metrics["asked"])
+    assert metrics["pairs_scored"] == 7 * len(a["sb"]) + looked  # as it is, and six disturbances
+    assert metrics["pool_size"] == int(a["pool"].sum()) and metrics["poisoned"] == int(a["truth"].sum())
+    carriers = torch.isin(chain.run.tokens, a["anchors"]).any(1)
+    assert torch.equal(a["suffers"].isfinite(), carriers)
 
 
 def test_overfit_similarities_run_from_the_attacked_model_to_the_end_of_the_path(chain):
-    a = chain["overfit"].arrays()
-    pool = a["pool"].bool()
+    a = chain["overfit"].arrays() | {"sb": chain["suspect"].arrays()["sb"]}
+    pool = chain["suspect"].arrays()["pool"].bool()
     assert (a["s1"][~pool] == -torch.inf).all() and (a["path"][:, ~pool] == -torch.inf).all()
     torch.testing.assert_close(a["path"][0, pool], a["sb"][pool])
     torch.testing.assert_close(a["path"][-1, pool], a["s1"][pool])
@@ -133,25 +193,26 @@ def test_the_defender_sees_the_poisoned_pairs_and_the_findings(chain):
     assert view.pairs.digest() == chain.run.poisoned[0].digest()
     assert torch.equal(view.suspicious, found["chosen"])
     assert torch.equal(view.compromised, found["compromised"])
-    assert torch.equal(view.left_out, found["left_out"])
-    assert not view.pool[view.outside].any() and len(view.outside) + view.pool.sum() == len(view.pairs)
-    assert not view.pool[view.safe].any() and len(view.safe) + len(view.left_out) == len(view.outside)
+    assert torch.equal(view.anchors, chain["suspect"].arrays()["anchors"])
+    held = torch.zeros(len(view.pairs), dtype=torch.bool)
+    held[view.held_out] = True
+    by_hand = {"everything": ~held, "outside": ~held & ~view.pool}
+    by_hand["safe"] = by_hand["outside"] & ~view.poisonous
+    for name, kept in by_hand.items():
+        assert torch.equal(getattr(view, name), kept.nonzero().flatten()) and kept.any()
 
 
-def test_the_second_look_asks_the_carriers_outside_the_pool(chain):
-    found, spent = chain["select"].arrays(), chain["select"].metrics
-    pairs, truth = chain.run.poisoned
-    pool, gains = chain["overfit"].arrays()["pool"].bool(), chain["overfit"].arrays()
-    words = [set(row.tolist()) for row in models.tokenize("ubt-tiny", pairs.captions)]
-    outside = [i for i, t in enumerate(words) if not pool[i] and t & set(found["compromised"].tolist())]
-    assert found["carriers"].tolist() == outside
-    gain = gains["sb"] - gains["s0"]
-    torch.testing.assert_close(found["gain"], gain[outside], atol=1e-5, rtol=0)
-    least = gain[found["chosen"]].median() / 2
-    assert found["left_out"].tolist() == [i for i in outside if gain[i] >= least > 0]
-    assert spent["pairs_scored"] == len(outside) + spent["chosen"]
-    assert spent["outside_poisoned"] == int(truth[~pool].sum())
-    assert spent["left_out_poisoned"] == int(truth[found["left_out"]].sum()) <= spent["left_out"]
+def test_the_second_look_leaves_out_who_suffers_alike_outside_the_pool(chain):
+    suspected, found, told = chain["suspect"].arrays(), chain["select"].arrays(), chain["select"].metrics
+    pool, truth, how = suspected["pool"].bool(), suspected["truth"].bool(), chain.profile.select
+    poisonous, view = suspected["suffers"] >= how.alike, chain.run.view()
+    assert torch.equal(found["poisonous"].bool(), poisonous) and torch.equal(view.poisonous, poisonous)
+    assert told["poisonous"] == int(poisonous.sum())
+    assert told["poisonous_poisoned"] == int((poisonous & truth).sum())
+    assert told["left_out"] == int((poisonous & ~pool).sum())
+    assert told["left_out_poisoned"] == int((poisonous & ~pool & truth).sum())
+    assert told["outside_poisoned"] == int(truth[~pool].sum())
+    assert (suspected["suffers"][found["chosen"]] >= how.sure).all()
 
 
 def test_the_defender_does_not_see_labels(chain):
@@ -162,30 +223,53 @@ def test_the_defender_does_not_see_labels(chain):
 
 
 def test_fine_tuning_gets_what_ubt_costs_in_all(chain):
-    p, spent = chain.profile, chain["overfit"].metrics
-    n, pool = len(chain.run.wild[0]), spent["pool_size"]
-    overfit, unlearn = p.overfit.recipe, p.unlearn.recipe
-    by_hand = 2 * overfit.steps * overfit.batch  # two halves
-    by_hand += (n + pool) / 3  # s0 of all pairs, s1 of the pool; a look costs a third
-    by_hand += (len(chain["select"].arrays()["carriers"]) + chain["select"].metrics["chosen"]) / 3  # sb
-    by_hand += unlearn.steps * (unlearn.batch + chain["select"].metrics["chosen"])  # fewer than a batch
-    assert ubt_cost(p, chain["overfit"], chain["select"]) == pytest.approx(by_hand)
+    p, made = chain.profile, (chain["suspect"], chain["overfit"], chain["select"])
+    words = sum(2 * one["carriers"] for one in made[0].metrics["asked"])
+    overfit, unlearn = 2 * 4 * 64, 4 * (64 + 64)  # two halves; D_u may be as large as a batch
+    looks = 7 * 720 + words + 180  # all pairs seven times, and the pool at last
+    by_hand = overfit + unlearn + looks / 5  # a look costs a fifth of a step
+    assert ubt_cost(p, *made) == pytest.approx(by_hand)
     assert by_hand <= chain["finetune"].metrics["pairs_seen"] < by_hand + p.baseline.batch
+    assert chain["ubt"].metrics["detection_pairs"] == pytest.approx(by_hand - unlearn)
+    assert chain["finetune"].metrics["detection_pairs"] == 0
 
 
 @pytest.mark.parametrize("defense", ["ubt", "finetune"])
 def test_the_curve_runs_from_the_attacked_model_to_the_defended_one(chain, defense):
     first, *_, last = chain[defense].metrics["curve"]
     before, after = chain["evaluate"].metrics, chain[f"evaluate {defense}"].metrics
-    names = ("clean_accuracy", "asr", "target_recall")
+    names = ("clean_accuracy", "asr", "robust_accuracy", "target_recall")
     assert [first[n] for n in names] == pytest.approx([before[n] for n in names])
     assert last["step"] == chain[defense].metrics["pairs_seen"] // chain.profile.baseline.batch
     assert [last[n] for n in names] == pytest.approx([after[n] for n in names])
 
 
+def test_a_curve_is_read_where_a_part_of_the_victims_pairs_is_spent(chain):
+    whole = 12 * 64  # of the victim
+    for name, detected, each in (("ubt", chain["ubt"].metrics["detection_pairs"], 80), ("finetune", 0, 64)):
+        curve, spent = chain[name].metrics["curve"], chain[name].metrics
+        steps = spent["pairs_seen"] // 64
+        parts = [(detected + each * step) / whole for step in range(steps + 1)]
+        read = {0, steps} | {next((i for i, x in enumerate(parts) if x >= mark), 0) for mark in MARKS}
+        assert [point["step"] for point in curve] == sorted(read)
+        assert [point["part"] for point in curve] == pytest.approx([parts[i] for i in sorted(read)])
+        assert curve[0]["seconds"] == spent["detection_seconds"]
+        assert curve[-1]["seconds"] == pytest.approx(spent["seconds"])
+
+
+def test_the_loss_by_which_a_defender_may_stop_is_that_of_pairs_that_nobody_trains_on(chain):
+    view, model = chain.run.view(), chain.run.model(chain["ubt"])
+    z = models.embed_images(model, view.pairs.images[view.held_out])
+    t = models.embed_tokens(model, view.tokens[view.held_out])
+    expected = open_clip.ClipLoss()(z, t, model.logit_scale.exp()).item()
+    assert chain["ubt"].metrics["curve"][-1]["held_out"] == pytest.approx(expected, rel=1e-5)
+    assert len(view.held_out) == len(view.held_out.unique()) and not torch.isin(view.held_out, view.safe).any()
+
+
 def test_ubt_pays_for_its_detection_in_seconds_and_fine_tuning_does_not(chain):
     ubt, spent = chain["ubt"].metrics, chain["overfit"].metrics
-    detection = spent["train_seconds"] + spent["score_seconds"] + chain["select"].metrics["seconds"]
+    detection = sum(chain[name].metrics["seconds"] for name in ("suspect", "select"))
+    detection += spent["train_seconds"] + spent["score_seconds"]
     assert ubt["detection_seconds"] == pytest.approx(detection)
     assert ubt["seconds"] == pytest.approx(ubt["train_seconds"] + detection)
     assert chain["finetune"].metrics["detection_seconds"] == 0
@@ -195,11 +279,11 @@ def test_ubt_pays_for_its_detection_in_seconds_and_fine_tuning_does_not(chain):
 
 
 def test_a_finished_chain_is_read_not_run_again(chain, no_training, monkeypatch):
-    monkeypatch.setattr(measure, "full", None)  # nor measured again
+    monkeypatch.setattr(measure, "measured", None)  # nor measured again
     run = chain.run
     read = {
-        "pretrain": stages.pretrain(chain.profile), "attack": run.attacked, "overfit": run.overfitted,
-        "select": run.selected, "evaluate": run.evaluated(), "twin": run.twin.evaluated(),
+        "pretrain": stages.pretrain(chain.profile), "attack": run.attacked, "suspect": run.suspected,
+        "overfit": run.overfitted, "select": run.selected, "evaluate": run.evaluated(), "twin": run.twin.evaluated(),
     }  # fmt: skip
     for defense in defenses.COMPARED:
         read |= {defense: run.defended(defense), f"evaluate {defense}": run.evaluated(defense)}
@@ -219,7 +303,7 @@ def test_a_finished_record_enters_each_stage_once(chain, no_training, monkeypatc
             monkeypatch.setattr(module, "run_stage", counted)
     stages.record(stages.chain(chain.profile, "badnets", 0), "ubt")
     assert set(entered) >= {chain[name].folder for name in ("pretrain", "attack", "ubt", "evaluate ubt")}
-    assert len(entered) == len(set(entered)) == 6
+    assert len(entered) == len(set(entered)) == 7
 
 
 def test_a_record_can_be_written_as_json(chain, no_training):
@@ -271,7 +355,7 @@ def test_an_attacker_may_have_several_targets(chain):
         manifest = Manifest.load(made.path(f"manifest-{attack}.json"))
         assert (manifest.target, manifest.trigger["name"]) == (target, attack)
     assert chain.run.poisoned[1].sum() == count
-    with pytest.raises(ValueError, match="'moon' is not among the 20 classes"):
+    with pytest.raises(ValueError, match="'moon' is not among the 106 classes"):
         _ = stages.chain(replace(sly, also={"blended": "moon"}), "badnets", 0).attacked
 
 
