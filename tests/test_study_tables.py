@@ -346,6 +346,12 @@ def test_detection_has_the_worst_runs_first(results_root, toy_profiles):
     assert clean.right and clean.words == "" and np.isnan(clean.precision) and np.isnan(clean["pool"])
 
 
+def test_a_word_of_any_name_of_the_target_is_right(results_root, toy_profiles):
+    write(cell(0, "sig", "ubt", 0.0, **detected(["'", "timer"])))  # o'clock, timer clock
+    found = study_tables.detection(FAMILY).iloc[0]
+    assert found.right and found.others == 0 and found.words == "', timer"
+
+
 def test_nothing_found_counts_clean_and_attacked_sets(results_root, toy_profiles):
     write(
         cell(0, "none", "ubt", **detected([])), cell(1, "none", "ubt", **detected([])),

@@ -8,7 +8,9 @@ pictures of one model: every interval here resamples clusters and drawings toget
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -283,12 +285,12 @@ def _points(rows: dict[tuple, pd.Series]) -> pd.DataFrame:
 def detection(family: str, profiles: Sequence[str] | None = None) -> pd.DataFrame:
     """What UBT's detection came to, a row a run (profile, attack, seed), worst first.
 
-    Columns: words that it found; right, whether the target's is among them (of a clean set: whether there are
-    none); others, how many it found beside; lost and honest, the agreement that the pictures of the target's
-    word lose, and of the other word that loses most, found or not; pool, the part of the poison in it; chosen
-    pairs (D_u), how many of them are poisoned, and that as a part (precision); flagged pairs, those that
-    suffer like poison in the pool and outside, how many of them are poisoned; and poisoned, of how many. NaN:
-    not recorded, or nothing there.
+    Columns: words that it found; right, whether one of the target's names is among them (of a clean set:
+    whether there are none); others, how many it found beside; lost and honest, the agreement that the
+    pictures of the target's words lose at most, and those of any other word, found or not; pool, the part of
+    the poison in it; chosen pairs (D_u), how many of them are poisoned, and that as a part (precision);
+    flagged pairs, those that suffer like poison in the pool and outside, how many of them are poisoned; and
+    poisoned, of how many. NaN: not recorded, or nothing there.
     """
     runs = recorded(family, None, None, [UBT], profiles).droplevel("defense")
     runs = runs[runs.anchors.notna()]
@@ -306,7 +308,7 @@ def detection(family: str, profiles: Sequence[str] | None = None) -> pd.DataFram
 def _told(key: tuple, run: dict) -> dict[str, object]:
     """What detection said of one run, in words."""
     profile, attack, _ = key
-    target, words = settings.get(profile).sets.target.split(), json.loads(run["anchors"])
+    target, words = _target_words(profile), json.loads(run["anchors"])
     right = [word in target for word in words]
     asked = json.loads(run["asked"]) if isinstance(run.get("asked"), str) else []
     true, other = (
@@ -319,10 +321,19 @@ def _told(key: tuple, run: dict) -> dict[str, object]:
     }  # fmt: skip
 
 
+@cache
+def _target_words(profile: str) -> frozenset[str]:
+    """The words, and marks such as the one in "o'clock", of the names of a profile's target class."""
+    sets = settings.get(profile).sets
+    names = " ".join(sets.class_names()[sets.target]).replace("’", "'").lower()
+    return frozenset(re.findall(r"\w+|[^\w\s]", names))
+
+
 def nothing_found(family: str, profiles: Sequence[str] | None = None) -> pd.DataFrame:
-    """How often detection is right: clean sets of which it says that nothing is there, and attacked ones, per
-    poison rate, of which it names the target. Columns: sets, clusters, right, its share with a 95 % interval
-    (Clopper and Pearson, with sets as trials), nothing (nothing was found), wrong (other words alone)."""
+    """How often detection is right: clean sets of which it says that nothing is there, and attacked ones,
+    per poison rate, of which it finds a word of the target's names. Columns: sets, clusters, right, its
+    share with a 95 % interval (Clopper and Pearson, with sets as trials), nothing (nothing was found), wrong
+    (other words alone)."""
     found, rows = detection(family, profiles), {}
     clean = found.index.get_level_values("attack") == NONE
     parts = [("clean", found[clean])]
