@@ -16,15 +16,18 @@ import tyro
 
 from ubt_utils import profiles, stages
 from ubt_utils.core import records
+from ubt_utils.evaluate import measure
+from ubt_utils.stages.base import load_model
 
 SECONDS = ("train_seconds", "feature_seconds")
 
 
 def summary(profile: profiles.Profile) -> dict[str, float]:
     """Clean accuracy of f0, the steps and the seconds that it took."""
-    made = stages.pretrain(profile).metrics
-    spent = sum(made.get(name) or 0.0 for name in SECONDS)
-    return {"clean_accuracy": made["clean_accuracy"], "steps": profile.pretrain.steps, "seconds": spent}
+    made = stages.pretrain(profile)
+    spent = sum(made.metrics.get(name) or 0.0 for name in SECONDS)
+    accuracy = measure.clean(load_model(profile, made), profile)["clean_accuracy"]
+    return {"clean_accuracy": accuracy, "steps": profile.pretrain.steps, "seconds": spent}
 
 
 def main(steps: int = 250) -> None:

@@ -5,8 +5,9 @@
 
 Profile mini with 1, 4 and 16 paintings of each drawing in D; the victim trains for two passes, everything
 else stays. Each size and number of ranks is a launch of torchrun of its own with runs of its own, so that no
-stage is reused. f0 is read from its file, and not counted: it does not see D. "score D" is one
-similarity per pair, as UBT asks for it twice. Wall-clock seconds, of all that a stage does.
+stage is reused. f0 is read from its file, and not counted: it does not see D. "score D" is one similarity
+per pair; `suspect` asks for it seven times, six of them of disturbed pictures. Wall-clock seconds, of all
+that a stage does.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def measure(copies: int, out: Path) -> None:
     tokens = models.tokenize(profile.model, pairs.captions)
     timed("score D", lambda: scoring.similarity(public, pairs.images, tokens))
     timed("attack", lambda: run.attacked)
+    timed("suspect", lambda: run.suspected)
     timed("overfit", lambda: run.overfitted)
     timed("select", lambda: run.selected)
     timed("unlearn", lambda: run.defended("ubt"))

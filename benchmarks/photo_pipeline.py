@@ -35,7 +35,8 @@ def step_of(model: torch.nn.Module) -> Callable[[torch.Tensor, torch.Tensor], No
 
     def step(images: torch.Tensor, tokens: torch.Tensor) -> None:
         training._train_mode(model, freeze_norm=True)
-        loss = objectives.contrastive(model, images, tokens, 0)
+        with models.autocast(model):
+            loss = objectives.contrastive(model, images, tokens, 0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -46,7 +46,7 @@ def ways(images: Pictures) -> dict[str, Callable[[], object]]:
 
     @torch.no_grad()
     def bare() -> None:
-        with device.autocast(where):
+        with models.autocast(model):
             model.encode_image(ready)
             models.encode_text(model, texts)
         if where.type == "cuda":

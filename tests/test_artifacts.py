@@ -123,7 +123,7 @@ def test_a_profile_that_ships_under_another_name_keeps_it(chain, folder, monkeyp
 
 
 def test_without_a_public_model_nothing_is_published(folder, no_training):
-    with pytest.raises(ValueError, match="profile mini-scratch has no public model"):
+    with pytest.raises(ValueError, match="mini-scratch has no public model"):
         public.publish("mini-scratch")
     assert not folder.exists()
 

@@ -175,7 +175,11 @@ def misread(model, head, pictures: torch.Tensor, labels: torch.Tensor, profile) 
 
 def test_examine_measures_stealth_and_what_survives(chain):
     found = chain.run.examined.metrics
-    assert set(found) == EXAMINED | SURVIVED
+    twin = measure.full(chain.run.model(chain.run.twin.attacked), chain.profile, chain.run.trigger)
+    of_twin = {f"twin_{name}": value for name, value in twin.items() if name != "rates"}
+    assert set(found) == EXAMINED | SURVIVED | set(of_twin)
+    assert {name: found[name] for name in of_twin} == pytest.approx(of_twin)
+    assert {"twin_clean_accuracy", "twin_robust_accuracy", "twin_asr"} <= set(of_twin)
     clean = measure.task_of(chain.profile.sets).images
     trigger, model = chain.profile.trigger("badnets"), chain.run.model(chain["attack"])
     stamped = stamp_bytes(trigger, clean)

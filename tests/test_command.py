@@ -12,8 +12,8 @@ from ubt_utils.clip.training import TrainingDiverged
 from ubt_utils.core.store import StageError
 
 COMMANDS = (
-    "pretrain craft attack suspect overfit select unlearn evaluate examine results sweep detectors tune matrix "
-    "study plan reproduce data fetch report publish notebooks readme"
+    "pretrain craft attack suspect overfit select unlearn evaluate examine results sweep detectors tune "
+    "matrix study plan reproduce data fetch report publish notebooks readme"
 ).split()
 
 

@@ -50,31 +50,42 @@ def test_shares_are_all_rows_once_and_nearly_equal(monkeypatch, n):
     assert max(lengths) - min(lengths) <= 1
 
 
+def contents(folder: Path) -> dict[str, str]:
+    """What a later stage reads of a folder, with checksums."""
+    files = json.loads((folder / "config.json").read_text())["files"]
+    return {name: sha for name, sha in files.items() if name not in ("made.json", "metrics.json")}
+
+
 def test_two_ranks_find_the_same_suspicious_set_with_the_same_loss(chain, tmp_path):
     chain.copy(tmp_path, "pretrain", "attack")
     done = launched(tmp_path, "select", "--profile", "tiny")
     assert done.returncode == 0, done.stderr[-2000:]
-    (overfit,) = (p for p in (tmp_path / "tiny/badnets/0").glob("overfit-*") if p.is_dir())
-    (select,) = (p for p in (tmp_path / "tiny/badnets/0").glob("select-*") if p.is_dir())
-    assert overfit.name == chain["overfit"].folder.name
-    of_ranks, of_one = json.loads((select / "config.json").read_text()), dict(chain["select"].config)
-    files = json.loads((overfit / "config.json").read_text())["files"]
-    read = of_ranks["inputs"].pop("overfitted")  # rounds otherwise, so that the key of select is another one
-    assert read == {name: sha for name, sha in files.items() if name not in ("made.json", "metrics.json")}
-    of_one["inputs"] = {k: v for k, v in of_one["inputs"].items() if k != "overfitted"}
-    assert all(of_ranks[k] == of_one[k] for k in of_one if k != "files") and set(of_ranks) == set(of_one)
-    assert json.loads((select / "made.json").read_text())["ranks"] == 2
-    ours, alone = (load_file(folder / "arrays.safetensors") for folder in (overfit, chain["overfit"].folder))
-    for name in ("s0", "sb", "pool", "half"):
-        torch.testing.assert_close(ours[name], alone[name], atol=1e-5, rtol=0)
-    inside = alone["pool"].bool()
+    folders = {
+        name: next(p for p in (tmp_path / "tiny/badnets/0").glob(f"{name}-*") if p.is_dir())
+        for name in ("suspect", "overfit", "select")
+    }
+    assert folders["suspect"].name == chain["suspect"].folder.name
+    for name, folder in folders.items():  # what it reads rounds otherwise, so that its key is another one
+        of_ranks, of_one = json.loads((folder / "config.json").read_text()), dict(chain[name].config)
+        for role, stage in (("suspected", "suspect"), ("overfitted", "overfit")):
+            read = of_ranks["inputs"].pop(role, None)
+            assert read is None or read == contents(folders[stage])
+        of_one["inputs"] = {k: v for k, v in of_one["inputs"].items() if k in of_ranks["inputs"]}
+        assert all(of_ranks[k] == of_one[k] for k in of_one if k != "files") and set(of_ranks) == set(of_one)
+        assert json.loads((folder / "made.json").read_text())["ranks"] == 2
+    ours = {name: load_file(folder / "arrays.safetensors") for name, folder in folders.items()}
+    alone = {name: chain[name].arrays() for name in folders}
+    for stage, names in (("suspect", ("sb", "drops")), ("overfit", ("s0", "half")), ("select", ("drops",))):
+        for name in names:
+            torch.testing.assert_close(ours[stage][name], alone[stage][name], atol=1e-3, rtol=0)
+    for stage, names in (("suspect", ("pool", "anchors")), ("select", ("chosen", "compromised"))):
+        assert all(torch.equal(ours[stage][name], alone[stage][name]) for name in names)
+    inside = alone["suspect"]["pool"].bool()
     # s1 comes after some steps of training, which amplify how two halves of a sum round: 2e-4 was seen
-    torch.testing.assert_close(ours["s1"][inside], alone["s1"][inside], atol=1e-3, rtol=0)
-    ours, alone = (load_file(folder / "arrays.safetensors") for folder in (select, chain["select"].folder))
-    assert torch.equal(ours["chosen"], alone["chosen"])
-    assert torch.equal(ours["compromised"], alone["compromised"])
+    ends = [of["overfit"]["s1"][inside] for of in (ours, alone)]
+    torch.testing.assert_close(*ends, atol=1e-3, rtol=0)
     assert not list(tmp_path.rglob("rank-*"))
-    assert done.stdout.count(select.name) == 1  # one rank reports
+    assert done.stdout.count(folders["select"].name) == 1  # one rank reports
 
 
 LOSS = """

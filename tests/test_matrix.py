@@ -341,9 +341,9 @@ def test_the_setting_of_the_largest_difference_wins_over_all_seeds():
 
 def test_the_settings_of_mini_are_those_that_the_recorded_trials_choose():
     table = records.read_table(records.table_path("first-study", records.TUNING), "")
-    chosen = tuning.choose(table)
-    ubt = {"lr": profiles.MINI.unlearn.recipe.lr, "weight": profiles.MINI.unlearn.weight}
-    assert chosen == {**profiles.MINI.defenses, "ubt": ubt}
+    chosen = tuning.choose(table)  # of the first study's world; UBT's own are in results/ENDPOINTS.md
+    assert {name: chosen[name] for name in profiles.MINI.defenses} == profiles.MINI.defenses
+    assert set(chosen) - set(profiles.MINI.defenses) == {"ubt", "finetune", "retrain"}
     assert profiles.TINY.defenses == {}  # its numbers mean nothing
 
 
@@ -408,6 +408,7 @@ def noted(defense: str, seed: int = 0, **metrics: float) -> dict:
     return {
         "profile": "mini", "attack": "sig", "defense": defense, "seed": seed, "f0": "a", "environment": made,
         "stages": {"attack": "a"}, "contents": {}, "made": {}, "metrics": metrics, "rates": {},
+        "train_seconds": {},
     }  # fmt: skip
 
 

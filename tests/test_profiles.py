@@ -96,6 +96,23 @@ def test_a_profile_can_be_recorded_and_names_its_family(profile):
         assert profile.trigger(attack).name == attack
 
 
+def differing(profile, other) -> set[str]:
+    """The fields in which two profiles differ, but for what they are called."""
+    one, two = asdict(profile), asdict(other)
+    return {name for name in one if one[name] != two[name]} - {"name", "about"}
+
+
+def test_the_profiles_of_the_study_differ_from_mini_in_what_their_names_say():
+    for seed, profile in enumerate(profiles.PUBLIC, 1):
+        assert differing(profile, profiles.MINI) == {"f0", "weights"} and profile.f0 == seed
+    for profile, common in zip(profiles.RARE, (profiles.MINI, *profiles.PUBLIC), strict=True):
+        assert differing(profile, common) == {"poison_rate"} and profile.poison_rate == 0.003
+    assert differing(profiles.KNOWN, profiles.MINI) == {"sets", "weights", "pretrain"}
+    assert profiles.KNOWN.sets.known == 1 and profiles.SCRATCH.sets.known == 0
+    scratch = {"sets", "weights", "pretrain", "finetune"}
+    assert differing(profiles.SCRATCH, profiles.MINI) == scratch and profiles.SCRATCH.pretrain is None
+
+
 def test_at_least_one_profile_reaches_the_loss_by_blocks():
     large = {p.name for p in EVERY for recipe in recipes(p).values() if recipe.batch > objectives.LARGE}
     assert "photos-gpu" in large
@@ -145,11 +162,20 @@ def test_every_data_set_has_what_stages_ask_for(profile):
         "zero_shot",
     ):
         assert getattr(type(sets), name) is not getattr(DataSets, name), name  # of its own, not the empty one
+    known = sets.known_classes(profile.f0)
+    assert known is None or known.shape == (len(sets.class_names()),)
     assert isinstance(sets.size, int) and 0 <= sets.noise < 1
     assert sets.templates and all("{}" in template for template in sets.templates)
     assert hash(sets) == hash(replace(sets)) and json.dumps(asdict(sets))
     names = sets.class_names()
     assert sets.target in names and all(isinstance(n, str) and n for group in names.values() for n in group)
+
+
+def test_settings_are_chosen_where_pictures_are_kept_aside_for_it():
+    assert len(profiles.get("tiny").sets.validation().labels) == 120
+    for name in ("photos", "paper"):
+        with pytest.raises(ValueError, match="Sets keeps no pictures aside to choose settings on"):
+            profiles.get(name).sets.validation()
 
 
 @pytest.fixture

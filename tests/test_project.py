@@ -16,13 +16,16 @@ from ubt_utils.attacks.triggers import TRIGGERS
 from ubt_utils.clip import artifacts, models
 from ubt_utils.core import paths, records
 from ubt_utils.core.checksum import sha256_of
+from ubt_utils.evaluate import predictions
 from ubt_utils.profiles.base import DEFENDED
 from ubt_utils.report import attack_tables, cells, defense_tables, detector_tables, evidence, readme
 from ubt_utils.study import sweep
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
-JSONS, PARQUETS = sorted(RESULTS.rglob("*.json")), sorted(RESULTS.rglob("*.parquet"))
+JSONS, TABLES = sorted(RESULTS.rglob("*.json")), sorted(RESULTS.rglob("*.parquet"))
+PREDICTED = [path for path in TABLES if path.parent.name == "predictions"]
+PARQUETS = [path for path in TABLES if path not in PREDICTED]
 SEEDS, HELD_OUT = (0, 1, 2), (3, 4, 5)  # of the records; of the first study's defenses
 PLACES = ("/root", "/tmp", "/home", "/work", "/Users", "/mnt")
 MINI = profiles.get("mini")
@@ -82,6 +85,18 @@ def test_the_records_of_a_folder_descend_from_one_public_model(profile):
 def test_a_table_descends_from_one_public_model(path):
     table = pd.read_parquet(path)
     assert table.f0.notna().all() and evidence.of_one_model(table) is table
+
+
+@pytest.mark.parametrize("path", PREDICTED, ids=named)
+def test_predictions_are_those_of_a_cell_of_the_matrix_and_give_back_its_rates(path):
+    matrix = cells.read(path.parent.parent.name).set_index(list(records.KEYS))
+    frame = pd.read_parquet(path)
+    assert set(zip(frame.profile, frame.attack, strict=True)) == {tuple(path.stem.rsplit("-", 1))}
+    for cell, rows in frame.groupby(list(records.KEYS)):
+        rates = predictions.rates_of(rows)
+        assert {"clean_accuracy", "target_recall"} <= set(rates)
+        for name, rate in rates.items():
+            assert rate.value == pytest.approx(matrix.loc[cell, name], abs=1e-12), (cell, name)
 
 
 def test_detectors_are_recorded_at_every_noise_and_beside_every_defense_that_they_feed():
@@ -144,9 +159,12 @@ def test_another_recipe_trigger_or_set_is_another_profile_and_another_name_is_no
     assert bearing_of(replace(MINI, name="a", about="b", changed="c")) == bearing_of(MINI)
 
 
-def test_the_records_of_mini_are_whole_and_of_the_profile_as_it_is():
+def test_the_records_of_mini_are_of_all_compared_defenses_and_of_the_profile_as_it_is():
     found = records.read("mini")
-    assert keys(found) == headline_keys()
+    runs = {(attack, seed) for attack, _, seed in keys(found)}
+    compared = {(a, d, s) for a, s in runs if a in DEFENDED for d in ("none", "ubt", "finetune")}
+    assert set(keys(found)) == compared | {(a, "none", s) for a, s in runs if a not in DEFENDED}
+    assert ("badnets", 0) in runs
     for record in found:
         assert bearing(record["config"]) == bearing_of(MINI)
         assert {"commit", "device", "versions", "date", "threads"} <= set(record["environment"])
@@ -155,13 +173,17 @@ def test_the_records_of_mini_are_whole_and_of_the_profile_as_it_is():
         )
 
 
-def test_the_records_of_mini_descend_from_the_model_that_is_shipped(tmp_path):
-    model = models.create(MINI.model, 0)
-    artifacts.load(model, MINI.model, MINI.weights)
-    models.save(model, MINI.model, tmp_path / "f0")
-    assert {records.public_model(r) for r in records.read("mini")} == {sha256_of(tmp_path / "f0")}
-    shipped = artifacts.note_of(MINI.weights)
-    assert shipped["data"]["drawings"] == records.load(RESULTS / "mini" / "data.json")["sha256"]
+def test_what_is_recorded_of_mini_descends_from_the_models_that_are_shipped(tmp_path):
+    found = [{"profile": r["profile"], "f0": records.public_model(r)} for r in records.read("mini")]
+    table = pd.concat([cells.read("mini"), pd.DataFrame(found)])
+    table["weights"] = [profiles.get(name).weights for name in table.profile]
+    own = table[table.weights != ""]  # of others, random weights
+    assert {"mini-0", "mini-1", "mini-2"} <= set(own.weights)
+    for weights, rows in own.groupby("weights"):
+        model = models.create(MINI.model, 0)
+        artifacts.load(model, MINI.model, weights)
+        models.save(model, MINI.model, tmp_path / weights)
+        assert set(rows.f0) == {sha256_of(tmp_path / weights)}
 
 
 def test_the_records_of_photos_are_whole_and_of_one_setting():
@@ -173,11 +195,20 @@ def test_the_records_of_photos_are_whole_and_of_one_setting():
     assert all(setting == unlearned[0] for setting in unlearned)
 
 
-@pytest.mark.parametrize("profile", ["mini", "photos"])
-def test_every_attack_passed_its_gate(profile):
+@pytest.mark.parametrize(("profile", "count"), [("mini", 1), ("photos", len(DEFENDED) * len(SEEDS))])
+def test_every_attack_passed_its_gate(profile, count):
     undefended = [r for r in records.read(profile) if r["defense"] == "none" and r["attack"] != "none"]
-    assert len(undefended) == len(DEFENDED) * len(SEEDS)
+    assert len(undefended) >= count
     assert min(record["metrics"]["asr"] for record in undefended) >= profiles.get(profile).gate
+
+
+def test_every_victim_of_the_study_passed_its_gate_and_comes_before_its_defenses():
+    table = cells.read("mini")
+    attacked = table[table.attack != "none"]
+    undefended = attacked[attacked.defense == "none"]
+    assert (undefended.asr >= [profiles.get(name).gate for name in undefended.profile]).all()
+    runs = ["profile", "attack", "seed"]
+    assert set(attacked[runs].itertuples(index=False)) == set(undefended[runs].itertuples(index=False))
 
 
 def test_the_first_study_has_every_attack_and_its_records_say_what_its_cells_say():

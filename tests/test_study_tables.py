@@ -377,10 +377,9 @@ def test_what_is_not_recorded_of_detection_is_not_made_up(results_root, toy_prof
 
 
 def test_the_cost_is_told_in_seconds_and_in_pairs(results_root):
-    made = json.dumps({"attack": {"seconds": 40.0}})
     write(
-        cell(0, "sig", "ubt", 0.0, made=made, curve=way((0.1, 1, 1, 1), (0.3, 0, 1, 1))),
-        cell(1, "sig", "ubt", 0.0, made=made, seconds=20.0),
+        cell(0, "sig", "ubt", 0.0, victim_seconds=40.0, curve=way((0.1, 1, 1, 1), (0.3, 0, 1, 1))),
+        cell(1, "sig", "ubt", 0.0, victim_seconds=40.0, seconds=20.0),
     )  # fmt: skip
     found = study_tables.cost(FAMILY)
     assert found.times.tolist() == [2, 4] and found.victim.tolist() == [40, 40]  # the dearest first

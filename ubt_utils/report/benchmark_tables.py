@@ -54,7 +54,14 @@ def _cleanclip(found: dict) -> tuple:
     return (what, against, found["time_ratio"], None, None)
 
 
+def _step(found: dict) -> tuple:
+    what = f"a training step of profile `{found['profile']}`, batch {found['batch']}"
+    against = "single precision, open_clip's forward pass and loss"
+    return (what, against, found["time_ratio"], None, found.get("apart"))
+
+
 ROWS = {
+    "step": _step,
     "contrastive": _contrastive,
     "occlusion": _occlusion,
     "scoring": _scoring,

@@ -361,13 +361,12 @@ def cost(
     of the defense with its detection and of the latter alone, victim over defense (times), and the part of
     the victim's pairs that the defense pays for, which no machine changes."""
     runs = recorded(family, None, attacks, [defense], profiles)
-    victim = runs.victim_seconds
     curves = runs.curve.map(json.loads)
     found = runs[DESIGN].assign(
-        victim=victim,
+        victim=runs.victim_seconds,
         seconds=runs.seconds,
         detection=runs.detection_seconds,
-        times=victim / runs.seconds,
+        times=runs.victim_seconds / runs.seconds,
         part=[way[-1]["part"] if way else np.nan for way in curves],
     )
     return found.droplevel("defense").sort_values("times", kind="stable")

@@ -23,6 +23,7 @@ OTHERS = (  # no green and no violet: those are UBT's and fine-tuning's
 )
 FREE = 0.003  # part of the victim's cost below which nothing is told apart
 FAR = 0.1  # change of CA that is written as a number, so that the others can be seen
+RUN = ["profile", "attack", "seed"]
 METRICS = {"asr": ("ASR (%)", "Reds"), "clean_accuracy": ("clean accuracy (%)", "Blues")}
 
 
@@ -116,10 +117,11 @@ def budget(ways: pd.DataFrame) -> Figure:
         for axis, (metric, (title, _)) in zip(axes[:, column], METRICS.items(), strict=True):
             for name, style in styles.items():
                 own = part[part.defense == name]
-                way = own.groupby("step")[["part", metric]].mean()
+                mark = own.groupby(RUN).cumcount()  # runs may reach it a step earlier or later
+                way = own.groupby(mark)[["part", metric]].mean()
                 width = 2.4 if name == UBT else 1.0
                 axis.plot(way.part, 100 * way[metric], lw=width, ms=4, mec="none", label=name, **style)
-            for _, run in part[part.defense == UBT].groupby(["profile", "attack", "seed"]):
+            for _, run in part[part.defense == UBT].groupby(RUN):
                 axis.plot(run.part, 100 * run[metric], color=styles[UBT]["color"], lw=0.6, alpha=0.5)
             axis.set(xscale="log", xlim=(0.9 * FREE, None), ylabel=title if column == 0 else "")
         axes[0][column].set(title=f"{rate:.1%} of D poisoned", ylim=(-3, 103))
