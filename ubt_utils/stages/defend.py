@@ -25,7 +25,12 @@ from ubt_utils.ubt.defense import FORWARD_COST, Defense, Session, View
 from ubt_utils.ubt.settings import UBT
 
 MARKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the victim's pairs: where a path is read
-HELD_OUT = 512  # pairs of D that no defense trains on
+HELD_OUT = 512  # pairs of D that no defense trains on, and a tenth of D at most
+
+
+def held_out_of(pairs: int) -> int:
+    """How many pairs of a D of so many no defense trains on."""
+    return min(HELD_OUT, pairs // 10)
 
 
 def ubt_cost(profile: Profile, suspected: Stage, overfitted: Stage, selected: Stage) -> float:
@@ -116,7 +121,9 @@ def view_of(
         names=task.names,
         prompts=tuple(models.tokenize(profile.model, p) for p in task.prompts()),
         select=profile.select,
-        held_out=torch.randperm(len(pairs), generator=generator(run.seed, "held out"))[:HELD_OUT],
+        held_out=torch.randperm(len(pairs), generator=generator(run.seed, "held out"))[
+            : held_out_of(len(pairs))
+        ],
     )
 
 

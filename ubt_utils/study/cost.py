@@ -23,7 +23,7 @@ from ubt_utils.data.shards import ShardSets
 from ubt_utils.evaluate import measure as evaluation
 from ubt_utils.profiles import Profile
 from ubt_utils.stages.base import wild
-from ubt_utils.stages.defend import HELD_OUT, MARKS
+from ubt_utils.stages.defend import MARKS, held_out_of
 
 BACKWARD = 2.0  # a backward pass, in forward passes
 REACHED = 0.35  # assumed part of the peak that training reaches
@@ -59,7 +59,7 @@ def works(profile: Profile, attack: str, pairs: int, tested: int, few: int) -> l
     overfit, unlearn, victim = profile.overfit.recipe, profile.unlearn.recipe, profile.recipe(attack)
     read = (profile.overfit.reads + 2) * pool  # along the way and at the end, each half on its side
     suspicious = min(unlearn.batch, profile.select.top)
-    curve = (len(MARKS) + 2) * (2 * few + min(HELD_OUT, pairs))
+    curve = (len(MARKS) + 2) * (2 * few + held_out_of(pairs))
     trained = None if profile.weights else profile.pretrain
     public = trained.steps * trained.batch if trained else 0
     return [

@@ -100,7 +100,7 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
         **rates,
         **{key: record[key] for key in SELECTION if key in record},
         **{key: json.dumps(record[key]) for key in TOLD if key in record},
-        "victim_seconds": record["train_seconds"].get("attack", np.nan),
+        "victim_seconds": record.get("train_seconds", {}).get("attack", np.nan),
         "f0": records.public_model(record),
         **{key: record["environment"][key] for key in ("date", "commit", "device", "threads", "workers")},
         "stages": json.dumps(record["stages"]),
