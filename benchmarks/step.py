@@ -3,7 +3,7 @@
     python benchmarks/step.py                    # prints the table and records it
     python benchmarks/step.py --rounds 3 --train 0
 
-The kit: bf16 on a CPU with matrix units for it, captions read no further than they go, attention written
+The kit: bf16 on a CPU with instructions for it, captions read no further than they go, attention written
 out. Before: single precision, open_clip's own forward pass over all places of each caption, its own loss. A
 step is all of it, from stored pictures to moved weights. The two take turns, some steps a round, after a
 round that warms up; the ratio is the median over the rounds. Then both train from the same f0 on the same

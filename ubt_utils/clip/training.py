@@ -97,7 +97,7 @@ def fit(
     when the loss is not finite.
     """
     distributed.join()
-    where = device.pick()  # noqa: F841 - a device that there is not is refused before anything is trained
+    device.pick()  # a device that there is not is refused before anything is trained
     if recipe.batch % distributed.count():
         raise ValueError(f"a batch of {recipe.batch} cannot be shared by {distributed.count()} ranks")
     trained = [p for p in model.parameters() if p.requires_grad]

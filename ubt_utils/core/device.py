@@ -12,6 +12,7 @@ from functools import cache
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+_BF16 = ("amx_bf16", "avx512_bf16")  # what a CPU may have to multiply in bf16
 _KEEP = ((-4, 0), (-1, -1))  # M_MMAP_MAX: no mappings; M_TRIM_THRESHOLD: never give back
 
 
@@ -51,9 +52,9 @@ def describe() -> str:
 
 def autocast(device: torch.device, grouped: bool = False) -> torch.autocast:
     """bf16 where it pays: on CUDA from compute capability 8 on (before, it is emulated and slow), and on a
-    CPU with matrix units for it, where a step of training `mini` takes three quarters of the time. grouped:
-    whether the model has grouped convolutions, which a CPU computes more slowly in bf16. The variable
-    UBT_PRECISION=single turns it off."""
+    CPU with instructions for it, where a step of training `mini` takes three quarters of the time or less.
+    grouped: whether the model has grouped convolutions, which a CPU computes more slowly in bf16. The
+    variable UBT_PRECISION=single turns it off."""
     if device.type == "cuda":
         pays = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
@@ -71,7 +72,8 @@ def _single() -> bool:
 
 @cache
 def _multiplies_bf16() -> bool:
-    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    has = torch.cpu.get_capabilities()
+    return any(has.get(name, False) for name in _BF16)
 
 
 def attention() -> AbstractContextManager:
