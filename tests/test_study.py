@@ -7,12 +7,16 @@ from ubt_utils.profiles.base import DEFENDED
 from ubt_utils.study import commands
 
 
+def blocks(whole=False):
+    return commands._blocks(0, whole)
+
+
 def block(whole=False):
-    return commands._block((profiles.MINI, *profiles.PUBLIC), 0, whole)
+    return [cell for part in blocks(whole) for cell in part]
 
 
 def test_a_block_crosses_three_public_models_two_rates_and_three_attacks():
-    cells = [c for c in block() if c.defense == "ubt" and c.attack != "none"]
+    cells = [c for c in block() if c.defense == "ubt"]
     assert {(c.profile, c.attack) for c in cells} == {
         (name, attack)
         for name in ("mini", "mini-f1", "mini-f2", "mini-rare", "mini-rare-f1", "mini-rare-f2")
@@ -23,11 +27,39 @@ def test_a_block_crosses_three_public_models_two_rates_and_three_attacks():
 
 
 def test_the_primary_endpoints_come_first_and_every_cell_has_a_defense_that_exists():
-    cells = block()
-    first = [c.defense for c in cells].index(commands.CONTROLS[0])
-    assert {c.defense for c in cells[:first]} == {"none", "ubt", "ubt-retain"}
-    assert {(c.profile, c.attack) for c in cells[:first]} == {(c.profile, c.attack) for c in cells}
-    assert all(c.defense in DEFENSES or c.defense == "none" for c in cells)
+    *primary, rare, common = blocks()
+    assert {c.defense for part in primary for c in part} == {"none", "ubt", "ubt-retain"}
+    assert (
+        {c.defense for c in rare}
+        == {c.defense for c in common}
+        == {"none", *commands.CONTROLS} - {name for name in commands.CONTROLS if DEFENSES[name].whole}
+    )
+    assert all(part[0].defense == "none" for part in blocks())
+
+
+def test_twenty_clean_sets_at_least_are_asked_and_what_is_harder_to_find():
+    clean = commands._clean()
+    assert {c.attack for c in clean} == {"none"}
+    assert len({(c.profile, c.seed) for c in clean}) >= 20
+    edges = {c.profile: profiles.get(c.profile) for c in commands._edges()}
+    assert min(p.poison_rate for p in edges.values()) < profiles.RARE[0].poison_rate
+    assert {p.sets.noise for p in edges.values()} == {0.0, 0.1, 0.3}
+    assert any(p.pretrain is None for p in edges.values())
+
+
+def test_the_study_is_collected_block_by_block(monkeypatch):
+    """A kill loses the block that runs, and no other."""
+    done = []
+    monkeypatch.setattr(commands.grid, "run", lambda cells, n: [commands.grid.Outcome(c) for c in cells])
+    monkeypatch.setattr(
+        commands.grid, "collect", lambda profile, found: done.append((profile, len(found))) or profile
+    )
+    commands.study((0, 1))
+    expected = [*blocks(), *commands._blocks(1, False), commands._clean(), commands._edges()]
+    assert sum(count for _, count in done) == sum(map(len, expected))
+    assert [name for name, _ in done[:6]] == [
+        *(p.name for p in profiles.RARE), *(p.name for p in (profiles.MINI, *profiles.PUBLIC)),
+    ]  # fmt: skip
 
 
 def test_what_trains_as_long_as_the_victim_is_asked_for_alone():

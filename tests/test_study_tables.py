@@ -367,6 +367,20 @@ def test_nothing_found_counts_clean_and_attacked_sets(results_root, toy_profiles
     assert found.share.tolist() == pytest.approx([1, 1 / 3])
 
 
+def test_where_detection_ends_is_told_run_by_run(results_root, toy_profiles):
+    write(
+        cell(0, "sig", "none", 0.9), cell(0, "sig", "ubt-retain", 0.8),
+        cell(0, "sig", "ubt", 0.1, **detected(["clock"])),
+        cell(0, "wave", "none", 0.7), cell(0, "wave", "ubt", 0.7, **detected([])),
+        cell(1, "sig", "ubt", 0.0, **detected(["clock"])),
+    )  # fmt: skip
+    found = study_tables.edges(FAMILY, ["toy-f0"])
+    assert found.index.tolist() == [("toy-f0", "wave", 0), ("toy-f0", "sig", 0)]  # the miss first
+    assert found.noise.tolist() == [0.1, 0.1] and found.right.tolist() == [False, True]
+    assert found.undefended.tolist() == [0.7, 0.9] and found["ubt"].tolist() == [0.7, 0.1]
+    assert np.isnan(found["ubt-retain"].iloc[0]) and found["ubt-retain"].iloc[1] == 0.8
+
+
 def test_what_is_not_recorded_of_detection_is_not_made_up(results_root, toy_profiles):
     row = cell(0, "sig", "ubt", 0.0, **detected(["clock"]))
     write(

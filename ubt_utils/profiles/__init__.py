@@ -5,13 +5,14 @@ from __future__ import annotations
 from ubt_utils.profiles.ablations import ABLATIONS
 from ubt_utils.profiles.adaptive import ADAPTIVE
 from ubt_utils.profiles.base import Poisoning, Profile
-from ubt_utils.profiles.mini import KNOWN, MINI, NOISES, PUBLIC, RARE, SCRATCH, TINY
+from ubt_utils.profiles.mini import EDGES, KNOWN, MINI, NOISES, PUBLIC, RARE, SCRATCH, TINY
 from ubt_utils.profiles.paper import PAPER, PAPER_VIT
 from ubt_utils.profiles.photos import PHOTOS, PHOTOS_GPU, PHOTOS_TINY
 
 __all__ = [
     "ABLATIONS",
     "ADAPTIVE",
+    "EDGES",
     "KNOWN",
     "MINI",
     "NOISES",
@@ -40,6 +41,7 @@ PROFILES = {
         KNOWN,
         SCRATCH,
         *NOISES,
+        *EDGES,
         *ABLATIONS,
         *ADAPTIVE,
         PHOTOS,

@@ -98,13 +98,13 @@ TINY = replace(
     defenses={},
 )
 
-FEW = 0.003  # the field's poison rate, beside mini's
+FEW, FEWEST = 0.003, 0.001  # the field's poison rate, beside mini's; and fewer still
 
 
-def rare(profile: Profile) -> Profile:
-    """The profile at the field's poison rate."""
-    name = profile.name.replace("mini", "mini-rare", 1)
-    return replace(profile, name=name, about=f"{profile.about}; 0.3 % of D poisoned", poison_rate=FEW)
+def rare(profile: Profile, word: str = "rare", rate: float = FEW) -> Profile:
+    """The profile at a lower poison rate, the field's unless another one is named."""
+    name = profile.name.replace("mini", f"mini-{word}", 1)
+    return replace(profile, name=name, about=f"{profile.about}; {rate:.1%} of D poisoned", poison_rate=rate)
 
 
 PUBLIC = tuple(  # mini with the two other public models
@@ -141,4 +141,9 @@ NOISES = tuple(
         sets=replace(MINI.sets, noise=percent / 100),
     )
     for percent in (0, 30)
+)
+# Where detection ends: fewer poisoned pairs, other noise. The gate is open, since to fail is a result, too.
+EDGES = tuple(
+    replace(profile, gate=0.0)
+    for profile in (rare(MINI, "scarce", FEWEST), *(rare(noisy) for noisy in NOISES))
 )

@@ -27,6 +27,7 @@ from ubt_utils.ubt.settings import UBT
 from ubt_utils.ubt.variants import LADDER
 
 STUDY = tuple(p.name for p in (settings.MINI, *settings.PUBLIC, *settings.RARE))  # profiles of the study
+EDGES = tuple(p.name for p in (*settings.EDGES, settings.SCRATCH))  # beyond it
 RUN = list(records.KEYS)
 DESIGN = ["f0_seed", "poison_rate", "cluster"]
 SHOWN = ("clean_accuracy", "known_accuracy", "new_accuracy", "robust_accuracy", "target_recall")
@@ -349,6 +350,17 @@ def nothing_found(family: str, profiles: Sequence[str] | None = None) -> pd.Data
             "wrong": int((~part.right & (part.words != "")).sum()),
         }  # fmt: skip
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("sets of pairs")
+
+
+def edges(family: str, profiles: Sequence[str] = EDGES) -> pd.DataFrame:
+    """Where detection ends: one run each of fewer poisoned pairs, other noise, no public model. A row a run
+    (profile, attack, seed): poison_rate, noise, ASR undefended, of the retain-only control and of UBT, and
+    what `detection` says; what goes wrong first."""
+    found = detection(family, profiles)
+    rates = recorded(family, None, None, [NONE, RETAIN, UBT], profiles).asr.astype(float).unstack("defense")
+    titles = {NONE: "undefended", RETAIN: RETAIN, UBT: UBT}
+    noise = [settings.get(name).sets.noise for name in found.index.get_level_values("profile")]
+    return found.assign(noise=noise).join(rates.reindex(columns=list(titles)).rename(columns=titles))
 
 
 def cost(

@@ -16,6 +16,8 @@ from ubt_utils.study import sweep as sweeping
 from ubt_utils.ubt.variants import LADDER
 
 SEEDS = (0, 1, 2)
+CLEAN_SEEDS = tuple(range(7))  # with three public models 21 clean sets
+COMMON = tuple(p.name for p in (profiles.MINI, *profiles.PUBLIC))
 PRIMARY = ("ubt", "ubt-retain")
 CONTROLS = (
     "ubt-described", "carry_on", "merge", "finetune", "ubt-anew", "ubt-sample", "ubt-unfit",
@@ -62,29 +64,47 @@ def matrix(
 
 
 def study(seeds: tuple[int, ...] = (0, 1), whole: bool = False, workers: int = 1) -> None:
-    """The study of results/ENDPOINTS.md: three public models × seeds × three attacks at 0.3 and 1 %, and the
-    clean set, with the controls and the ladder; whole: with the defenses that train as long as the victim,
-    too. To results/mini/; resumes."""
-    common = (profiles.MINI, *profiles.PUBLIC)
-    wanted = [cell for seed in seeds for cell in _block(common, seed, whole)]
-    outcomes = grid.run(wanted, workers)
-    for profile in dict.fromkeys(cell.profile for cell in wanted):
-        print(grid.collect(profile, [o for o in outcomes if o.cell.profile == profile]))
+    """The study of results/ENDPOINTS.md: three public models × seeds × three attacks at 0.3 and 1 %, with the
+    controls and the ladder, clean sets, and what is harder to find; whole: with the defenses that train as
+    long as the victim, too. To results/mini/, block by block; resumes."""
+    outcomes = []
+    for wanted in (*(block for seed in seeds for block in _blocks(seed, whole)), _clean(), _edges()):
+        done = grid.run(wanted, workers)
+        for profile in dict.fromkeys(cell.profile for cell in wanted):
+            print(grid.collect(profile, [o for o in done if o.cell.profile == profile]))
+        outcomes += done
     _complain(outcomes)
 
 
-def _block(common: Sequence[profiles.Profile], seed: int, whole: bool) -> list[grid.Cell]:
-    """The cells of one seed; those that the primary endpoints need come first."""
-    rare = [p.name for p in profiles.RARE]
-    names = [p.name for p in common]
+def _blocks(seed: int, whole: bool) -> list[list[grid.Cell]]:
+    """The blocks of one seed; those that the primary endpoints need come first."""
+    rare = tuple(p.name for p in profiles.RARE)
     others = tuple(n for n in CONTROLS if whole or not DEFENSES[n].whole)
-    blocks = [(rare, DEFENDED, PRIMARY), (names, (stages.NONE,), PRIMARY[:1]), (names, DEFENDED, PRIMARY)]
-    blocks += [(rare, DEFENDED, others), (names, DEFENDED, others)]
+    blocks = ((rare, PRIMARY), (COMMON, PRIMARY), (rare, others), (COMMON, others))
+    return [_cross(names, DEFENDED, defenses, (seed,)) for names, defenses in blocks]
+
+
+def _clean() -> list[grid.Cell]:
+    """Sets without poison, of which nothing is to be found."""
+    return _cross(COMMON, (stages.NONE,), PRIMARY[:1], CLEAN_SEEDS)
+
+
+def _edges() -> list[grid.Cell]:
+    """Fewer poisoned pairs, other noise, and no public model."""
+    names = tuple(p.name for p in (*profiles.EDGES, profiles.SCRATCH))
+    return _cross(names, DEFENDED, PRIMARY, (0,))
+
+
+def _cross(
+    names: Sequence[str], attacks: Sequence[str], defenses: Sequence[str], seeds: Sequence[int]
+) -> list[grid.Cell]:
+    """Every combination, undefended first; neighbors are of different victims, so that workers do not wait
+    for one another's stages."""
     return [
         grid.Cell(name, attack, defense, seed)
-        for profiles_, attacks, defenses in blocks
         for defense in (stages.NONE, *defenses)
-        for name in profiles_
+        for seed in seeds
+        for name in names
         for attack in attacks
     ]
 
