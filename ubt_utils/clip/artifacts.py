@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ubt_utils.clip import checkpoints
+from ubt_utils.clip import archives, checkpoints
 from ubt_utils.clip.models import CheckpointError
 from ubt_utils.core.checksum import remembered, sha256_of, write_whole
 
@@ -68,7 +68,7 @@ def publish(source: Path, name: str, note: Mapping[str, Any]) -> Path:
     or one that its note refuses."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     path, part = FOLDER / f"{name}.safetensors", FOLDER / f"{name}.part"
-    save_file(rounded(source), part)
+    save_file(rounded(source), part, metadata=archives.header(source) or None)
     digest = sha256_of(part)
     os.replace(part, path)
     write_whole(FOLDER / f"{name}.json", json.dumps({"sha256": digest, **note}, indent=1) + "\n")

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from ubt_utils.clip import checkpoints, models
+from ubt_utils.clip import archives, models
 from ubt_utils.clip.models import CheckpointError
 from ubt_utils.core import device
 from ubt_utils.core.checksum import sha256_of
@@ -72,7 +72,7 @@ def load(model: nn.Module, tower: str) -> None:
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
-    weights = checkpoints.read(path)
+    weights = archives.read(path)
     if not isinstance(weights, dict) or not all(isinstance(w, torch.Tensor) for w in weights.values()):
         raise CheckpointError(f"{path} is not a flat table of tensors")
     return dict(weights)

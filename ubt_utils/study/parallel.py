@@ -27,7 +27,7 @@ def each(
     with provenance.sharing(workers):
         done: Iterable[Result] = map(work, jobs)
         if workers > 1:
-            threads = max(1, (os.cpu_count() or 1) // workers)
+            threads = max(1, joblib.cpu_count() // workers)
             pool = joblib.Parallel(workers, return_as="generator", batch_size=1)
             settings = _settings()
             done = pool(joblib.delayed(_alone)(work, job, threads, settings) for job in jobs)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+
+import joblib
 
 from ubt_utils import stages
 from ubt_utils.attacks import triggers
@@ -39,4 +40,4 @@ def prepare(profile: Profile, attack: str, seed: int) -> None:
     jobs = [Job(profile, attack, seed, defense) for defense in SHOWN]
     shown = [profile.trigger(name) for name in triggers.TRIGGERS]
     jobs += [Job(profile, t.name, seed) for t in shown if isinstance(t, Crafted) and t.label != "targeted"]
-    parallel.each(run, jobs, min(AT_ONCE, os.cpu_count() or 1), "defenses and triggers", "stage")
+    parallel.each(run, jobs, min(AT_ONCE, joblib.cpu_count()), "defenses and triggers", "stage")
