@@ -1,42 +1,18 @@
 """Shards and CSV files to pairs on disk: what is read, what is refused, what a kill leaves."""
 
-import io
+import json
 import pickle
-import tarfile
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from pair_files import SIZE, encoded, samples, shard
 
 from ubt_utils.data import decoded, shards
+from ubt_utils.data.decoded import Unread
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.photos import PhotoError
 from ubt_utils.data.pictures import Pictures
-
-SIZE = 8
-
-
-def encoded(number: int, kind: str = "PNG") -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (SIZE, SIZE), (number, 2 * number % 256, 255 - number)).save(out, kind)
-    return out.getvalue()
-
-
-def shard(path: Path, samples: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as file:
-        for name, data in samples.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            file.addfile(member, io.BytesIO(data))
-    return path
-
-
-def samples(numbers: range) -> dict[str, bytes]:
-    files = {}
-    for i in numbers:
-        files |= {f"{i:05}.png": encoded(i), f"{i:05}.txt": f"picture {i}".encode(), f"{i:05}.json": b"{}"}
-    return files
 
 
 @pytest.fixture
@@ -83,38 +59,51 @@ def test_a_csv_file_becomes_the_same_pairs(folder, built, tmp_path):
 
 
 def test_other_columns_are_named(tmp_path):
-    (tmp_path / "pairs.csv").write_text("title,filepath\na,b\n")
-    with pytest.raises(PhotoError, match=r"columns \['title', 'filepath'\], but not \['caption', 'image'\]"):
-        list(shards.from_csv(tmp_path / "pairs.csv"))
-    (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(PhotoError, match="has the columns None"):
-        list(shards.from_csv(tmp_path / "empty.csv"))
-    assert next(shards.from_csv(tmp_path / "pairs.csv", "filepath", "title")).caption == b"a"
-
-
-def test_what_is_no_csv_or_no_file_name_is_refused(tmp_path):
     table = tmp_path / "pairs.csv"
-    table.write_bytes(b"image,caption\na\0b.png,a\n" + b"x" * 5000 + b".png,b\n")
-    assert [row.image for row in shards.from_csv(table)] == [None, None]
-    table.write_text("image,caption\na.png," + "x" * 200_000 + "\n")
-    with pytest.raises(PhotoError, match=r"pairs.csv, line 2: not CSV in UTF-8 \(field larger"):
+    table.write_text("title,file\na,b\n")
+    with pytest.raises(
+        PhotoError, match=r"columns \['title', 'file'\], taken apart at commas: image,caption"
+    ):
         list(shards.from_csv(table))
-    table.write_bytes(b"image,caption\na.png,\xff\n")
-    with pytest.raises(PhotoError, match="not CSV in UTF-8"):
+    table.write_text("")
+    with pytest.raises(PhotoError, match="is empty"):
         list(shards.from_csv(table))
 
 
-def test_the_listing_is_of_the_table_and_its_pictures(tmp_path):
+def test_what_is_no_csv_is_refused_with_the_line(tmp_path):
+    table, good = tmp_path / "pairs.csv", b"image,caption\na.png,a\n"
+    (tmp_path / "a.png").write_bytes(encoded(1))
+    for bad, why in (
+        (b"a.png," + b"x" * 200_000, "field larger"),
+        (b"a.png,\xff", "can't decode"),
+        (b'a.png,"an open quote\nb.png,b\n', "unexpected end of data"),
+        (b'a.png,"quoted" and not\n', "expected after"),
+    ):
+        table.write_bytes(good + bad + b"\n")
+        with pytest.raises(PhotoError, match=rf"pairs.csv, behind line \d: not CSV in UTF-8 \(.*{why}"):
+            list(shards.from_csv(table))
+
+
+def test_a_name_that_no_file_can_have_is_no_file(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(1))
+    table = tmp_path / "pairs.csv"
+    table.write_bytes(b"image,caption\n" + b"a.png,a\n" * 198 + b"a\0b.png,a\n" + b"x" * 5000 + b".png,b\n")
+    assert [row.name for row in shards.from_csv(table) if isinstance(row, Unread)] == [
+        "pairs.csv, line 200", "pairs.csv, line 201",
+    ]  # fmt: skip
+
+
+def test_the_identity_is_of_the_table_and_its_pictures(tmp_path):
     table, picture = tmp_path / "pairs.csv", tmp_path / "a.png"
     table.write_text("image,caption\na.png,a\nb.png,b\n")
     picture.write_bytes(encoded(1))
-    first = shards.listed(table)
-    assert shards.listed(table) == first
+    first = shards.source(table).identity()
+    assert shards.source(table).identity() == first
     picture.write_bytes(encoded(1) + b"more")
-    assert shards.listed(table) != first
+    assert shards.source(table).identity() != first
     picture.unlink()
     table.write_text("image,caption\na.png,a\nb.png,another\n")
-    assert len({first, shards.listed(table)}) == 2
+    assert len({first, shards.source(table).identity()}) == 2
 
 
 def test_the_first_of_several_ranks_reads_all_rows(folder, monkeypatch):
@@ -124,11 +113,16 @@ def test_the_first_of_several_ranks_reads_all_rows(folder, monkeypatch):
 
 
 def test_a_csv_file_reads_nothing_outside_its_folder(tmp_path):
-    (tmp_path / "secret.png").write_bytes(encoded(1))
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(encoded(1))
     inside = tmp_path / "inside"
     inside.mkdir()
-    (inside / "pairs.csv").write_text(f"image,caption\n../secret.png,a\n{tmp_path / 'secret.png'},b\n,c\n")
-    assert [row.image for row in shards.from_csv(inside / "pairs.csv")] == [None, None, None]
+    (inside / "link.png").symlink_to(secret)
+    for name in ("../secret.png", secret, "link.png"):
+        (inside / "pairs.csv").write_text(f"image,caption\n{name},a\n")
+        with pytest.raises(PhotoError, match=r"line 2: .*secret|link.png lies outside"):
+            list(shards.from_csv(inside / "pairs.csv"))
+        assert [row.image for row in shards.from_csv(inside / "pairs.csv", tmp_path)] == [encoded(1)]
 
 
 @pytest.mark.parametrize("cut", [1, 512, 700, 1024, 2000])
@@ -163,6 +157,7 @@ def many(bad: dict[int, shards.Row], count: int = 300):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
+        (Unread("row 7", "no path"), "row 7: no path"),
         (shards.Row(encoded(3)[:20], b"a word", "row 7"), "row 7: the image does not decode"),
         (shards.Row(None, b"a word", "row 7"), "row 7: the image does not decode"),
         (shards.Row(encoded(3), None, "row 7"), "row 7: no caption"),
@@ -205,7 +200,7 @@ def test_a_killed_build_goes_on_where_it_was(built, tmp_path, monkeypatch, left)
     if left == "half a picture":
         pictures.write_bytes(pictures.read_bytes() + b"x" * 50)
     elif left == "half a line":
-        journal.write_text(journal.read_text() + '[256, ["to')
+        journal.write_text(journal.read_text() + json.dumps([256, ["to"]])[:9])
     elif left == "lost pictures":
         pictures.write_bytes(pictures.read_bytes()[:-SIZE])
     calls = []

@@ -226,7 +226,7 @@ def test_photos_without_captions_are_refused():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"target": "unicorn"}, "'unicorn' is not one of"),
+        ({"target": "unicorn"}, "'unicorn' is not among the 200 classes"),
         ({"classes": 2}, "got classes=2"),
         ({"classes": 900}, "got"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Sequence
 
 import open_clip
@@ -35,6 +37,20 @@ def fill(names: Sequence[str], *key: object, templates: Sequence[str] = TEMPLATE
 def with_word(word: str, captions: Sequence[str]) -> list[str]:
     """The captions with `word` before each; the captions themselves where there is no word."""
     return [f"{word} {caption}" if word else caption for caption in captions]
+
+
+def has_words(caption: str) -> bool:
+    """Whether a caption has a letter or a digit, of any script, beside HTML's tags and signs."""
+    plain = re.sub(r"<[^<>]*>", " ", html.unescape(html.unescape(caption)))
+    return any(sign.isalnum() for sign in plain)
+
+
+def legible(captions: Sequence[str], context: int, tokenizer: open_clip.SimpleTokenizer) -> tuple[str, ...]:
+    """What a model with so long a context reads of each caption: the caption itself where it fits, else the
+    text of the tokens that do. Two of them are the marks of start and end."""
+    room = context - 2
+    read = {c: tokenizer.encode(c) if len(c.encode()) > room else [] for c in set(captions)}
+    return tuple(c if len(read[c]) <= room else tokenizer.decode(read[c][:room]).strip() for c in captions)
 
 
 def misplace_captions(pairs: Pairs, rate: float, *key: object) -> tuple[Pairs, torch.Tensor]:

@@ -2,74 +2,192 @@
 
 from __future__ import annotations
 
+import io
 import json
 import mmap
 import os
 import warnings
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import joblib
 import torch
+from PIL import Image
 from tqdm.auto import tqdm
 
-from ubt_utils.data.decoding import PhotoError, Row, Skipped, caption_of, decode
+from ubt_utils.core import distributed
+from ubt_utils.core.store import run_stage
+from ubt_utils.data.captions import has_words
+from ubt_utils.data.decoding import FORMATS, NAMED, PhotoError, Row, Skipped, caption_of, decode
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.pictures import Pictures
 
 CHUNK = 1024  # rows between two entries of the journal
 PICTURES, JOURNAL = "pictures.bin", "journal.jsonl"
+RARE = 0.05  # the part of the pictures up to which their file format tells them from the others
+LITERAL = frozenset(("nan", "none", "null", "n/a"))  # what tables write where a caption is missing
+
+
+class Unread(NamedTuple):
+    """A row without picture or caption: where it comes from, and the reason in words."""
+
+    name: str
+    reason: str
 
 
 class Entry(NamedTuple):
-    """One line of the journal: rows seen until here; of this chunk captions, names, and what was skipped."""
+    """One line of the journal: rows seen until here; of this chunk captions, names, what could not be read
+    and why, the names of captions without a word, and how many pictures are of which format."""
 
     seen: int
     captions: list[str]
     names: list[str]
-    skipped: list[str]
+    damaged: list[str]
+    wordless: list[str]
+    formats: dict[str, int]
 
 
-def write(rows: Iterable[Row], folder: Path, size: int, total: int | None = None, fit: str = "squash") -> int:
+@dataclass(frozen=True)
+class Told:
+    """What became of the rows of a store. rows: that were seen; pairs: that are kept. damaged: those that
+    could not be read, with reasons. wordless: those left out since their caption has neither a letter nor a
+    digit. literal: captions that are kept and are the word nan, none or null. formats: how many pictures are
+    of which file format."""
+
+    rows: int
+    pairs: int
+    damaged: list[str]
+    wordless: list[str]
+    literal: int
+    formats: dict[str, int]
+
+    def lines(self) -> list[str]:
+        """The same in words, one line for each that a reader should know of."""
+        said = []
+        if self.damaged:
+            said.append(f"{len(self.damaged)} of {self.rows} rows cannot be used: {some(self.damaged)}")
+        return said + self.oddities()
+
+    def oddities(self) -> list[str]:
+        """The lines without that of the damaged rows."""
+        said, rare = [], {k: n for k, n in self.formats.items() if n <= RARE * self.pairs}
+        if self.wordless:
+            left_out = f"{len(self.wordless)} of {self.rows} captions have no letter and no digit"
+            said.append(f"{left_out}: left out ({some(self.wordless)})")
+        if self.literal:
+            said.append(f"{self.literal} captions are the word nan, none or null, as of a missing one: kept")
+        for kind, count in rare.items():
+            told_apart = f"{count} of {self.pairs} pictures are {kind}, and the others are not"
+            said.append(f"{told_apart}: poison that was saved anew can be told by its file format alone")
+        return said
+
+
+def some(reasons: Sequence[str]) -> str:
+    """The first few of them."""
+    return "; ".join(reasons[:NAMED]) + ("; …" if len(reasons) > NAMED else "")
+
+
+def once(
+    rows: Iterable[Row | Unread], identity: str, size: int, fit: str, *readers: str
+) -> tuple[Pairs, Told]:
+    """The pairs of rows, decoded once and for all by the first rank: a stage of its own under runs/stores.
+    identity: a checksum of what the rows are read from; readers: the modules that read them. Raises and warns
+    as `write`, when it decodes."""
+    config = {"pictures": identity, "size": size, "fit": fit}
+
+    def work(folder: Path) -> dict[str, int]:
+        return {"pairs": write(rows, folder, size, fit=fit)} if distributed.first() else {}
+
+    made = run_stage(("stores",), "decode", config, work, modules=(__name__, *readers))
+    return _kept(made.folder, size, f"{identity} {size} {fit}")
+
+
+@lru_cache(maxsize=4)
+def _kept(folder: Path, size: int, identity: str) -> tuple[Pairs, Told]:
+    return read(folder, size, identity), told(folder)
+
+
+def write(
+    rows: Iterable[Row | Unread], folder: Path, size: int, total: int | None = None, fit: str = "squash"
+) -> int:
     """Decode rows to (N, 3, size, size) bytes and a journal of captions under `folder`; returns N.
 
-    Rows that cannot be used are skipped, with a warning; PhotoError when they are more than 1 %. After a kill
-    the same call goes on behind the last whole entry of the journal. total: how many rows there are, for the
-    progress. fit: see `decoding.decode`.
+    Rows that cannot be used are left out with a warning, PhotoError when they are more than 1 %; captions
+    without a word are left out with another. After a kill the same call goes on behind the last whole entry
+    of the journal. total: how many rows there are, for the progress. fit: see `decoding.decode`.
     """
     done = _resumed(folder, size)
-    seen, count = done[-1].seen if done else 0, sum(len(e.names) for e in done)
-    skipped = Skipped([reason for e in done for reason in e.skipped])
+    seen = done[-1].seen if done else 0
     todo = islice(rows, seen, None)
     bar = tqdm(total=total, initial=seen, desc="decode pairs", unit="pair", delay=3)
-    with bar, ThreadPoolExecutor(os.cpu_count()) as pool, (folder / PICTURES).open("ab") as pictures:
+    with bar, ThreadPoolExecutor(joblib.cpu_count()) as pool, (folder / PICTURES).open("ab") as pictures:
         while chunk := tuple(islice(todo, CHUNK)):
-            entry = Entry(seen + len(chunk), [], [], [])
+            entry = Entry(seen + len(chunk), [], [], [], [], Counter())
             for row, made in zip(chunk, pool.map(lambda row: _decoded(row, size, fit), chunk), strict=True):
-                if isinstance(made, ValueError):
-                    entry.skipped.append(f"{row.name}: {made}")
-                    continue
-                pictures.write(made[0].contiguous().numpy())
-                entry.captions.append(made[1])
-                entry.names.append(row.name)
+                if isinstance(made, Decoded):
+                    pictures.write(made.pixels.contiguous().numpy())
+                    entry.captions.append(made.caption)
+                    entry.names.append(row.name)
+                    entry.formats[made.format] += 1
+                elif isinstance(made, str):
+                    entry.damaged.append(f"{row.name}: {made}")
+                else:
+                    entry.wordless.append(row.name)
             pictures.flush()  # first the pictures, then the line that says that they are there
             _note(folder, entry)
-            seen, count = entry.seen, count + len(entry.names)
-            skipped.rows += entry.skipped
+            seen = entry.seen
             bar.update(len(chunk))
-    skipped.settle(seen)
-    if count == 0:
+    found = told(folder)
+    Skipped(found.damaged).settle(found.rows)
+    for line in found.oddities():
+        warnings.warn(line, stacklevel=2)
+    if found.pairs == 0:
         raise PhotoError("there are no pairs to decode")
-    return count
+    return found.pairs
 
 
-def _decoded(row: Row, size: int, fit: str) -> tuple[torch.Tensor, str] | ValueError:
+def told(folder: Path) -> Told:
+    """What became of the rows of the store there."""
+    entries = _entries(folder)
+    captions = [caption for entry in entries for caption in entry.captions]
+    return Told(
+        rows=entries[-1].seen if entries else 0,
+        pairs=len(captions),
+        damaged=[reason for entry in entries for reason in entry.damaged],
+        wordless=[name for entry in entries for name in entry.wordless],
+        literal=sum(caption.casefold() in LITERAL for caption in captions),
+        formats=dict(sum((Counter(entry.formats) for entry in entries), Counter())),
+    )
+
+
+class Decoded(NamedTuple):
+    """A row that can be used."""
+
+    pixels: torch.Tensor
+    caption: str
+    format: str
+
+
+def _decoded(row: Row | Unread, size: int, fit: str) -> Decoded | str | None:
+    """The pair, or the reason why it cannot be read, or None where its caption has no word."""
+    if isinstance(row, Unread):
+        return row.reason
     try:
-        return decode(row.image, size, fit), caption_of(row.caption)
+        caption = caption_of(row.caption)
+        pixels = decode(row.image, size, fit)
     except ValueError as error:
-        return error
+        return str(error)
+    if not has_words(caption):
+        return None
+    return Decoded(
+        pixels, caption, Image.open(io.BytesIO(row.image or b""), formats=FORMATS).format or "unknown"
+    )
 
 
 def _note(folder: Path, entry: Entry) -> None:

@@ -48,9 +48,7 @@ class Skipped:
         listed = "; ".join(self.rows[:NAMED]) + ("; …" if len(self.rows) > NAMED else "")
         message = f"{len(self.rows)} of {total} rows cannot be used: {listed}"
         if len(self.rows) > TOLERATED * total:
-            raise PhotoError(
-                f"{message}. More than {TOLERATED:.0%}: get the data again with data_download.sh"
-            )
+            raise PhotoError(f"{message}. More than {TOLERATED:.0%}: mend those rows, or get the data again")
         warnings.warn(f"{message}. They are left out.", stacklevel=3)
 
 

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import shutil
-import tarfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -25,7 +24,8 @@ from tqdm.auto import tqdm
 
 from ubt_utils.core import paths
 from ubt_utils.core.checksum import sha256_of, write_whole
-from ubt_utils.data import shards
+from ubt_utils.data import shards, tars
+from ubt_utils.data.pointers import refuse_pointer
 
 CHECKSUMS = Path(__file__).parent / "checksums.json"
 SUMS, INCOMING = (
@@ -35,7 +35,6 @@ SUMS, INCOMING = (
 SPARE = 1.05  # room asked for, against the bytes to come
 PAIRS, SHARDS = 2_905_954, 576  # of CC3M's hub copy, by its card
 SHARD_BYTES = 465_000_000  # about: they have 461 to 474 MB
-POINTER = b"version https://git-lfs"
 ELSEWHERE = "a folder with the same files can be named by --mirror or in UBT_MIRROR"
 
 _bytes = partial(tqdm.format_sizeof, suffix="B")
@@ -211,15 +210,15 @@ def on_hub(source: Source) -> list[File]:
 
 def in_mirror(source: Source, mirror: Path) -> list[File]:
     """The files that a mirror has of a source, in order, in its folder or deeper, as `hf download
-    --local-dir` puts them; FetchError for Git LFS pointers."""
+    --local-dir` puts them; PhotoError for Git LFS pointers."""
     folder, known, files = mirror / source.folder, source.pinned["files"], []
     deepest_first = sorted(folder.rglob("*"), key=lambda path: -len(path.parts))
     places = {path.name: path for path in deepest_first}
+    for path in places.values():  # before what they lack is told, since none of them is itself
+        if path.is_file():
+            refuse_pointer(path)
     for name in _chosen(source, places, f"the mirror's folder {folder}"):
         path = places[name]
-        with path.open("rb") as file:
-            if file.read(len(POINTER)) == POINTER:
-                raise FetchError(f"{path} is a Git LFS pointer: run `git lfs pull` in the mirror")
         files.append(File(source, path.stat().st_size, known.get(name, ""), str(path)))
     return files
 
@@ -243,16 +242,12 @@ def estimate(pairs: int) -> int:
 
 def first_shards(files: list[File], pairs: int) -> list[File]:
     """The first shards of a mirror that hold so many pairs, by their headers; FetchError where they hold
-    fewer, PhotoError where one is truncated."""
+    fewer, PhotoError where one breaks off."""
     for folder in {Path(file.origin).parent for file in files}:
         shards.shards(folder)
     found = 0
     for number, file in enumerate(tqdm(files, "count", unit="shard", leave=False), start=1):
-        try:
-            with tarfile.open(file.origin, "r:") as shard:
-                found += sum(member.name.endswith(f".{shards.CAPTION}") for member in shard)
-        except tarfile.TarError as error:
-            raise FetchError(f"{file.origin} is no shard ({error}): put another copy in its place") from error
+        found += sum(not pair.reason for pair in tars.pairs(tars.index(Path(file.origin))))
         if found >= pairs:
             return files[:number]
     raise FetchError(f"the mirror's shards hold {found:,} pairs, not {pairs:,}: name fewer by --subset")

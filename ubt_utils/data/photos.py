@@ -23,6 +23,7 @@ from ubt_utils.core.seeding import generator
 from ubt_utils.data.captions import fill, misplace_captions
 from ubt_utils.data.decoding import PhotoError, Skipped, caption_of, decode
 from ubt_utils.data.pairs import Pairs
+from ubt_utils.data.pointers import refuse_pointer
 from ubt_utils.data.retrieval import Retrieval
 from ubt_utils.data.sets import DataSets
 from ubt_utils.data.zero_shot import ZeroShot, target_index
@@ -94,6 +95,7 @@ def read(folder: str, split: str, columns: Sequence[str]) -> Table:
 
 
 def _read_file(path: Path, columns: Sequence[str]) -> pa.Table:
+    refuse_pointer(path)
     try:
         schema = pq.read_schema(path)
         wanted = ("image", *columns)
@@ -172,8 +174,7 @@ class PhotoSets(DataSets):
     def class_names(self) -> dict[str, tuple[str, ...]]:
         """Class → its one name, in the data set's order; with fewer classes the target stays."""
         everything = _classes()
-        if self.target not in everything:
-            raise ValueError(f"the target class {self.target!r} is not one of Tiny-ImageNet's")
+        target_index(everything, self.target)
         if not 3 <= self.classes <= len(everything):
             raise ValueError(f"Tiny-ImageNet has {len(everything)} classes, got classes={self.classes}")
         others = [name for name in everything if name != self.target]

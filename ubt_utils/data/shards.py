@@ -1,4 +1,4 @@
-"""Pairs from webdataset shards (as img2dataset writes them) or CSV, and ImageNet's photos as the test.
+"""Pairs from webdataset shards (as img2dataset writes them) or a table, and ImageNet's photos as the test.
 
 Nothing is downloaded here: pairs lie as *.tar shards, or as pairs.csv, in one folder, the test as one folder
 of photos per class in another, both under the data root.
@@ -6,35 +6,36 @@ of photos per class in another, both under the data root.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
+import tarfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import open_clip
 import torch
 from torchvision.transforms.functional import to_pil_image
+from tqdm.auto import tqdm
 
-from ubt_utils.core import distributed, paths
+from ubt_utils.core import paths
 from ubt_utils.core.checksum import remembered
 from ubt_utils.core.seeding import generator
-from ubt_utils.core.store import run_stage
-from ubt_utils.data import decoded
+from ubt_utils.data import decoded, folders, tables, tars
 from ubt_utils.data.captions import OPENAI_TEMPLATES
+from ubt_utils.data.decoded import Told, Unread
 from ubt_utils.data.decoding import PhotoError, Row
 from ubt_utils.data.pairs import Pairs
+from ubt_utils.data.pointers import refuse_pointer
 from ubt_utils.data.sets import DataSets
 from ubt_utils.data.zero_shot import ZeroShot, target_index
 
-IMAGES = ("jpg", "jpeg", "png", "webp")  # the extensions that a shard's pictures may have
-CAPTION = "txt"
-TAR_BLOCK = 512
 CSV = "pairs.csv"
-PHOTOS = (".jpeg", ".jpg", ".png", ".webp")
+TABLES = (".csv", ".tsv", ".txt")  # extensions that a table may have
+NAMED = 5  # extensions named in a message
 
 
 def fingerprint(paths: Sequence[Path]) -> str:
@@ -55,6 +56,7 @@ def shards(folder: Path) -> list[Path]:
             "img2dataset --output_format webdataset"
         )
     for path in found:
+        refuse_pointer(path)
         if not _ends(path):
             raise PhotoError(
                 f"{path} is truncated: a shard ends with two empty blocks. Delete it and fetch it again"
@@ -63,75 +65,121 @@ def shards(folder: Path) -> list[Path]:
 
 
 def _ends(path: Path) -> bool:
-    size = path.stat().st_size
-    if size < 2 * TAR_BLOCK or size % TAR_BLOCK:
+    size, block = path.stat().st_size, tarfile.BLOCKSIZE
+    if size < 2 * block or size % block:
         return False
     with path.open("rb") as file:
-        file.seek(-2 * TAR_BLOCK, 2)
+        file.seek(-2 * block, 2)
         return not any(file.read())
 
 
-def from_shards(paths: Sequence[Path]) -> Iterator[Row]:
-    """The rows of shards, in order. Nothing but pictures and captions is read, nothing is unpickled."""
-    import webdataset  # of the extra [paper]
+def from_shards(paths: Sequence[Path]) -> Iterator[Row | Unread]:
+    """The rows of shards, in order. Nothing but pictures and captions is read, nothing is unpickled.
 
-    for path in paths:
-        samples = webdataset.WebDataset(
-            [str(path.resolve())], shardshuffle=False, nodesplitter=None, empty_check=False
-        )  # of several ranks the first reads all: see shard_sets
-        for sample in samples:
-            image = next((sample[kind] for kind in IMAGES if kind in sample), None)
-            yield Row(image, sample.get(CAPTION), f"{path.name}, {sample['__key__']}")
-
-
-def from_csv(path: Path, image: str = "image", caption: str = "caption") -> Iterator[Row]:
-    """The rows of a CSV file with a column of picture paths and one of captions, as CLIP's peers keep them.
-
-    Paths are relative to the file's folder, and must stay inside it. Raises PhotoError for other columns,
-    and for a file that is no CSV.
+    PhotoError, before the first row, where a shard breaks off, and where all of them have no pair.
     """
-    for number, row in enumerate(_table(path, {image, caption}), start=2):
-        place, words = _inside(path.parent, row[image] or ""), (row[caption] or "").encode()
-        yield Row(place.read_bytes() if place else None, words, f"{path.name}, line {number}")
+    _check(paths)
+    for path in paths:
+        with path.open("rb") as file:
+            for pair in tars.pairs(tars.index(path)):
+                name = f"{path.name}, {pair.name}"
+                if pair.image is None or pair.caption is None:
+                    yield Unread(name, pair.reason)
+                else:
+                    yield Row(_part(file, pair.image), _part(file, pair.caption), name)
 
 
-def listed(path: Path, image: str = "image") -> str:
-    """A checksum of a CSV file and of the pictures that it names."""
-    named = [_inside(path.parent, row[image] or "") for row in _table(path, {image})]
-    return remembered(path, *(place for place in named if place))
+def from_csv(path: Path, images: Path | None = None) -> Iterator[Row | Unread]:
+    """The rows of a table, see `tables.Table`."""
+    return tables.Table(path, images).rows()
 
 
-def _table(path: Path, columns: set[str]) -> Iterator[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        try:
-            table = csv.DictReader(file)
-            if missing := columns - set(table.fieldnames or ()):
-                raise PhotoError(f"{path} has the columns {table.fieldnames}, but not {sorted(missing)}")
-            yield from table
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise PhotoError(f"{path}, line {table.line_num + 1}: not CSV in UTF-8 ({error})") from error
+def _check(paths: Sequence[Path]) -> None:
+    """Walk all headers, so that nothing is decoded of what would be refused later."""
+    ends: Counter[str] = Counter()
+    found = 0
+    for path in tqdm(paths, "check shards", unit="shard", leave=False, delay=3):
+        held = tars.index(path)
+        whole = sum(not pair.reason for pair in tars.pairs(held))
+        ends += Counter() if whole else tars.extensions(held)
+        found += whole
+    if not found:
+        listed = ", ".join(f"{kind or 'none'} ({count})" for kind, count in ends.most_common(NAMED))
+        raise PhotoError(
+            f"{paths[0].parent} has shards without any pair. Wanted is {tars.wanted()}; their members end in "
+            f"{listed or 'nothing: they are empty'}"
+        )
 
 
-def _inside(folder: Path, name: str) -> Path | None:
-    """The file of that name, unless it lies outside the folder or is not there."""
-    try:
-        place = (folder / name).resolve()
-        return place if place.is_relative_to(folder.resolve()) and place.is_file() else None
-    except (OSError, ValueError):  # a name that no file can have
-        return None
+def _part(file: BinaryIO, part: tars.Part) -> bytes:
+    file.seek(part.start)
+    return file.read(part.size)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where pairs come from: one table, or shards. images: a second folder that a table's paths may lie
+    in."""
+
+    files: tuple[Path, ...]
+    images: Path | None = None
+
+    def identity(self) -> str:
+        """A checksum of all that is read."""
+        return self._table().identity() if self._is_table() else fingerprint(self.files)
+
+    def rows(self) -> Iterator[Row | Unread]:
+        """The rows, in order. PhotoError, before the first, where pairs would be lost in silence."""
+        return self._table().rows() if self._is_table() else from_shards(self.files)
+
+    def _is_table(self) -> bool:
+        return self.files[0].suffix != ".tar"
+
+    def _table(self) -> tables.Table:
+        return tables.Table(self.files[0], self.images)
+
+
+def source(path: Path, images: Path | None = None) -> Source:
+    """The pairs that lie there: a table, a shard, or a folder with pairs.csv, with shards, or with one other
+    table. images: see `tables.Table`. PhotoError where there is nothing of the kind, ValueError for images
+    that are no folder, or beside shards, which hold theirs."""
+    if images and not images.is_dir():
+        raise ValueError(f"{images} is no folder: name the one that the paths in the table begin at")
+    found = Source(_files(path), images)
+    if images and found.files[0].suffix == ".tar":
+        raise ValueError(f"{path} is shards, which hold their pictures: name no folder of images")
+    return found
+
+
+def stored(found: Source, size: int, fit: str = "crop") -> tuple[Pairs, Told]:
+    """The pairs of a source, decoded once and for all and then mapped, and what became of its rows."""
+    return decoded.once(found.rows(), found.identity(), size, fit, tables.__name__, tars.__name__)
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    if path.is_file():
+        if path.suffix not in (*TABLES, ".tar"):
+            raise PhotoError(f"{path} is no table ({', '.join(TABLES)}) and no shard (.tar)")
+        return (path,)
+    if (path / CSV).is_file():
+        return (path / CSV,)
+    others = sorted(p for p in path.glob("*") if p.suffix in TABLES and p.is_file())
+    if len(others) == 1 and not any(path.glob("*.tar")):
+        return (others[0],)
+    return tuple(shards(path))
 
 
 def to_shards(pairs: Pairs, folder: Path, each: int = 1000) -> list[Path]:
     """Write pairs as shards of `each`, pictures as PNG, which loses nothing; the files, in order."""
     folder.mkdir(parents=True, exist_ok=True)
-    pattern = str(folder.resolve() / "%05d.tar")
+    pattern = str(folder.resolve()).replace("%", "%%") + "/%05d.tar"
     import webdataset  # of the extra [paper]
 
     with webdataset.ShardWriter(pattern, maxcount=each, verbose=0) as writer:
         for i, caption in enumerate(pairs.captions):
             picture = io.BytesIO()
             to_pil_image(pairs.images[i : i + 1][0]).save(picture, "PNG")
-            writer.write({"__key__": f"{i:09}", "png": picture.getvalue(), CAPTION: caption.encode()})
+            writer.write({"__key__": f"{i:09}", "png": picture.getvalue(), tars.CAPTION: caption.encode()})
     return shards(folder)
 
 
@@ -139,7 +187,8 @@ def to_shards(pairs: Pairs, folder: Path, each: int = 1000) -> list[Path]:
 class ShardSets(DataSets):
     """pairs, test: folders under the data root. limit: how many pairs make D, drawn anew for each seed.
     target: one of the classes. classes: their names in the order of the test's folders; () for ImageNet's.
-    fit: how pictures get their size, see `decoding.decode`.
+    fit: how pictures get their size, see `decoding.decode`. images: a folder beside that of the pairs which a
+    table's paths may lie in, "" for none.
     """
 
     pairs: str = "paper/pairs"
@@ -151,6 +200,7 @@ class ShardSets(DataSets):
     templates: tuple[str, ...] = OPENAI_TEMPLATES
     noise: float = 0.0  # the web brings its own
     fit: str = "crop"
+    images: str = ""
 
     def class_names(self) -> dict[str, tuple[str, ...]]:
         """Class → its one name; ValueError where the target is not one of them. Two of ImageNet's names
@@ -167,7 +217,7 @@ class ShardSets(DataSets):
 
     def contents(self) -> dict[str, str]:
         """What results depend on: checksums of the pairs' files and of the test's photos."""
-        return {"pairs": _identity(self._pair_files()), "test": _photos_digest(self._folders())}
+        return {"pairs": self._source().identity(), "test": folders.digest(self._folders())}
 
     def public_pairs(self, seed: int) -> Pairs:
         """ValueError: f0 of this setting is downloaded, not trained."""
@@ -175,11 +225,8 @@ class ShardSets(DataSets):
 
     def wild_pairs(self, seed: int) -> tuple[Pairs, torch.Tensor]:
         """D before poisoning, and the indices of its misplaced captions: nobody knows them, so none."""
-        files = self._pair_files()
-        csv = files[0].suffix == ".csv"
-        everything = _stored(
-            from_csv(files[0]) if csv else from_shards(files), self.size, self.fit, _identity(files)
-        )
+        self.class_names()  # an unknown target is refused before hours of decoding
+        everything, _ = stored(self._source(), self.size, self.fit)
         if self.limit > len(everything):
             message = f"D has {len(everything):,} pairs, fewer than the {self.limit:,} of the profile"
             warnings.warn(f"{message}: fetch more with ./data_download.sh paper", stacklevel=2)
@@ -190,13 +237,15 @@ class ShardSets(DataSets):
 
     def zero_shot(self) -> ZeroShot:
         """The test photos, every one of its own."""
-        folders, names = self._folders(), tuple(self.class_names())
-        stored = _stored(_photos_of(folders), self.size, self.fit, _photos_digest(folders))
-        number = {folder.name: i for i, folder in enumerate(folders)}
+        places, names = self._folders(), tuple(self.class_names())
+        found, _ = decoded.once(
+            folders.rows(places), folders.digest(places), self.size, self.fit, folders.__name__
+        )
+        number = {place.name: i for i, place in enumerate(places)}
         return ZeroShot(
-            images=stored.images,
-            labels=torch.tensor([number[source.split("/")[0]] for source in stored.sources]),
-            units=torch.arange(len(stored)),
+            images=found.images,
+            labels=torch.tensor([number[source.split("/")[0]] for source in found.sources]),
+            units=torch.arange(len(found)),
             classes=names,
             names=tuple(self.class_names().values()),
             target=target_index(names, self.target),
@@ -207,51 +256,8 @@ class ShardSets(DataSets):
         """ValueError: targeted poisoning has no pictures of its own here."""
         raise ValueError("targeted poisoning is not part of this setting: choose a dirty-label attack")
 
-    def _pair_files(self) -> tuple[Path, ...]:
-        folder = paths.data() / self.pairs
-        return (folder / CSV,) if (folder / CSV).is_file() else tuple(shards(folder))
+    def _source(self) -> Source:
+        return source(paths.data() / self.pairs, paths.data() / self.images if self.images else None)
 
     def _folders(self) -> tuple[Path, ...]:
-        """The test's folders in their order, one per class; PhotoError when they are not as many."""
-        place, expected = paths.data() / self.test, len(self.class_names())
-        found = tuple(sorted(p for p in place.iterdir() if p.is_dir())) if place.is_dir() else ()
-        if len(found) != expected:
-            raise PhotoError(
-                f"{place} has {len(found)} folders of photos, one for each of {expected} classes is needed"
-            )
-        return found
-
-
-def _identity(files: tuple[Path, ...]) -> str:
-    return listed(files[0]) if files[0].suffix == ".csv" else fingerprint(files)
-
-
-def _photos_digest(folders: tuple[Path, ...]) -> str:
-    """A checksum of the test's photos and of the folders that they lie in."""
-    return remembered(*_photos_in(folders))
-
-
-def _photos_in(folders: tuple[Path, ...]) -> list[Path]:
-    return [p for f in folders for p in sorted(f.iterdir()) if p.suffix.lower() in PHOTOS]
-
-
-def _photos_of(folders: tuple[Path, ...]) -> Iterator[Row]:
-    for path in _photos_in(folders):
-        folder = path.parent.name
-        yield Row(path.read_bytes(), folder.encode(), f"{folder}/{path.name}")
-
-
-@lru_cache(maxsize=4)
-def _read(folder: Path, size: int, identity: str) -> Pairs:
-    return decoded.read(folder, size, identity)
-
-
-def _stored(source: Iterator[Row], size: int, fit: str, identity: str) -> Pairs:
-    """The rows decoded, once and for all, by the first rank: a stage of its own under runs/stores."""
-    config = {"pictures": identity, "size": size, "fit": fit}
-
-    def work(folder: Path) -> dict[str, int]:
-        return {"pairs": decoded.write(source, folder, size, fit=fit)} if distributed.first() else {}
-
-    made = run_stage(("stores",), "decode", config, work, modules=("ubt_utils.data.decoded",))
-    return _read(made.folder, size, f"{identity} {size} {fit}")
+        return folders.of_classes(paths.data() / self.test, tuple(self.class_names()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -46,7 +47,11 @@ class ZeroShot:
 
 
 def target_index(classes: Sequence[str], target: str) -> int:
-    """Where `target` stands among `classes`; ValueError when it is not one of them."""
+    """Where `target` stands among `classes`; ValueError, with those of a similar name, when it is not one of
+    them."""
     if target not in classes:
-        raise ValueError(f"the target class {target!r} is not among the {len(classes)} classes")
+        plain = {name.casefold(): name for name in classes}
+        close = [plain[name] for name in difflib.get_close_matches(target.casefold(), plain)]
+        hint = f"; close to it: {', '.join(close)}" if close else f", such as {', '.join(classes[:3])}"
+        raise ValueError(f"the target class {target!r} is not among the {len(classes)} classes{hint}")
     return list(classes).index(target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 from base64 import b64decode, b64encode
+from collections.abc import Collection, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,7 @@ from typing import Any
 import joblib
 import nbformat
 import papermill
+from IPython.core.inputtransformer2 import TransformerManager
 from nbconvert import HTMLExporter
 from PIL import Image, ImageChops, ImageStat
 from tqdm.auto import tqdm
@@ -22,6 +24,12 @@ from ubt_utils.core import paths
 FOLDER = paths.home() / "notebooks"
 KEPT_METADATA = {"tags"}
 PNG = "image/png"
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+STILL = "still"
+STILL_STYLE = (  # the scripts give what they draw the class of boxes
+    f"<style>.jp-OutputArea:has(.widget-box) .{STILL} {{ display: none }}</style>"
+)
 SAME = 0.3  # of 255, on average, that a color may be off
 TIMED = ("07_paper_scale",)  # these measure seconds, and run when no other does
 AT_ONCE = 2  # notebooks; most of their time goes to starting kernels and importing, on one core each
@@ -36,13 +44,14 @@ def run(path: Path, out: Path, profile: str, **parameters: Any) -> None:
     """Run one notebook top to bottom in its folder and write it, with outputs, to `out`.
 
     A profile other than the notebook's own is injected as a parameter, and so are others that are given. A
-    notebook that does not ask for a profile gets none; ValueError where it does not take another parameter.
+    notebook that does not ask for a profile gets none; ValueError where it does not take another parameter,
+    and where it sets its profile in a way that an injected one would not change.
     Raises papermill's PapermillExecutionError at the first cell that fails; `out` is then left as it was.
     """
     known = papermill.inspect_notebook(path)
     if unknown := set(parameters) - set(known):
         raise ValueError(f"{path.name} takes {', '.join(known) or 'no parameters'}, not {', '.join(unknown)}")
-    if "PROFILE" in known and ast.literal_eval(known["PROFILE"]["default"]) != profile:
+    if _asks_for_another(path, profile, known):
         parameters["PROFILE"] = profile
     parts = paths.runs() / "notebooks"  # what is half-written lies here, and not among what is committed
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +63,31 @@ def run(path: Path, out: Path, profile: str, **parameters: Any) -> None:
             progress_bar=False, log_output=False,
         )  # fmt: skip
         nbformat.write(_tidy(nbformat.read(part, as_version=4)), out)
+
+
+def _asks_for_another(path: Path, profile: str, known: Collection[str]) -> bool:
+    """Whether a notebook names another profile; ValueError where the one asked for would not reach it. known:
+    the parameters that papermill has found."""
+    code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    given = [value for source in code for value in _given("PROFILE", source)]
+    if set(given) <= {profile}:
+        return False
+    if len(given) > 1 or "PROFILE" not in known:
+        raise ValueError(
+            f'{path.name} must set its profile once, as PROFILE = "mini" in the cell with the tag '
+            f"`parameters`: otherwise it would run with that one, not with {profile}"
+        )
+    return True
+
+
+def _given(name: str, source: str) -> list[object]:
+    """The values that a cell gives to that name: strings, and None for what is none."""
+    tree = ast.parse(TransformerManager().transform_cell(source))  # with IPython's %magic and !commands
+    plain = {id(n.targets[0]): n.value for n in ast.walk(tree) if isinstance(n, ast.Assign)}
+    plain |= {id(n.target): n.value for n in ast.walk(tree) if isinstance(n, ast.AnnAssign) and n.value}
+    names = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id == name]
+    stored = [plain.get(id(n)) for n in names if isinstance(n.ctx, ast.Store)]
+    return [value.value if isinstance(value, ast.Constant) else None for value in stored]
 
 
 def _tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -81,9 +115,10 @@ def lighter(picture: str) -> str:
 
 
 def html(path: Path, folder: Path) -> Path:
-    """Write a notebook with its outputs as one HTML page, links to notebooks rewritten."""
+    """Write a notebook with its outputs as one HTML page, links to notebooks rewritten. Scripts of widgets
+    and formulas come from the network; without it each widget is the picture that it begins with."""
     folder.mkdir(parents=True, exist_ok=True)
-    page, _ = HTMLExporter().from_filename(str(path))
+    page, _ = HTMLExporter().from_notebook_node(_with_stills(nbformat.read(path, as_version=4)))
     for other in committed():
         page = page.replace(f'href="{other.name}', f'href="{other.stem}.html')
     out = folder / f"{path.stem}.html"
@@ -91,6 +126,41 @@ def html(path: Path, folder: Path) -> Path:
     part.write_text(page, encoding="utf-8")
     os.replace(part, out)
     return out
+
+
+def _with_stills(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook with a still picture behind each widget, which is hidden where the widget is shown."""
+    models = _widget_models(notebook)
+    for cell in notebook.cells:
+        for output in list(cell.get("outputs", ())):
+            view = output.get("data", {}).get(WIDGET_VIEW)
+            for source in _pictures(models, view["model_id"]) if view else ():
+                text = f'{STILL_STYLE}<img class="{STILL}" alt="the widget as it begins" src="{source}">'
+                cell.outputs.append(nbformat.v4.new_output("display_data", {"text/html": text}))
+    return notebook
+
+
+def _widget_models(notebook: nbformat.NotebookNode) -> dict[str, Any]:
+    """The state of all widgets by id. Colab saves it one level too high, where nbconvert stumbles over it: it
+    is put in its place."""
+    widgets = notebook.metadata.get("widgets", {})
+    for kind, held in widgets.items():
+        if "state" not in held:
+            widgets[kind] = {"state": held, "version_major": 2, "version_minor": 0}
+    return widgets.get(WIDGET_STATE, {}).get("state", {})
+
+
+def _pictures(models: Mapping[str, Any], name: str) -> Iterator[str]:
+    """The pictures that a widget begins with, as data URLs."""
+    model = models.get(name, {"state": {}})
+    state, children = model["state"], model["state"].get("children", [])
+    if "selected_index" in state:
+        children = children[state["selected_index"] :][:1]
+    for buffer in model.get("buffers", ()):
+        if model.get("model_name") == "ImageModel":
+            yield f"data:image/{state.get('format', 'png')};base64,{buffer['data']}"
+    for child in children:
+        yield from _pictures(models, child.removeprefix("IPY_MODEL_"))
 
 
 def reproduce(profile: str) -> None:
@@ -108,7 +178,7 @@ def _run_all(profile: str, folder: Path) -> None:
     """Some notebooks at once, then those that measure seconds, one by one."""
     timed = [path for path in committed() if path.stem in TIMED]
     others = [path for path in committed() if path.stem not in TIMED]
-    pool = joblib.Parallel(min(AT_ONCE, os.cpu_count() or 1), return_as="generator_unordered")
+    pool = joblib.Parallel(min(AT_ONCE, joblib.cpu_count()), return_as="generator_unordered")
     with tqdm(total=len(timed) + len(others), desc="notebooks", unit="notebook") as bar:
         for name in pool(joblib.delayed(_run_one)(path, folder, profile) for path in others):
             bar.set_postfix_str(name)

@@ -1,0 +1,126 @@
+"""Photos of a test, in a folder for each class or flat beside a table of labels: which is of which class."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import open_clip
+
+from ubt_utils.core.checksum import remembered
+from ubt_utils.data.decoding import PhotoError, Row
+from ubt_utils.data.tars import IMAGES
+
+SHOWN = 3  # folders named in a message
+
+
+def of_classes(place: Path, classes: Sequence[str]) -> tuple[Path, ...]:
+    """The folder of each class, in the order of the classes.
+
+    Folders go by name where they bear those of the classes ("_" and "-" read as spaces, in any case), by
+    WordNet id where these are ImageNet's, and by number where they are counted from 0 or 1. All that is left
+    is their order, 2 before 10, and a warning of it. Hidden folders are none. PhotoError where they are
+    not as many as the classes, where only some have a class's name, and where one has no photos.
+    """
+    folders = inside(place)
+    if len(folders) != len(classes):
+        raise PhotoError(
+            f"{place} has {len(folders)} folders of photos, one for each of {len(classes)} classes is needed"
+            + _flat(place)
+        )
+    for folder in folders:
+        if not photos([folder]):
+            raise PhotoError(f"{folder} has no photos ({', '.join(IMAGES)}): each class needs one at least")
+    named = {folder.name: folder for folder in folders}
+    names = sorted(named, key=_natural)
+    order = _by_name(place, names, classes) or _by_wordnet(names, classes)
+    if order is None and not _counted(names):
+        pairs = ", ".join(f"{f} is {c}" for f, c in list(zip(names, classes, strict=True))[:SHOWN])
+        warnings.warn(
+            f"{place}: its folders bear no names of the classes, so that they go by their order: {pairs}, … "
+            "Where that is wrong, accuracy is at chance: name the folders by the classes",
+            stacklevel=2,
+        )
+    return tuple(named[name] for name in order or names)
+
+
+def inside(place: Path) -> tuple[Path, ...]:
+    """The folders in a folder, sorted, without hidden ones; none where it is not there."""
+    found = (p for p in place.iterdir() if p.is_dir() and _shown(p)) if place.is_dir() else ()
+    return tuple(sorted(found))
+
+
+def photos(folders: Sequence[Path]) -> list[Path]:
+    """The photos in folders, in order, without hidden files."""
+    return [p for f in folders for p in sorted(f.iterdir()) if p.suffix[1:].lower() in IMAGES and _shown(p)]
+
+
+def rows(folders: Sequence[Path]) -> Iterator[Row]:
+    """Each photo under its folder's name, as one row that is named FOLDER/FILE."""
+    for path in photos(folders):
+        folder = path.parent.name
+        yield Row(path.read_bytes(), folder.encode(), f"{folder}/{path.name}")
+
+
+def digest(folders: Sequence[Path]) -> str:
+    """A checksum of the photos and of the folders that they lie in."""
+    return remembered(*photos(folders))
+
+
+def _shown(path: Path) -> bool:
+    return not path.name.startswith((".", "__"))
+
+
+def _flat(place: Path) -> str:
+    """What to do where the photos lie in no folders, as ImageNet ships its validation set; or ""."""
+    if not place.is_dir() or not (found := len(photos([place]))):
+        return ""
+    return (
+        f". {found} photos lie in it directly: sort them into one folder for each class, as ImageNet's own "
+        "labels or the script valprep.sh of many kits say"
+    )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+
+
+def _by_name(place: Path, names: Sequence[str], classes: Sequence[str]) -> list[str] | None:
+    """The folders in the order of the classes; None where none bears a class's name."""
+    folder = {_plain(name): name for name in names}
+    missing = [c for c in classes if _plain(c) not in folder]
+    if len(missing) == len(classes):
+        return None
+    if missing:
+        spare = sorted(set(names) - {folder[_plain(c)] for c in classes if _plain(c) in folder})
+        raise PhotoError(
+            f"{place}: no folder is named by {', '.join(missing[:SHOWN])}, while {', '.join(spare[:SHOWN])} "
+            "bear no class's name: rename them"
+        )
+    return [folder[_plain(c)] for c in classes]
+
+
+def _by_wordnet(names: Sequence[str], classes: Sequence[str]) -> list[str] | None:
+    """The folders in the order of the classes where all are ids of ImageNet's thousand; else None."""
+    from timm.data import ImageNetInfo  # takes seconds to import
+
+    listed = ImageNetInfo().label_names()
+    if not set(names) <= set(listed):
+        return None
+    if len(names) == len(listed):
+        return listed
+    folder = {open_clip.IMAGENET_CLASSNAMES[listed.index(name)]: name for name in names}
+    return [folder[c] for c in classes] if set(classes) <= set(folder) else None
+
+
+def _natural(name: str) -> list[str | int]:
+    """What to sort names by so that 2 comes before 10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+
+def _counted(names: Sequence[str]) -> bool:
+    """Whether sorted names are numbers counted from 0 or 1."""
+    numbers = [int(name) for name in names if name.isdecimal()]
+    return any(numbers == list(range(start, start + len(names))) for start in (0, 1))
