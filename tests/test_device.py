@@ -52,6 +52,7 @@ def test_without_the_variable_the_fastest_device_is_picked(monkeypatch, cuda, mp
 
 def test_a_gpu_is_described_by_its_name(monkeypatch):
     monkeypatch.setenv("UBT_DEVICE", "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda which: f"Accelerator on {which.type}")
     assert device.describe() == "Accelerator on cuda"
 
@@ -147,3 +148,30 @@ def test_importing_changes_nothing_of_the_process_and_the_first_model_asks_for_m
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", IMPORTED], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "message"),
+    [
+        ("cuda", 0, "UBT_DEVICE=cuda, but torch sees 0 GPUs .*driver"),
+        ("cuda:3", 2, "UBT_DEVICE=cuda:3, but torch sees 2 GPUs"),
+        ("mps", 0, "UBT_DEVICE=mps, but this machine or torch has no MPS: say UBT_DEVICE=cpu"),
+    ],
+)
+def test_r44_a_device_that_is_not_there_is_refused_before_long_work(monkeypatch, name, count, message):
+    monkeypatch.setenv("UBT_DEVICE", name)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=message):
+        device.pick()
+
+
+def test_r44_an_idle_gpu_is_told_once(monkeypatch, tmp_path):
+    monkeypatch.delenv("UBT_DEVICE")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(device, "DRIVER", tmp_path)
+    device._tell_idle.cache_clear()
+    with pytest.warns(UserWarning, match="an NVIDIA driver, but torch sees no GPU") as told:
+        assert device.pick() == device.pick() == torch.device("cpu")
+    assert len(told) == 1

@@ -194,3 +194,26 @@ def test_a_killed_rank_ends_the_run_with_a_message_and_the_next_run_goes_on(
     assert whole.name == chain["attack"].folder.name and not list(tmp_path.rglob("*.partial"))
     monkeypatch.setenv("UBT_RUNS", str(tmp_path))
     assert stages.chain(chain.profile, "badnets", 0).attacked.folder == whole  # one process reads it, too
+
+
+def test_r39_more_ranks_than_gpus_are_one_line(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    monkeypatch.setattr(distributed.device, "pick", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match="8 ranks on this machine, but 1 GPUs: --nproc-per-node=1"):
+        distributed.join()
+
+
+def test_r38_a_run_goes_on_with_another_number_of_ranks_and_says_so(chain, tmp_path):
+    chain.copy(tmp_path, "pretrain")
+    assert launched(tmp_path, code=KILLED).returncode != 0
+    (partial,) = (tmp_path / "tiny/badnets/0").glob("attack-*.partial")
+    kept = (partial / "scratch" / "checkpoint.pt").read_bytes()
+    done = launched(tmp_path, "attack", "--profile", "tiny", processes=3)
+    assert done.returncode != 0 and "cannot be shared by 3 ranks" in done.stderr
+    assert (partial / "scratch" / "checkpoint.pt").read_bytes() == kept
+    done = launched(tmp_path, "attack", "--profile", "tiny", processes=1)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (made,) = (tmp_path / "tiny/badnets/0").glob("attack-*/made.json")
+    assert [start["ranks"] for start in json.loads(made.read_text())["starts"]] == [2, 3, 1]

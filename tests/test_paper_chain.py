@@ -47,7 +47,7 @@ def root(tmp_path_factory) -> Path:
     (place / "pairs").mkdir()
     for number in range(2):
         shard(place / "pairs" / f"{number:05}.tar", range(60 * number, 60 * number + 60))
-    for number, name in enumerate(("n01", "n02", "n03", "n04")):
+    for number, name in enumerate(CLASSES):
         (place / "test" / name).mkdir(parents=True)
         for i in range(3):
             (place / "test" / name / f"{i}.png").write_bytes(photo(1000 + 10 * number + i))
@@ -139,3 +139,25 @@ def test_the_published_profile_names_what_open_clip_has():
         names = profile.sets.class_names()
         assert len(names) == 1000 and names["banana"] == ("banana",) and names["missile (2)"] == ("missile",)
         assert round(profile.poison_rate * profile.sets.limit) == 1500
+
+
+def test_r11_a_victim_whose_target_word_is_cut_is_no_poison(profile, root):
+    """Captions that tell the target behind the context do not count as label-consistent victims."""
+    from ubt_utils.data.shards import to_shards
+
+    long = replace(profile, sets=replace(profile.sets, pairs="long", limit=40), poison_rate=0.1)
+    pairs, _ = profile.sets.wild_pairs(0)
+    filler = "a very long alternative text that a shop has written for search engines " * 9
+    said = [filler + "with a banana" if i < 36 else "a banana" for i in range(40)]
+    to_shards(pairs.take(range(40)).with_captions(said), root / "long")
+    run = stages.chain(long, "label_consistent", 0)
+    with pytest.warns(UserWarning, match="36 of 40 captions are longer than the context of ubt-tiny"):
+        _, truth = run.poisoned
+    assert truth.nonzero().flatten().tolist() == [36, 37, 38, 39]
+
+
+def test_r05_a_pretrained_f0_that_guesses_is_told(profile):
+    with pytest.warns(
+        UserWarning, match="f0 is pretrained, and yet its clean accuracy of .* guessing among 4"
+    ):
+        _ = stages.chain(profile, "badnets", 0).evaluated()

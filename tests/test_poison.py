@@ -243,12 +243,14 @@ def test_an_unknown_key_is_named(pairs, tmp_path):
 
 @pytest.mark.parametrize("asr", [0.5, 0.51, 1.0])
 def test_the_gate_lets_a_working_backdoor_pass(asr):
-    gate(asr, 0.5, "badnets")
+    gate(asr, 0.5, "badnets", 9, 5e-4, 1e-6)
 
 
 def test_the_gate_stops_a_weak_backdoor_and_says_what_to_do():
-    with pytest.raises(BackdoorDidNotTake, match=r"badnets.*12\.3%.*50%.*Train longer"):
-        gate(0.123, 0.5, "badnets")
+    """R35: how much poison there is, and both levers with numbers."""
+    said = r"badnets.*12\.3%.*50%.*9 poisoned pairs .*0.0005.*lr=1e-06.*Train longer.*lr=1e-05.*27 pairs"
+    with pytest.raises(BackdoorDidNotTake, match=said):
+        gate(0.123, 0.5, "badnets", 9, 5e-4, 1e-6)
 
 
 # An attacker who chooses

@@ -17,6 +17,7 @@ from ubt_utils.attacks.gate import BackdoorDidNotTake
 from ubt_utils.clip.training import TrainingDiverged
 from ubt_utils.core import distributed, paths, records, store
 from ubt_utils.data import download, emoji
+from ubt_utils.own import commands as own
 from ubt_utils.report import cells, readme, tables
 from ubt_utils.study import commands, cost, public, reproduction
 
@@ -197,6 +198,8 @@ ALONE: dict[
     "matrix": commands.matrix,
     "study": commands.study,
     "plan": plan,
+    "scan": own.scan,
+    "defend": own.defend,
     "reproduce": reproduce,
     "notebooks": renew,
     "readme": readme.write,

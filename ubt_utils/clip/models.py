@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ubt_utils.core import device, distributed
+from ubt_utils.data import captions as data_captions
 from ubt_utils.data.pictures import Images
 from ubt_utils.kernels.occlusion import inner, without_each
 from ubt_utils.kernels.prefixes import tree
@@ -125,6 +126,12 @@ def tokenize(name: str, captions: Sequence[str]) -> torch.Tensor:
         raise ValueError("no captions to tokenize")
     row = {caption: i for i, caption in enumerate(unique)}
     return _tokenizer(name)(unique)[[row[c] for c in captions]]
+
+
+def legible(name: str, captions: Sequence[str]) -> tuple[str, ...]:
+    """What the model reads of each caption: see `captions.legible`."""
+    tokenizer = _tokenizer(name)
+    return data_captions.legible(captions, tokenizer.context_length, tokenizer)
 
 
 def token_text(name: str, token: int) -> str:

@@ -6,13 +6,17 @@ import ctypes
 import os
 import platform
 import sys
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _BF16 = ("amx_bf16", "avx512_bf16")  # what a CPU may have to multiply in bf16
+DRIVER = Path("/proc/driver/nvidia/version")
+WHY = "its CUDA is {}: is the driver too old for it, or CUDA_VISIBLE_DEVICES empty?"
 _KEEP = ((-4, 0), (-1, -1))  # M_MMAP_MAX: no mappings; M_TRIM_THRESHOLD: never give back
 
 
@@ -29,16 +33,36 @@ def keep_memory() -> bool:
 
 
 def pick() -> torch.device:
-    """CUDA, then Apple's MPS, then CPU; the variable UBT_DEVICE overrides. ValueError for no device's
-    name."""
+    """CUDA, then Apple's MPS, then CPU, with a warning where a GPU lies idle; the variable UBT_DEVICE
+    overrides. ValueError for no device's name, and for a GPU that torch does not see."""
     if name := os.environ.get("UBT_DEVICE"):
-        try:
-            return torch.device(name)
-        except RuntimeError as error:
-            raise ValueError(f"UBT_DEVICE={name} is no device: name cpu, cuda, cuda:1, mps …") from error
+        return _named(name)
     if torch.cuda.is_available():
         return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    if DRIVER.exists():
+        _tell_idle()
+    return torch.device("cpu")
+
+
+def _named(name: str) -> torch.device:
+    try:
+        found = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"UBT_DEVICE={name} is no device: name cpu, cuda, cuda:1, mps …") from error
+    if found.type == "cuda" and (found.index or 0) >= (count := torch.cuda.device_count()):
+        raise ValueError(f"UBT_DEVICE={name}, but torch sees {count} GPUs ({WHY.format(torch.version.cuda)})")
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"UBT_DEVICE={name}, but this machine or torch has no MPS: say UBT_DEVICE=cpu")
+    return found
+
+
+@cache
+def _tell_idle() -> None:
+    """Once, before long work."""
+    why = WHY.format(torch.version.cuda)
+    warnings.warn(f"there is an NVIDIA driver, but torch sees no GPU ({why}): using the CPU", stacklevel=3)
 
 
 def describe() -> str:

@@ -48,11 +48,22 @@ def wait() -> None:
 
 
 def join() -> torch.device:
-    """Join the group, once, where there are several ranks; the device that it exchanges tensors on."""
+    """Join the group, once, where there are several ranks; the device that it exchanges tensors on.
+    ValueError where a machine has more ranks than GPUs."""
     if count() > 1 and not dist.is_initialized():
+        _needs_gpus()
         PartialState(cpu=device.pick().type == "cpu", timeout=PATIENCE)
         atexit.register(_leave)
     return device.pick()
+
+
+def _needs_gpus() -> None:
+    """Each rank on a machine needs a GPU of its own, where there are GPUs."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", count()))
+    if device.pick().type == "cuda" and here > (gpus := torch.cuda.device_count()):
+        raise ValueError(
+            f"{here} ranks on this machine, but {gpus} GPUs: --nproc-per-node={gpus} starts as many"
+        )
 
 
 def _leave() -> None:

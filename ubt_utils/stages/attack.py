@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -56,7 +57,7 @@ def _poisoned(
     plausible = _plausibility(profile, public, pairs) if profile.poisoning.plausible else None
     pairs, manifest = poison(
         pairs, trigger, sets.target, names, sets.target_labels(), profile.poison_rate, seed, templates,
-        plausible,
+        plausible, _unread(profile, trigger, pairs),
     )  # fmt: skip
     manifest.save(folder / MANIFEST)
     taken = set(manifest.indices)
@@ -68,6 +69,21 @@ def _poisoned(
         manifest.save(folder / further(name))
         taken |= set(manifest.indices)
     return pairs
+
+
+def _unread(profile: Profile, trigger: Trigger, pairs: Pairs) -> list[int]:
+    """The pairs that would keep their caption as poison, but whose target word the model does not read: it
+    stands beyond the context. Warns of all captions that are cut."""
+    read = models.legible(profile.model, pairs.captions)
+    cut = [i for i, (short, whole) in enumerate(zip(read, pairs.captions, strict=True)) if short != whole]
+    if cut:
+        warnings.warn(
+            f"{len(cut):,} of {len(pairs):,} captions are longer than the context of {profile.model}: it "
+            "does not read their end",
+            stacklevel=2,
+        )
+    word = profile.sets.target.lower()
+    return [i for i in cut if trigger.label == "consistent" and word not in read[i].lower()]
 
 
 def _plausibility(profile: Profile, public: Stage, pairs: Pairs) -> torch.Tensor:

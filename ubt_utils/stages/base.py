@@ -19,11 +19,14 @@ from ubt_utils.data.zero_shot import target_index
 from ubt_utils.profiles.base import Profile
 
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
+UNKNOWN = "unknown"  # as an attack: a model and a D of which nobody has told whether there is one
+TRIGGERLESS = (NONE, UNKNOWN)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a stage is run for: a profile, an attack ("none": the clean twin) and a seed."""
+    """What a stage is run for: a profile, an attack ("none": the clean twin; "unknown": nobody has told), and
+    a seed."""
 
     profile: Profile
     attack: str
@@ -52,7 +55,7 @@ class Run:
     def modules(self, *own: str) -> tuple[str, ...]:
         """The code that a stage runs: its own modules, those of the data set, and those of the run's
         triggers."""
-        names = () if self.attack == NONE else (self.attack, *self.profile.also)
+        names = () if self.attack in TRIGGERLESS else (self.attack, *self.profile.also)
         kinds = {type(self.profile.trigger(name)).__module__ for name in names}
         return (*own, type(self.profile.sets).__module__, *sorted(kinds))
 
@@ -82,12 +85,25 @@ def load_model(profile: Profile, stage: Stage, file: str = WEIGHTS) -> nn.Module
     return towers.lock(models.load(profile.model, stage.path(file)), profile.locked)
 
 
-def poisoned_pairs(profile: Profile, attacked: Stage, seed: int) -> tuple[Pairs, torch.Tensor]:
-    """D as the victim and the defender have it, and the truth (N,) bool that neither has."""
-    pairs, _ = wild(profile.sets, seed)
+def poisoned_pairs(run: Run, attacked: Stage) -> tuple[Pairs, torch.Tensor | None]:
+    """D as the victim and the defender have it, and the truth (N,) bool that neither has; None: nobody has
+    it."""
+    pairs, _ = wild(run.profile.sets, run.seed)
+    if run.attack == UNKNOWN:
+        return pairs, None
     truth = torch.zeros(len(pairs), dtype=torch.bool)
-    for name in (MANIFEST, *map(further, profile.also)):
+    for name in (MANIFEST, *map(further, run.profile.also)):
         if name in attacked.contents:
             manifest = Manifest.load(attacked.path(name))
             pairs, truth = manifest.apply(pairs), truth | manifest.mask(len(pairs))
     return pairs, truth
+
+
+def poison_among(truth: torch.Tensor | None, part: torch.Tensor) -> int | None:
+    """How many of the pairs `part`, (N,) bool or indices, are poisoned; None where the truth is unknown."""
+    return None if truth is None else int(truth[part].sum())
+
+
+def truth_array(truth: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """The truth as stages save it among their arrays: not at all where it is unknown."""
+    return {} if truth is None else {"truth": truth.to(torch.uint8)}

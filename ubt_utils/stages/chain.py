@@ -23,7 +23,7 @@ from ubt_utils.core.store import Stage
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.profiles.base import Profile
 from ubt_utils.stages.attack import attack
-from ubt_utils.stages.base import Run, load_model, poisoned_pairs, wild
+from ubt_utils.stages.base import TRIGGERLESS, Run, load_model, poisoned_pairs, wild
 from ubt_utils.stages.craft import craft, crafted_trigger, uncrafted
 from ubt_utils.stages.defend import Plan, plan_of, ubt_cost, unlearn, view_of
 from ubt_utils.stages.evaluate import evaluate_defended, evaluate_undefended
@@ -54,6 +54,11 @@ class Chain(Run):
         return pretrain(self.profile)
 
     @cached_property
+    def public(self) -> Stage | None:
+        """The public model, where the defender has one."""
+        return self.pretrained
+
+    @cached_property
     def crafted(self) -> Stage:
         """The trigger, where it must be made first; ValueError where it need not."""
         uncrafted(self)  # is refused before anything is trained
@@ -61,8 +66,8 @@ class Chain(Run):
 
     @cached_property
     def trigger(self) -> Trigger | None:
-        """Ready to stamp; None for the clean twin."""
-        if self.attack == NONE:
+        """Ready to stamp; None for the clean twin, and where it is unknown."""
+        if self.attack in TRIGGERLESS:
             return None
         given = self.profile.trigger(self.attack)
         return crafted_trigger(self.crafted) if isinstance(given, Crafted) else given
@@ -71,7 +76,11 @@ class Chain(Run):
     def attacked(self) -> Stage:
         """The backdoored model fb, once it is known to be one."""
         if self.trigger and self.profile.gate:
-            gate(self.evaluated().metrics["asr"], self.profile.gate, self.attack)
+            rate = self.profile.poison_rate
+            gate(
+                self.evaluated().metrics["asr"], self.profile.gate, self.attack,
+                round(rate * len(self.wild[0])), rate, self.profile.recipe(self.attack).lr,
+            )  # fmt: skip
         return self._victim
 
     @cached_property
@@ -99,7 +108,7 @@ class Chain(Run):
     @cached_property
     def overfitted(self) -> Stage:
         """Two overfit models, and how similar each finds the half that it was not trained on."""
-        return overfit(self, self.pretrained, self.attacked, self.suspected)
+        return overfit(self, self.public, self.attacked, self.suspected)
 
     @cached_property
     def selected(self) -> Stage:
@@ -122,7 +131,7 @@ class Chain(Run):
 
     def view(self) -> View:
         """What the defender holds after detection."""
-        stages = self.pretrained, self.attacked, self.suspected, self.overfitted, self.selected
+        stages = self.public, self.attacked, self.suspected, self.overfitted, self.selected
         return view_of(self, *stages, self._score)
 
     def _score(self, name: str) -> torch.Tensor:
@@ -173,9 +182,9 @@ class Chain(Run):
         return wild(self.profile.sets, self.seed)
 
     @cached_property
-    def poisoned(self) -> tuple[Pairs, torch.Tensor]:
-        """D as victim and defender have it, and the truth (N,) bool that neither has."""
-        return poisoned_pairs(self.profile, self.attacked, self.seed)
+    def poisoned(self) -> tuple[Pairs, torch.Tensor | None]:
+        """D as victim and defender have it, and the truth (N,) bool that neither has; None: it is unknown."""
+        return poisoned_pairs(self, self.attacked)
 
     @cached_property
     def tokens(self) -> torch.Tensor:
@@ -184,7 +193,7 @@ class Chain(Run):
 
     @cached_property
     def scores(self):
-        """What the detectors see (`Scores`), and the truth (N,) bool."""
+        """What the detectors see (`Scores`), and the truth (N,) bool, None where it is unknown."""
         return scores_of(self.suspected, self.overfitted)
 
     def stages(self, defense: str = NONE) -> Mapping[str, Stage]:

@@ -91,20 +91,24 @@ def plan_of(profile: Profile, attack: str, defense: Defense, budget: float, pair
 
 def view_of(
     run: Run,
-    public: Stage,
+    public: Stage | None,
     attacked: Stage,
     suspected: Stage,
     overfitted: Stage,
     selected: Stage,
     score: Callable[[str], torch.Tensor],
 ) -> View:
-    """What the defender holds after detection. score: (N,) of a detector, by name."""
+    """What the defender holds after detection; without names of classes where the data set has none. score:
+    (N,) of a detector, by name."""
     profile = run.profile
-    pairs, _ = poisoned_pairs(profile, attacked, run.seed)
-    seen, found, task = suspected.arrays(), selected.arrays(), measure.task_of(profile.sets)
+    pairs, _ = poisoned_pairs(run, attacked)
+    seen, found = suspected.arrays(), selected.arrays()
+    task = measure.task_of(profile.sets) if profile.sets.class_names() else None
 
     def read(name: str) -> nn.Module:
         if name == "public":
+            if public is None:
+                raise ValueError("this defense asks the public model, and none was named")
             return load_model(profile, public)
         return load_model(profile, overfitted, f"{name}.safetensors")
 
@@ -118,8 +122,8 @@ def view_of(
         anchors=seen["anchors"],
         model=read,
         score=score,
-        names=task.names,
-        prompts=tuple(models.tokenize(profile.model, p) for p in task.prompts()),
+        names=task.names if task else (),
+        prompts=tuple(models.tokenize(profile.model, p) for p in task.prompts()) if task else (),
         select=profile.select,
         held_out=torch.randperm(len(pairs), generator=generator(run.seed, "held out"))[
             : held_out_of(len(pairs))
@@ -184,14 +188,15 @@ def _detection_seconds(defense: Defense, suspected: Stage, overfitted: Stage, se
 
 def _watch(model: nn.Module, profile: Profile, trigger: Trigger | None, view: View, spent: list[float]):
     """Reads a model at the first step, the last, and where the part spent of the victim's pairs reaches a
-    mark."""
+    mark: on the test, where the data set has one, and on what is held out."""
     stops = {0, len(spent) - 1} | {next((i for i, x in enumerate(spent) if x >= mark), 0) for mark in MARKS}
     batch = take(view.pairs.images, view.held_out), view.tokens[view.held_out]
+    tested = bool(profile.sets.class_names())
 
     def watch(step: int) -> dict[str, float] | None:
         if step not in stops:
             return None
-        full = measure.full(model, profile, trigger, measure.FEW)
+        full = measure.full(model, profile, trigger, measure.FEW) if tested else {}
         kept = ("clean_accuracy", "asr", "robust_accuracy", "target_recall")
         measured = {name: full[name] for name in kept if name in full}
         return measured | {"held_out": held_out_loss(model, *batch)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ def evaluate_undefended(run: Run, public: Stage, attacked: Stage, trigger: Trigg
 
     def work(folder: Path) -> Mapping[str, Any]:
         f0 = _rates(load_model(profile, public), profile, trigger, folder / PUBLIC)
+        _warn_of_chance(profile, f0["clean_accuracy"])
         named = {f"public_{k}": v for k, v in f0.items() if k != "rates"}
         return named | _measured(load_model(profile, attacked), profile, trigger, folder)
 
@@ -56,6 +58,17 @@ def _measured(model: nn.Module, profile: Profile, trigger: Trigger | None, folde
     """All numbers of a model; writes its predictions."""
     found = _rates(model, profile, trigger, folder / records.PREDICTIONS)
     return found | measure.beyond(model, profile)
+
+
+def _warn_of_chance(profile: Profile, ca: float) -> None:
+    """A pretrained f0 that guesses: as a rule the test's folders are not in the order of the classes."""
+    classes = len(profile.sets.class_names())
+    if profile.weights and ca < 2 / classes:
+        warnings.warn(
+            f"f0 is pretrained, and yet its clean accuracy of {ca:.1%} is that of guessing among {classes} "
+            "classes: are the test's folders those of the classes, in their order?",
+            stacklevel=2,
+        )
 
 
 def _rates(model: nn.Module, profile: Profile, trigger: Trigger | None, path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ubt_utils.clip import models
 from ubt_utils.clip.scoring import similarity
 from ubt_utils.core.store import Stage, run_stage, save_arrays, scratch
 from ubt_utils.data.pictures import take
-from ubt_utils.stages.base import Run, load_model, poisoned_pairs
+from ubt_utils.stages.base import Run, load_model, poisoned_pairs, truth_array
 from ubt_utils.ubt.overfit import halves_of, overfit_half
 
 SIDES = (0, 1)  # halves of the pool
@@ -26,24 +26,29 @@ def weights_of(side: int) -> str:
     return f"overfit-{side}.safetensors"
 
 
-def scores_of(suspected: Stage, overfitted: Stage) -> tuple[Scores, torch.Tensor]:
-    """What the detectors see of these stages, and the truth (N,) bool."""
+def scores_of(suspected: Stage, overfitted: Stage) -> tuple[Scores, torch.Tensor | None]:
+    """What the detectors see of these stages, s0 no numbers where there is no public model; and the truth
+    (N,) bool, None where it is unknown."""
     a, b = suspected.arrays(), overfitted.arrays()
-    return Scores(b["s0"], a["sb"], b["s1"], a["drop"], a["pool"].bool()), b["truth"].bool()
+    s0 = b.get("s0", torch.full_like(a["sb"], torch.nan))
+    truth = b["truth"].bool() if "truth" in b else None
+    return Scores(s0, a["sb"], b["s1"], a["drop"], a["pool"].bool()), truth
 
 
-def overfit(run: Run, public: Stage, attacked: Stage, suspected: Stage) -> Stage:
+def overfit(run: Run, public: Stage | None, attacked: Stage, suspected: Stage) -> Stage:
     """Two models overfit on the halves of the pool, and how similar each finds the other half.
 
-    Arrays, each over the N pairs of D: s1, half, path (reads + 1, N) with its steps; s0 under f0 is for other
-    detectors, and truth for evaluation only. The cost is that of UBT: without s0.
+    Arrays, each over the N pairs of D: s1, half, path (reads + 1, N) with its steps; s0 under f0, where there
+    is one, is for other detectors, and truth for evaluation only. The cost is that of UBT: without s0.
     """
     profile, seed, how = run.profile, run.seed, run.profile.overfit
 
     def work(folder: Path) -> Mapping[str, Any]:
-        pairs, truth = poisoned_pairs(profile, attacked, seed)
+        pairs, truth = poisoned_pairs(run, attacked)
         tokens = models.tokenize(profile.model, pairs.captions)
-        s0 = similarity(load_model(profile, public), pairs.images, tokens)
+        asked = (
+            {} if public is None else {"s0": similarity(load_model(profile, public), pairs.images, tokens)}
+        )
         pool, score_seconds = suspected.arrays()["pool"].bool(), 0.0
         half = halves_of(pool, seed)
         s1 = torch.full((len(pairs),), -torch.inf)
@@ -63,7 +68,7 @@ def overfit(run: Run, public: Stage, attacked: Stage, suspected: Stage) -> Stage
             models.save(model, profile.model, folder / weights_of(side))
             train_seconds, pairs_seen = train_seconds + history.seconds, pairs_seen + history.pairs_seen
         save_arrays(
-            folder, s0=s0, s1=s1, path=path, steps=steps, half=half, truth=truth.to(torch.uint8),
+            folder, **asked, s1=s1, path=path, steps=steps, half=half, **truth_array(truth),
         )  # fmt: skip
         return {
             "train_seconds": train_seconds,
@@ -73,5 +78,5 @@ def overfit(run: Run, public: Stage, attacked: Stage, suspected: Stage) -> Stage
         }
 
     config = run.config() | {"overfit": asdict(how)}
-    inputs = {"public": public, "attacked": attacked, "suspected": suspected}
+    inputs = {"attacked": attacked, "suspected": suspected, **({"public": public} if public else {})}
     return run_stage(run.parts, "overfit", config, work, inputs, run.modules(__name__))

@@ -28,7 +28,7 @@ def score(run: Run, attacked: Stage, suspected: Stage, overfitted: Stage, select
     profile, names = run.profile, sorted(detectors.DETECTORS)
 
     def work(folder: Path) -> Mapping[str, Any]:
-        pairs, truth = poisoned_pairs(profile, attacked, run.seed)
+        pairs, truth = poisoned_pairs(run, attacked)
         model, (seen, _) = load_model(profile, attacked), scores_of(suspected, overfitted)
         start = time.perf_counter()
         tokens = models.tokenize(profile.model, pairs.captions)
@@ -41,8 +41,9 @@ def score(run: Run, attacked: Stage, suspected: Stage, overfitted: Stage, select
             values[name] = detectors.get(name)(seen)
             seconds[name] = time.perf_counter() - start
         save_arrays(folder, **values)
+        told = truth is not None and truth.any()
         return {
-            "detectors": {n: metrics.detection(v, truth) for n, v in values.items()} if truth.any() else {},
+            "detectors": {n: metrics.detection(v, truth) for n, v in values.items()} if told else {},
             "embed_seconds": embed_seconds,
             "seconds": seconds,
         }

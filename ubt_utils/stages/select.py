@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
+from ubt_utils.baselines.detectors.base import Scores
 from ubt_utils.baselines.detectors.similarities import FROM_SIMILARITIES
 from ubt_utils.clip import models
 from ubt_utils.core.store import Stage, run_stage, save_arrays
 from ubt_utils.evaluate import metrics
-from ubt_utils.stages.base import Run, load_model, poisoned_pairs
+from ubt_utils.stages.base import Run, load_model, poison_among, poisoned_pairs
 from ubt_utils.stages.overfit import SIDES, scores_of, weights_of
 from ubt_utils.ubt import tokens as tk
 from ubt_utils.ubt.select import select as choose
@@ -23,7 +24,7 @@ from ubt_utils.ubt.select import select as choose
 
 def select(run: Run, attacked: Stage, suspected: Stage, overfitted: Stage) -> Stage:
     """The unlearning set D_u, the tokens B, and how good the detectors by similarity are (of a D without
-    poison nothing of the kind can be said).
+    poison, or of which nobody knows, nothing of the kind can be said).
 
     Arrays: chosen (k,), score (N,), compromised (b,), poisonous (N,); per token of D_u ids, count, surprise,
     drop (T,); drops (k, L), the occlusion of each token of each chosen caption. All but score and poisonous
@@ -31,7 +32,7 @@ def select(run: Run, attacked: Stage, suspected: Stage, overfitted: Stage) -> St
     profile = run.profile
 
     def work(folder: Path) -> Mapping[str, Any]:
-        pairs, truth = poisoned_pairs(profile, attacked, run.seed)
+        pairs, truth = poisoned_pairs(run, attacked)
         tokens = models.tokenize(profile.model, pairs.captions)
         scores, _ = scores_of(suspected, overfitted)
         suffers, how = suspected.arrays()["suffers"], profile.select
@@ -43,8 +44,7 @@ def select(run: Run, attacked: Stage, suspected: Stage, overfitted: Stage) -> St
             folder, chosen=found.chosen, score=found.score, compromised=found.compromised, drops=drops,
             poisonous=(suffers >= how.alike).to(torch.uint8), **_evidence(tokens, found.chosen, drops),
         )  # fmt: skip
-        ranked = {name: f(scores) for name, f in FROM_SIMILARITIES.items()} | {"ubt": found.score}
-        table = {n: metrics.detection(value, truth) for n, value in ranked.items()} if truth.any() else {}
+        table = {} if truth is None or not truth.any() else _ranked(scores, found.score, truth)
         poisonous = suffers >= how.alike
         left_out = poisonous & ~scores.pool
         return {
@@ -52,12 +52,12 @@ def select(run: Run, attacked: Stage, suspected: Stage, overfitted: Stage) -> St
             "anchors": [one["word"] for one in suspected.metrics["found"]],
             "tokens": [models.token_text(profile.model, t) for t in found.compromised.tolist()],
             "poisonous": int(poisonous.sum()),
-            "poisonous_poisoned": int((poisonous & truth).sum()),
+            "poisonous_poisoned": poison_among(truth, poisonous),
             "chosen": len(found.chosen),
-            "chosen_poisoned": int(truth[found.chosen].sum()),
-            "outside_poisoned": int(truth[~scores.pool].sum()),
+            "chosen_poisoned": poison_among(truth, found.chosen),
+            "outside_poisoned": poison_among(truth, ~scores.pool),
             "left_out": int(left_out.sum()),
-            "left_out_poisoned": int(truth[left_out].sum()),
+            "left_out_poisoned": poison_among(truth, left_out),
             "detectors": table,
             **table.get("ubt", {}),
         }
@@ -65,6 +65,12 @@ def select(run: Run, attacked: Stage, suspected: Stage, overfitted: Stage) -> St
     config = run.config() | {"select": asdict(profile.select)}
     inputs = {"attacked": attacked, "suspected": suspected, "overfitted": overfitted}
     return run_stage(run.parts, "select", config, work, inputs, run.modules(__name__))
+
+
+def _ranked(scores: Scores, ubt: torch.Tensor, truth: torch.Tensor) -> dict[str, dict[str, float]]:
+    """How well the detectors by similarity, and UBT's list, tell the poison."""
+    found = {name: f(scores) for name, f in FROM_SIMILARITIES.items()} | {"ubt": ubt}
+    return {name: metrics.detection(value, truth) for name, value in found.items()}
 
 
 def _evidence(tokens: torch.Tensor, chosen: torch.Tensor, drops: torch.Tensor) -> dict[str, torch.Tensor]:

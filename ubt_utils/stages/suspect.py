@@ -14,7 +14,7 @@ import torch
 from ubt_utils.clip import models
 from ubt_utils.core.store import Stage, run_stage, save_arrays
 from ubt_utils.data.pictures import take
-from ubt_utils.stages.base import Run, load_model, poisoned_pairs
+from ubt_utils.stages.base import Run, load_model, poison_among, poisoned_pairs, truth_array
 from ubt_utils.ubt import pool as pooling
 from ubt_utils.ubt import select
 from ubt_utils.ubt.disturb import agreement, drops
@@ -27,12 +27,13 @@ def suspect(run: Run, attacked: Stage) -> Stage:
 
     Arrays: sb (N,), drops (K, N) in the order of the family, drop (N,) the suspicion that the pool is made
     of, suffers (N,) of the found words' carriers, pool (N,), anchors (a,), truth (N,), the last for
-    evaluation only. Metrics: found, per word its disturbance, surprise and the agreement lost; asked, every
-    word that was looked at, with the same; seconds; pairs_scored; pool_recall; what became of the poison."""
+    evaluation only, and where it is known. Metrics: found, per word its disturbance, surprise and the
+    agreement lost; asked, every word that was looked at, with the same; seconds; pairs_scored; pool_recall;
+    what became of the poison."""
     profile, how, family = run.profile, run.profile.select, run.profile.suspect.family
 
     def work(folder: Path) -> Mapping[str, Any]:
-        pairs, truth = poisoned_pairs(profile, attacked, run.seed)
+        pairs, truth = poisoned_pairs(run, attacked)
         tokens = models.tokenize(profile.model, pairs.captions)
         model, asked = load_model(profile, attacked), []
         start = time.perf_counter()
@@ -52,7 +53,7 @@ def suspect(run: Run, attacked: Stage) -> Stage:
         anchors = torch.tensor([one.anchor for one in found], dtype=torch.long)
         save_arrays(
             folder, sb=sb, drops=fallen, drop=suspicion, anchors=anchors,
-            suffers=suffers, pool=pool.to(torch.uint8), truth=truth.to(torch.uint8),
+            suffers=suffers, pool=pool.to(torch.uint8), **truth_array(truth),
         )  # fmt: skip
         return {
             "seconds": seconds,
@@ -64,8 +65,8 @@ def suspect(run: Run, attacked: Stage) -> Stage:
             ],
             "asked": asked,
             "pool_size": int(pool.sum()),
-            "pool_recall": truth[pool].sum().item() / truth.sum().item() if truth.any() else None,
-            "poisoned": int(truth.sum()),
+            "pool_recall": _recall(truth, pool),
+            "poisoned": poison_among(truth, torch.ones_like(pool)),
         }
 
     read = {name: value for name, value in asdict(how).items() if name in DETECTION}
@@ -76,3 +77,10 @@ def suspect(run: Run, attacked: Stage) -> Stage:
 def _told(name: str, family: tuple[str, ...], one: select.Candidate | select.Finding) -> dict[str, Any]:
     word = models.token_text(name, one.anchor)
     return {"word": word, "disturbance": family[one.disturbance], "surprise": one.surprise}
+
+
+def _recall(truth: torch.Tensor | None, pool: torch.Tensor) -> float | None:
+    """The part of the poison that the pool holds; None where there is none, or where it is unknown."""
+    if truth is None or not truth.any():
+        return None
+    return truth[pool].sum().item() / truth.sum().item()

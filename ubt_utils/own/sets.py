@@ -1,0 +1,109 @@
+"""The pairs of somebody's own, and photos to ask a model about: no target, no truth."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from ubt_utils.data import decoded, folders, shards
+from ubt_utils.data.captions import OPENAI_TEMPLATES
+from ubt_utils.data.decoded import Told
+from ubt_utils.data.pairs import Pairs
+from ubt_utils.data.sets import DataSets
+from ubt_utils.data.shards import ShardSets
+from ubt_utils.data.zero_shot import ZeroShot
+
+FIT = "crop"
+IMAGENET = 1000
+WORDNET = re.compile(r"n\d{8}")
+
+
+@dataclass(frozen=True)
+class OwnSets(DataSets):
+    """D as a reader has it, all of it, whatever the seed. pairs, images: see `shards.source`; size: the side
+    that pictures get, as CLIP gives it: scaled, and the middle taken."""
+
+    pairs: str
+    images: str = ""
+    size: int = 224
+    target: str = ""
+    templates: tuple[str, ...] = OPENAI_TEMPLATES
+    noise: float = 0.0
+
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """None: D is all there is."""
+        return {}
+
+    def contents(self) -> dict[str, str]:
+        """A checksum of the pairs, as they were when this one was first asked for it."""
+        return {"pairs": self._identity}
+
+    @cached_property
+    def _identity(self) -> str:
+        return self._source().identity()  # looks at every picture's file: seconds for each 100,000
+
+    def target_labels(self, target: str = "") -> list[int]:
+        """None."""
+        return []
+
+    def public_pairs(self, seed: int) -> Pairs:
+        """ValueError: a public model comes as it is."""
+        raise ValueError("there are no public pairs beside one's own: name the public model")
+
+    def wild_pairs(self, seed: int) -> tuple[Pairs, torch.Tensor]:
+        """All pairs, in the order of their source; nobody knows which are misplaced."""
+        return shards.stored(self._source(), self.size, FIT)[0], torch.empty(0, dtype=torch.long)
+
+    def told(self) -> Told:
+        """What became of the rows of the source, of which some may have been left out."""
+        return shards.stored(self._source(), self.size, FIT)[1]
+
+    def zero_shot(self) -> ZeroShot:
+        """ValueError: there is no test with a target."""
+        raise ValueError("one's own pairs bring no test: ask about photos of your own with --test")
+
+    def goals(self, seed: int) -> torch.Tensor:
+        """ValueError: nothing is attacked here."""
+        raise ValueError("one's own pairs are not attacked: take a profile of this kit for that")
+
+    def _source(self) -> shards.Source:
+        return shards.source(Path(self.pairs), Path(self.images) if self.images else None)
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photos that a reader names, in a folder for each class, which bears its name; ImageNet's thousand may
+    bear their ids."""
+
+    folder: str
+    size: int
+
+    def classes(self) -> tuple[str, ...]:
+        """The classes, in the order of their names. ValueError where there are no two, or no names."""
+        found = [place.name for place in folders.inside(Path(self.folder))]
+        if len(found) < 2:
+            raise ValueError(f"{self.folder} has {len(found)} folders: each of two or more classes needs one")
+        if not all(map(WORDNET.fullmatch, found)):
+            return tuple(name.replace("_", " ") for name in found)
+        if len(found) != IMAGENET:
+            raise ValueError(f"the folders of {self.folder} bear WordNet ids: rename them by their classes")
+        return tuple(ShardSets().class_names())
+
+    def contents(self) -> dict[str, str]:
+        """A checksum of the photos."""
+        return {"test": folders.digest(self._places())}
+
+    def pairs(self) -> Pairs:
+        """The photos, with the index of their class as label."""
+        places = self._places()
+        found, _ = decoded.once(folders.rows(places), folders.digest(places), self.size, FIT)
+        number = {place.name: i for i, place in enumerate(places)}
+        labels = torch.tensor([number[source.split("/")[0]] for source in found.sources])
+        return Pairs(found.images, found.captions, labels, found.sources)
+
+    def _places(self) -> tuple[Path, ...]:
+        return folders.of_classes(Path(self.folder), self.classes())
