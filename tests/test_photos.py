@@ -85,7 +85,7 @@ def test_few_broken_photos_are_skipped_counted_and_listed():
 def test_more_than_one_percent_broken_ends_the_run():
     images = [files.encoded(i) for i in range(100)]
     images[7] = images[8] = b"broken"
-    with pytest.raises(decoding.PhotoError, match=r"2 of 100 .* More than 1%.*data_download"):
+    with pytest.raises(decoding.PhotoError, match=r"2 of 100 .* More than 1%: mend those rows"):
         photos.decode_rows(table(images), range(100), 8)
 
 
