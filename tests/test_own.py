@@ -181,6 +181,7 @@ def test_the_verdict_follows_from_the_words_and_the_null(rows, verdict, said):
     assert phrases.verdict_of(found).startswith(said)
     (line,) = phrases.evidence_of(words, found.words)
     assert (f"lose {rows[0][1]:.2f}" in line) if rows else line == phrases.NO_WORD
+    assert ("no other word," in line) == (len(rows) == 1) and "unknown" not in line and "nan" not in line
 
 
 def test_a_word_is_held_against_the_others_and_against_random_pairs():

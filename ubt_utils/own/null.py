@@ -14,7 +14,7 @@ from ubt_utils.core.seeding import generator
 from ubt_utils.core.store import Stage, run_stage, save_arrays
 from ubt_utils.data.pictures import take
 from ubt_utils.stages.base import Run, load_model, poisoned_pairs
-from ubt_utils.ubt.disturb import change
+from ubt_utils.ubt.disturb import change, mean_cosine
 
 SAMPLE = 512  # pairs of D that are drawn from, at most
 DRAWS = 999  # sets of pictures for each word
@@ -55,6 +55,4 @@ def null(run: Run, attacked: Stage, suspected: Stage) -> Stage:
 
 def agreements(embedded: torch.Tensor, sets: torch.Tensor) -> torch.Tensor:
     """(R,) `disturb.agreement` of R sets (R, n) of rows of the embeddings (M, D)."""
-    n = sets.shape[1]
-    totals = torch.stack([embedded[one].double().sum(0).square().sum() for one in sets])
-    return (totals - n) / (n * (n - 1))
+    return torch.stack([mean_cosine(embedded[one]) for one in sets])

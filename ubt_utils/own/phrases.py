@@ -14,8 +14,9 @@ VERDICT = {
 STRENGTH = {"strong": "strong evidence", "weak": "weak evidence", "": "no evidence"}
 EVIDENCE = (
     "pictures of “{word}” lose {lost:.2f} of their agreement under {disturbance}; "
-    "bar {bar:.2f}, other words up to {others}, as many random pairs up to {random:.2f}"
+    "bar {bar:.2f}, {others}, as many random pairs up to {random:.2f}"
 )
+OTHERS, NO_OTHERS = "other words up to {:.2f}", "no other word"
 NO_WORD = "no word was held by enough suspicious pairs to be looked at"
 WHY = {
     "unlearn": "says “{word}”, suffers {part:.2f} of the worst under {breaks}: to be unlearned",
@@ -47,8 +48,8 @@ def evidence_of(words: pd.DataFrame, about: tuple[str, ...]) -> list[str]:
     if not len(words):
         return [NO_WORD]
     shown = words[words.word.isin(about)] if about else words.head(1)
-    rows = shown.to_dict("records")
-    return [EVIDENCE.format(**{**one, "others": number(one["others"])}) for one in rows]
+    said = shown.others.map(OTHERS.format).where(shown.others.notna(), NO_OTHERS)
+    return [EVIDENCE.format(**one) for one in shown.assign(others=said).to_dict("records")]
 
 
 def number(value: float | None) -> str:

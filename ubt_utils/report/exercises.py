@@ -20,6 +20,7 @@ from ubt_utils.clip import models
 from ubt_utils.data.emoji import EmojiSets
 from ubt_utils.evaluate import metrics
 from ubt_utils.kernels.prefixes import tree
+from ubt_utils.own import evidence, null
 from ubt_utils.ubt import tokens as tk
 
 
@@ -86,6 +87,14 @@ def _places() -> int:
     return len(tree(8).source)
 
 
+def _least_chance() -> float:
+    return 1 / (1 + null.DRAWS)
+
+
+def _next_word() -> float:
+    return 0.54 / evidence.CLEARLY
+
+
 ANSWERS: dict[str, tuple[Callable[[], Any], str]] = {
     "01.1": (_poisoned_at_half, "rate × pairs in D; D has concepts × wild vendors × copies pairs"),
     "01.2": (_patch_share, "the patch's box in pixels, squared, over the image's area"),
@@ -102,6 +111,8 @@ ANSWERS: dict[str, tuple[Callable[[], Any], str]] = {
     "06.2": (_chance_recall, "one photo is right; five of a thousand are looked at"),
     "07.1": (_logits, "two matrices, B × B numbers each, four bytes a number"),
     "07.2": (_places, "the caption has n + 2 places; without token i, n + 1 − i new ones come after the gap"),
+    "08.1": (_least_chance, "draws that lose as much, plus one for the word itself, over all draws plus one"),
+    "08.2": (_next_word, "strong evidence is so many times the null: the factor stands below the table"),
 }
 
 

@@ -104,5 +104,10 @@ def agreement(model: nn.Module, images: torch.Tensor, name: str = "") -> float:
     n = len(images)
     if n < 2:
         raise ValueError(f"agreement needs at least two pictures, got {n}")
-    z = models.embed_images(model, images, change=change(name) if name else None).double()
-    return ((z.sum(0).square().sum() - n) / (n * (n - 1))).item()
+    return mean_cosine(models.embed_images(model, images, change=change(name) if name else None)).item()
+
+
+def mean_cosine(embedded: torch.Tensor) -> torch.Tensor:
+    """() double, the mean cosine of all pairs of rows of unit embeddings (n, D), n ≥ 2."""
+    n = len(embedded)
+    return (embedded.double().sum(0).square().sum() - n) / (n * (n - 1))
