@@ -455,6 +455,26 @@ def test_a_damaged_or_absent_file_is_refused(weights, tmp_path):
             checkpoints.load(models.create(NAME, 0), tmp_path / name)
 
 
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_refused_and_the_model_stays(weights, tmp_path, odd):
+    model, bad = models.create(NAME, 0), {name: value.clone() for name, value in weights.items()}
+    bad["text_projection"][0, 0] = odd
+    torch.save(bad, tmp_path / "m.pt")
+    with pytest.raises(CheckpointError, match=r"m\.pt has numbers in text_projection that are none"):
+        checkpoints.load(model, tmp_path / "m.pt")
+    assert same(model, models.create(NAME, 0).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(torch.Tensor.to_sparse, "sparse_coo, not"), (lambda value: value.to("meta"), "without values, not")],
+)
+def test_tensors_that_are_not_dense_are_refused(weights, tmp_path, change, said):
+    torch.save(weights | {"text_projection": change(weights["text_projection"])}, tmp_path / "m.pt")
+    with pytest.raises(CheckpointError, match=f"text_projection is .*{said}"):
+        checkpoints.load(models.create(NAME, 0), tmp_path / "m.pt")
+
+
 @given(st.data())
 def test_any_damage_ends_in_one_line_and_no_other_error(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("damage")

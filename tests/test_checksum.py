@@ -124,7 +124,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(checksum.os, "fsync", fails)
     with pytest.raises(OSError, match="no more"):
         write_whole(path, "after")
-    assert path.read_text() == "before"
+    assert path.read_text() == "before" and os.listdir(tmp_path) == ["x.json"]
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])

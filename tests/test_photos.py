@@ -104,6 +104,23 @@ def test_a_truncated_file_is_refused(data):
         photos.read("flickr8k", "test", ["caption_0"])
 
 
+def test_a_folder_by_the_name_of_a_file_is_no_file(data):
+    path = photos.files("flickr8k", "train")[0]
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(photos.PhotoError, match="no train files of flickr8k"):
+        photos.files("flickr8k", "train")
+
+
+def test_what_is_wrong_with_a_file_is_said_in_one_line(data, monkeypatch):
+    def fails(*_, **__):
+        raise pa.ArrowInvalid("a header\nover two lines")
+
+    monkeypatch.setattr(photos.pq, "read_schema", fails)
+    with pytest.raises(photos.PhotoError, match="a header over two lines"):
+        photos.read("flickr8k", "train", photos.CAPTIONS)
+
+
 def test_other_columns_are_named(data):
     with pytest.raises(decoding.PhotoError, match=r"has columns \['image', 'label'\]: caption_0 is missing"):
         photos.read("tiny-imagenet", "train", ["caption_0"])

@@ -276,6 +276,20 @@ def test_a_full_disk_is_a_clear_error_and_can_be_resumed(runs_root):
     assert run_stage(PARTS, "attack", {}, work).metrics["call"] == 1
 
 
+def test_what_a_kill_left_of_a_note_is_no_part_of_the_stage(runs_root):
+    """A kill in the middle of `write_whole` leaves its file, with part of a text under a name of its own."""
+
+    def killed(folder):
+        (folder / ".metrics.json.k2f9").write_text('{"val')
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(PARTS, "attack", {}, killed)
+    stage = run_stage(PARTS, "attack", {}, Work())
+    assert not list(stage.folder.glob(".*")) and "part.txt" in stage.contents
+    assert not any(name.startswith(".") for name in stage.contents)
+
+
 def test_a_full_disk_is_a_clear_error_when_weights_are_written(runs_root):
     error = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     with pytest.raises(StageError, match="make room"):

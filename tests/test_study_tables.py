@@ -242,18 +242,22 @@ def test_the_push_is_what_the_control_leaves_less_what_ubt_leaves(results_root):
     assert study_tables.push(FAMILY).empty
 
 
-def test_the_ladder_has_the_rungs_that_are_recorded_and_compares_shared_runs(results_root):
+def test_the_ladder_compares_rungs_on_the_runs_that_all_of_them_have(results_root):
     write(
         cell(0, "sig", "ubt-pool", 0.9, 0.5), cell(1, "sig", "ubt-pool", 0.7, 0.4),
-        cell(0, "sig", "ubt-onelook", 0.1, 0.4), cell(0, "sig", "ubt", 0.0, 0.45),
-        cell(1, "sig", "ubt", 0.06),
+        cell(0, "wave", "ubt-pool", 0.5, 0.3), cell(0, "sig", "ubt-onelook", 0.1, 0.4, target_recall=0.2),
+        cell(0, "wave", "ubt-onelook", 0.3, 0.2), cell(0, "sig", "ubt", 0.0, 0.45),
+        cell(0, "wave", "ubt", 0.06, 0.35), cell(1, "sig", "ubt", 1.0),
     )  # fmt: skip
-    found = study_tables.ladder(FAMILY, 0.01, ["sig"])
-    assert found.index.tolist() == ["ubt-pool", "ubt-onelook", "ubt"] and found.runs.tolist() == [2, 1, 2]
-    assert found.asr.tolist() == pytest.approx([0.8, 0.1, 0.03]) and found.failed.tolist() == [2, 1, 1]
-    assert found["asr change"].tolist()[1:] == pytest.approx([-0.8, -0.1]) and found.shared["ubt"] == 1
-    assert found["CA change"].tolist()[1:] == pytest.approx([-0.1, 0.05])
+    found = study_tables.ladder(FAMILY, 0.01, ["sig", "wave"])
+    assert found.index.tolist() == ["ubt-pool", "ubt-onelook", "ubt"] and found.runs.tolist() == [2, 2, 2]
+    assert found.asr.tolist() == pytest.approx([0.7, 0.2, 0.03]) and found.failed.tolist() == [1, 1, 1]
+    assert found["asr change"].tolist()[1:] == pytest.approx([-0.5, -0.17])
+    assert found["CA change"].tolist()[1:] == pytest.approx([-0.1, 0.1])
+    assert found["recall change"].tolist()[1:] == pytest.approx([-0.15, 0.15])
     assert found.what["ubt"] == "the whole method" and "second look" in found.what["ubt-onelook"]
+    runs = study_tables.rungs(FAMILY, 0.01, ["sig", "wave"])
+    assert len(runs) == 6 and set(runs.index.get_level_values("profile")) == {"toy-f0"}
 
 
 PATHS = (

@@ -23,6 +23,7 @@ FILES = {
     "test_paper_chain": "slow",
     "test_photo_chain": "slow",
     "test_project": "records",
+    "test_reliability": "slow",
     "test_stages": "slow",
     "test_stages_stopped": "slow",
 }

@@ -121,12 +121,22 @@ def write(held: Mapping[str, Any], path: Path, like: Path) -> None:
         if safetensors:
             save_file(dict(held), part, metadata=header(like) or None)
         else:
-            with part.open("wb") as file:
-                torch.save(held, file)
+            save(held, part)
         to_disk(part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def save(held: Any, path: Path) -> None:
+    """torch.save, to which a full disk is an OSError, too."""
+    try:
+        with path.open("wb") as file:
+            torch.save(held, file)
+    except RuntimeError as error:  # of its writer, which goes on after the system's own error
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

@@ -41,7 +41,8 @@ def load(model: nn.Module, path: Path) -> Read:
 
     It may have open_clip's or OpenAI's names, as CleanCLIP, BadCLIP and PAR save them, or those of
     Transformers' CLIPModel; what wrappers put into names is cut out. Every tensor of the model must be
-    there, with its shape: a CheckpointError names what is missing, foreign, or of another shape.
+    there, with its shape: a CheckpointError names what is missing, foreign, or of another shape, and a
+    tensor with a number that is none.
     """
     table, beside = _table(archives.read(path), path)
     own = model.state_dict()
@@ -50,6 +51,11 @@ def load(model: nn.Module, path: Path) -> Read:
     for name, place in found.places.items():
         part = place.of(new[place.name])
         part.copy_(table[name].reshape(part.shape))
+        if not part.isfinite().all():
+            raise CheckpointError(
+                f"{path} has numbers in {name} that are none (NaN or infinite): its training went astray, or "
+                "the file is damaged. Take an earlier checkpoint, or copy it again"
+            )
     model.load_state_dict(new)
     told = activation.of_file(path, list(table))
     return Read(len(found.places), found.layout, told, found.ignored, beside)
@@ -148,6 +154,8 @@ def _matched(table: Mapping[str, Any], own: Mapping[str, torch.Tensor], path: Pa
 def _misfit(value: torch.Tensor, place: Place, own: Mapping[str, torch.Tensor]) -> str:
     """What keeps a tensor from its place; "" if nothing does. A number may be () or (1,)."""
     wanted = place.of(own[place.name])
+    if value.layout != torch.strided or value.is_meta:
+        return f"{place.name} is {'without values' if value.is_meta else value.layout}, not dense"
     if value.is_floating_point() != wanted.is_floating_point():
         return f"{place.name} is {value.dtype}, not {wanted.dtype}"
     if value.shape != wanted.shape and not value.numel() == wanted.numel() == 1:

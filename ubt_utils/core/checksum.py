@@ -53,15 +53,18 @@ def _text(value: object) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a small text file whole or not at all, and on the disk before it gets its name."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-    ) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o666 & ~_umask())  # temporary files are for their owner alone
-    os.replace(file.name, path)
+    """Write a small text file whole or not at all, and on the disk before it gets its name. A kill may leave
+    a file beside it whose name begins with a dot; a full disk leaves none."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())  # temporary files are for their owner alone
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)  # gone already where all went well
 
 
 def to_disk(path: Path) -> None:

@@ -62,7 +62,7 @@ class Table:
 
 def files(folder: str, split: str) -> list[Path]:
     """The Parquet files of one split, in order; PhotoError says how to get missing ones."""
-    found = sorted((paths.data() / folder).glob(f"{split}-*.parquet"))
+    found = sorted(p for p in (paths.data() / folder).glob(f"{split}-*.parquet") if p.is_file())
     if not found:
         raise PhotoError(
             f"no {split} files of {folder} under {paths.data()}: get them with `./data_download.sh photos`, "
@@ -106,8 +106,9 @@ def _read_file(path: Path, columns: Sequence[str]) -> pa.Table:
             raise PhotoError(f"{path}: column image is {kind}, expected a struct with the field bytes")
         return pq.read_table(path, columns=list(wanted))
     except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())  # some go over several lines
         raise PhotoError(
-            f"{path} is truncated or no Parquet file ({error}): delete it and run data_download.sh again"
+            f"{path} is truncated or no Parquet file ({reason}): delete it and run data_download.sh again"
         ) from error
 
 

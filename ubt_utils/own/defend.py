@@ -37,6 +37,7 @@ class Defended:
         return "\n".join([str(self.scan), self.outcome, table, str(self.model)])
 
 
+@output.told()
 def defend(
     model: str | Path,
     arch: str,
@@ -72,6 +73,7 @@ def defend(
     return Defended(found, file, numbers, told["outcome"])
 
 
+@output.told()
 def planned(
     model: str | Path,
     arch: str,

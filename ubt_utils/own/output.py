@@ -9,8 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ubt_utils.clip import archives
+from ubt_utils.core import store
 
 TENSORS = ".safetensors"
+LONGEST = 80  # characters of a name in a message
 
 
 def folder_for(place: Path) -> Path:
@@ -45,3 +47,17 @@ def whole(folder: Path) -> Iterator[Path]:
         yield Path(place)
         for path in sorted(Path(place).iterdir()):
             os.replace(path, folder / path.name)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What the system refuses (a name that is too long, a full disk) as a ValueError that says what to do."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        raise
+    except OSError as error:
+        full = error.errno in store.NO_ROOM
+        advice = "make room and run it again: it goes on where it was" if full else "name another one"
+        where = f" ({error.filename!s:.{LONGEST}})" if error.filename else ""
+        raise ValueError(f"{error.strerror or error}{where}: {advice}") from error

@@ -40,6 +40,7 @@ class Scan:
         return "\n".join([*said, str(self.folder / PAGE)])
 
 
+@output.told()
 def scan(
     model: str | Path,
     arch: str,

@@ -14,9 +14,7 @@ from ubt_utils.profiles.base import DEFENDED
 from ubt_utils.report import benchmark_tables, study_tables, tables
 
 FAMILY, METRICS = "mini", ["poison_rate", "asr", "clean_accuracy"]
-# Those of them that are recorded: in the table, in the picture.
-SHOWN = (NONE, "carry_on", "merge", "ubt-described", "ubt-retain", "ubt-unfit", "ubt")
-DRAWN = (NONE, "ubt-described", "merge", "ubt-retain", "ubt")
+SHOWN = (NONE, "ubt-retain", "ubt-described", "merge", "ubt")  # those of them that are recorded
 HEAD = (
     "poisoned", "model", "ASR %", "worst run", "failed clusters", "CA %", "robust %", "target recall %",
     "seconds", "runs",
@@ -83,7 +81,7 @@ def drawn() -> pd.DataFrame:
     """What the picture shows: index (profile, attack, defense, seed), columns poison_rate, asr and
     clean_accuracy, fractions; the clean twins among them."""
     attacks = (*DEFENDED, NONE)
-    runs = study_tables.recorded(FAMILY, None, attacks, DRAWN, study_tables.STUDY)[METRICS].astype(float)
+    runs = study_tables.recorded(FAMILY, None, attacks, SHOWN, study_tables.STUDY)[METRICS].astype(float)
     plain = runs.index.isin([NONE], level="defense") | ~runs.index.isin([NONE], level="attack")
     return runs[plain]
 

@@ -190,17 +190,27 @@ def push(
     return found.sort_values("push", kind="stable")
 
 
+def rungs(
+    family: str, poison_rate: float, attacks: Sequence[str], profiles: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """The runs of every rung of the ladder that is recorded, where all of these rungs have one."""
+    runs = recorded(family, poison_rate, attacks, RUNGS, profiles)
+    count = runs.groupby(level=[name for name in RUN if name != "defense"]).size()
+    whole = count.index[count == runs.index.get_level_values("defense").nunique()]
+    return runs[runs.index.droplevel("defense").isin(whole)]
+
+
 def ladder(
     family: str, poison_rate: float, attacks: Sequence[str], profiles: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """The method, a part at a time, a row a rung that is recorded: what it does in words, runs, clusters,
-    mean and worst ASR, failed clusters, clean and robust accuracy; and the change of ASR and of CA against
-    the rung before, on the runs that both have (shared)."""
-    runs = recorded(family, poison_rate, attacks, RUNGS, profiles)
+    """The method, a part at a time, a row a rung that is recorded, on the runs of `rungs`: what it does in
+    words, runs, clusters, mean and worst ASR, failed clusters, clean and robust accuracy, target recall; and
+    the change of ASR, CA and target recall against the rung before."""
+    runs = rungs(family, poison_rate, attacks, profiles)
     rows, before = {}, None
-    for name in known(family, poison_rate, RUNGS):
+    for name in [rung for rung in RUNGS if rung in runs.index.get_level_values("defense")]:
         own = runs.xs(name, level="defense")
-        rates = own[["asr", "clean_accuracy", "robust_accuracy"]].astype(float)
+        rates = own[["asr", "clean_accuracy", "robust_accuracy", "target_recall"]].astype(float)
         failed = statistics.failures(own.asr, own.cluster, BAR).failed
         rows[name] = {
             "what": registry.get(name).changed or "the whole method",
@@ -208,9 +218,9 @@ def ladder(
             "worst_asr": rates.asr.max(), "failed": failed, **rates.mean().drop("asr"),
         }  # fmt: skip
         if before is not None:
-            shared = rates.index.intersection(before.index)
-            step = (rates.loc[shared] - before.loc[shared]).mean()
-            rows[name] |= {"shared": len(shared), "asr change": step.asr, "CA change": step.clean_accuracy}
+            step = (rates - before).mean()
+            rows[name] |= {"asr change": step.asr, "CA change": step.clean_accuracy}
+            rows[name] |= {"recall change": step.target_recall}
         before = rates
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defense")
 
