@@ -383,6 +383,8 @@ def test_where_detection_ends_is_told_run_by_run(results_root, toy_profiles):
     assert found.noise.tolist() == [0.1, 0.1] and found.right.tolist() == [False, True]
     assert found.undefended.tolist() == [0.7, 0.9] and found["ubt"].tolist() == [0.7, 0.1]
     assert np.isnan(found["ubt-retain"].iloc[0]) and found["ubt-retain"].iloc[1] == 0.8
+    nothing = study_tables.edges(FAMILY, ["toy-f9"])  # not recorded
+    assert nothing.empty and {"words", "noise", "undefended"} <= set(nothing)
 
 
 def test_what_is_not_recorded_of_detection_is_not_made_up(results_root, toy_profiles):

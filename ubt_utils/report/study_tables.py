@@ -37,6 +37,7 @@ CLEAN_MARGIN, ROBUST_MARGIN = 0.01, 0.05  # what may be lost: results/ENDPOINTS.
 RETAIN = "ubt-retain"  # UBT without the push
 RUNGS = (*(rung.name for rung in LADDER), UBT)
 F0, TWIN = "f0, untouched", "clean twin"
+TOLD = ["words", "right", "others", "lost", "honest"]  # what detection said of a run
 COUNTS = {  # of the matrix, as `detection` calls them
     "pool_recall": "pool", "chosen": "chosen", "chosen_poisoned": "chosen_poisoned", "poisonous": "flagged",
     "poisonous_poisoned": "flagged_poisoned", "poisoned": "poisoned",
@@ -309,10 +310,9 @@ def detection(family: str, profiles: Sequence[str] | None = None) -> pd.DataFram
     found = runs[DESIGN].join(runs[kept].astype(float).rename(columns=COUNTS))
     found = found.reindex(columns=[*DESIGN, *COUNTS.values()])
     told = [_told(name, run) for name, run in zip(runs.index, runs.to_dict("records"), strict=True)]
-    found = pd.DataFrame(told, index=runs.index).join(found)
+    found = pd.DataFrame(told, runs.index, TOLD).join(found)
     found["precision"] = found.chosen_poisoned / found.chosen
-    order = [*DESIGN, *told[0], *COUNTS.values(), "precision"] if told else list(found)
-    found = found[order]
+    found = found[[*DESIGN, *TOLD, *COUNTS.values(), "precision"]]
     return found.sort_values(["right", "others", "pool"], ascending=[True, False, True], kind="stable")
 
 
