@@ -499,11 +499,13 @@ def test_a_path_is_read_at_its_ends_and_where_it_first_reaches_a_part(view, monk
     monkeypatch.setattr(defend, "held_out_loss", lambda model, images, tokens: float(len(images)))
     seen = replace(view, held_out=torch.tensor([1, 4]))
     spent = [0.03 + 0.02 * step for step in range(6)]  # 0.03 0.05 0.07 0.09 0.11 0.13
-    watch = defend._watch(None, None, None, seen, spent)
+    watch = defend._watch(None, profiles.get("tiny"), None, seen, spent)
     found = {step: watch(step) for step in range(6)}
     assert [step for step, point in found.items() if point] == [0, 1, 4, 5]  # 0.05 and 0.1, and both ends
     assert found[4] == {"clean_accuracy": 0.5, "asr": 0.1, "held_out": 2.0}
     assert len(asked) == 4 and defend.MARKS == (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+    untested = SimpleNamespace(sets=SimpleNamespace(class_names=dict))  # a D of one's own has no classes
+    assert defend._watch(None, untested, None, seen, spent)(0) == {"held_out": 2.0} and len(asked) == 4
 
 
 def test_the_held_out_loss_is_clips_loss_of_all_pairs_at_once(model, view):

@@ -86,9 +86,10 @@ def study(runs: pd.DataFrame) -> Figure:
             own = part[part.defense == name]
             label = f"{TITLES.get(name, name)} ({len(attacked[attacked.defense == name])})"
             size = 7 if name in (NONE, UBT) else 5.5
+            over = 2 + (name == UBT)  # a run that UBT lost must not lie under the others
             axis.plot(
                 100 * own.asr, 100 * own.clean_accuracy, ls="", ms=size, mec="none", alpha=0.8, label=label,
-                **style,
+                zorder=over, **style,
             )  # fmt: skip
         if len(twins):
             level = 100 * twins[twins.index.isin([NONE], level="defense")].clean_accuracy.mean()
