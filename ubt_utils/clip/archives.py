@@ -104,17 +104,24 @@ def header(path: Path) -> dict[str, str]:
         raise _damaged(path, error) from error
 
 
+def fits(path: Path, like: Path) -> str:
+    """The kind of the file `like`, which one under the name `path` may be of. Raises CheckpointError where
+    that name promises another format."""
+    kind = kind_of(like)
+    if (kind == SAFETENSORS) != (path.suffix == ".safetensors"):
+        raise CheckpointError(f"{path} is to be of the format of {like.name}: name it *{like.suffix}")
+    return kind
+
+
 def write(held: Mapping[str, Any], path: Path, like: Path) -> None:
     """Write what `read` gave of the file `like`, in that file's format, under a new name.
 
     A kill leaves no file under that name, or the whole one. Raises CheckpointError where the name is that of
     `like`, or promises another format.
     """
-    safetensors = kind_of(like) == SAFETENSORS
     if path.exists() and path.samefile(like):
         raise CheckpointError(f"{path} is the file that was read: name another one to write to")
-    if safetensors != (path.suffix == ".safetensors"):
-        raise CheckpointError(f"{path} is to be of the format of {like.name}: name it *{like.suffix}")
+    safetensors = fits(path, like) == SAFETENSORS
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -133,12 +133,12 @@ def _make(final: Path, config: Mapping[str, Any], work: Work) -> None:
         metrics = work(_own(partial))
         distributed.wait()
         if distributed.first():
+            for litter in partial.glob(".*"):  # of a kill in the middle of `write_whole`
+                litter.unlink()
             _seal(partial, config, metrics, {**begun, "seconds": time.perf_counter() - start})
     if distributed.first():
         for temporary in (partial / "scratch", *partial.glob(f"{ASIDE}*")):
             shutil.rmtree(temporary, ignore_errors=True)
-        for litter in partial.glob(".*"):  # of a kill in the middle of `write_whole`
-            litter.unlink()
         (partial / STARTS).unlink(missing_ok=True)
         partial.rename(final)
     distributed.wait()
@@ -181,8 +181,7 @@ def _seal(
     """Write what is known of the stage; the config last, which says that all is there."""
     write_whole(folder / METRICS, json.dumps(metrics, indent=1))
     write_whole(folder / MADE, json.dumps(made, indent=1))
-    there = (p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith("."))
-    kept = [p for p in there if p.name not in (CONFIG, STARTS)]
+    kept = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name not in (CONFIG, STARTS)]
     for path in kept:
         to_disk(path)  # the config must not outlive a power cut without what it tells of
     files = {p.name: sha256_of(p) for p in kept}

@@ -8,7 +8,7 @@ import mmap
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from ubt_utils.core import distributed
 from ubt_utils.core.store import run_stage
 from ubt_utils.data.captions import has_words
-from ubt_utils.data.decoding import FORMATS, NAMED, PhotoError, Row, Skipped, caption_of, decode
+from ubt_utils.data.decoding import FORMATS, PhotoError, Row, Skipped, caption_of, decode, some
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.pictures import Pictures
 
@@ -86,11 +86,6 @@ class Told:
             told_apart = f"{count} of {self.pairs} pictures are {kind}, and the others are not"
             said.append(f"{told_apart}: poison that was saved anew can be told by its file format alone")
         return said
-
-
-def some(reasons: Sequence[str]) -> str:
-    """The first few of them."""
-    return "; ".join(reasons[:NAMED]) + ("; …" if len(reasons) > NAMED else "")
 
 
 def once(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -45,11 +46,15 @@ class Skipped:
         """Warn of the unusable rows; PhotoError when they are more than 1 % of `total`."""
         if not self.rows:
             return
-        listed = "; ".join(self.rows[:NAMED]) + ("; …" if len(self.rows) > NAMED else "")
-        message = f"{len(self.rows)} of {total} rows cannot be used: {listed}"
+        message = f"{len(self.rows)} of {total} rows cannot be used: {some(self.rows)}"
         if len(self.rows) > TOLERATED * total:
             raise PhotoError(f"{message}. More than {TOLERATED:.0%}: mend those rows, or get the data again")
         warnings.warn(f"{message}. They are left out.", stacklevel=3)
+
+
+def some(reasons: Sequence[str]) -> str:
+    """The first few of them, for a message."""
+    return "; ".join(reasons[:NAMED]) + ("; …" if len(reasons) > NAMED else "")
 
 
 def caption_of(value: bytes | None) -> str:

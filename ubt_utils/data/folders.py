@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import open_clip
+import torch
 
 from ubt_utils.core.checksum import remembered
+from ubt_utils.data import decoded
 from ubt_utils.data.decoding import PhotoError, Row
+from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.tars import IMAGES
 
 SHOWN = 3  # folders named in a message
@@ -62,6 +66,15 @@ def rows(folders: Sequence[Path]) -> Iterator[Row]:
     for path in photos(folders):
         folder = path.parent.name
         yield Row(path.read_bytes(), folder.encode(), f"{folder}/{path.name}")
+
+
+def stored(places: Sequence[Path], size: int, fit: str) -> Pairs:
+    """The photos in folders, decoded once and for all and then mapped, with the number of their folder as
+    label."""
+    found, _ = decoded.once(rows(places), digest(places), size, fit, __name__)
+    number = {place.name: i for i, place in enumerate(places)}
+    labels = torch.tensor([number[source.split("/")[0]] for source in found.sources])
+    return replace(found, labels=labels)
 
 
 def digest(folders: Sequence[Path]) -> str:

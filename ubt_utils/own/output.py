@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from ubt_utils.clip import archives
 from ubt_utils.core import store
 
-TENSORS = ".safetensors"
 LONGEST = 80  # characters of a name in a message
 
 
@@ -32,8 +31,7 @@ def file_for(place: Path, given: Path) -> Path:
         raise ValueError(f"{place} is a folder: name a file for the defended model")
     if place.exists() and place.samefile(given):
         raise ValueError(f"{place} is what is read: name another file for the defended model")
-    if (place.suffix == TENSORS) != (archives.kind_of(given) == archives.SAFETENSORS):
-        raise ValueError(f"{place} is to be of the format of {given.name}: name it *{given.suffix}")
+    archives.fits(place, given)
     folder_for(place.parent)
     return place
 

@@ -49,7 +49,12 @@ def render(
         bar=run.profile.select.lost,
         draws=DRAWS,
         words=[{**one, "others": phrases.number(one["others"])} for one in words[:WORDS].to_dict("records")],
-        shown=[_shown(run, one) for one in run.suspected.metrics["found"]],
+        shown=[
+            _shown(run, one, anchor)
+            for one, anchor in zip(
+                run.suspected.metrics["found"], run.suspected.arrays()["anchors"], strict=True
+            )
+        ],
         figures=_figures(run, listed),
         count=len(listed),
         listed=listed[:LISTED].to_dict("records"),
@@ -74,10 +79,8 @@ def uri(image: torch.Tensor) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _shown(run: OwnChain, found: Mapping[str, Any]) -> dict[str, Any]:
-    """The worst sufferers that hold a found word, as they are and disturbed."""
-    names = [one["word"] for one in run.suspected.metrics["found"]]
-    anchor = run.suspected.arrays()["anchors"][names.index(found["word"])]
+def _shown(run: OwnChain, found: Mapping[str, Any], anchor: torch.Tensor) -> dict[str, Any]:
+    """The worst sufferers that hold a found word, whose token is the anchor, as they are and disturbed."""
     family = run.profile.suspect.family
     drop = run.suspected.arrays()["drops"][family.index(found["disturbance"])]
     carriers = tk.carries(run.tokens, anchor[None])

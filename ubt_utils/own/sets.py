@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ubt_utils.data import decoded, folders, shards
+from ubt_utils.data import folders, shards
 from ubt_utils.data.captions import OPENAI_TEMPLATES
 from ubt_utils.data.decoded import Told
 from ubt_utils.data.pairs import Pairs
@@ -56,11 +56,15 @@ class OwnSets(DataSets):
 
     def wild_pairs(self, seed: int) -> tuple[Pairs, torch.Tensor]:
         """All pairs, in the order of their source; nobody knows which are misplaced."""
-        return shards.stored(self._source(), self.size, FIT)[0], torch.empty(0, dtype=torch.long)
+        return self._stored[0], torch.empty(0, dtype=torch.long)
 
     def told(self) -> Told:
         """What became of the rows of the source, of which some may have been left out."""
-        return shards.stored(self._source(), self.size, FIT)[1]
+        return self._stored[1]
+
+    @cached_property
+    def _stored(self) -> tuple[Pairs, Told]:
+        return shards.stored(self._source(), self.size, FIT)
 
     def zero_shot(self) -> ZeroShot:
         """ValueError: there is no test with a target."""
@@ -99,11 +103,7 @@ class Photos:
 
     def pairs(self) -> Pairs:
         """The photos, with the index of their class as label."""
-        places = self._places()
-        found, _ = decoded.once(folders.rows(places), folders.digest(places), self.size, FIT)
-        number = {place.name: i for i, place in enumerate(places)}
-        labels = torch.tensor([number[source.split("/")[0]] for source in found.sources])
-        return Pairs(found.images, found.captions, labels, found.sources)
+        return folders.stored(self._places(), self.size, FIT)
 
     def _places(self) -> tuple[Path, ...]:
         return folders.of_classes(Path(self.folder), self.classes())
