@@ -19,7 +19,7 @@ from ubt_utils.clip.scoring import similarity
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.kernels import neighbors
 from ubt_utils.ubt.overfit import halves_of, overfit_half
-from ubt_utils.ubt.pool import pool_of, suspicion
+from ubt_utils.ubt.pool import pool_of, suspicion, weakest
 
 NAME = "ubt-tiny"
 
@@ -54,6 +54,17 @@ def test_the_pool_is_the_most_suspicious_fraction(values, fraction):
 def test_suspicion_is_the_largest_drop_in_standard_deviations(chosen, expected):
     drops = torch.tensor([[0.0, 0, 0, 2], [20, 0, 0, 0]])  # means 0.5 and 5, deviations 1 and 10
     torch.testing.assert_close(suspicion(drops, chosen), torch.tensor(expected))
+
+
+def test_of_whom_no_drop_is_known_suffers_less_than_all_others():
+    drops = torch.tensor([[0.0, 0, 0, 2, -torch.inf], [20, 0, 0, 0, -torch.inf]])
+    torch.testing.assert_close(suspicion(drops, []), torch.tensor([1.5, -0.5, -0.5, 1.5, -1.5]))
+
+
+@pytest.mark.parametrize(("fraction", "count"), [(0.5, 3), (1.0, 6), (0.01, 2)])
+def test_the_weakest_are_those_of_the_least_similarity(fraction, count):
+    similar = torch.tensor([0.3, 0.1, 0.2, 0.2, 0.2, 0.0])
+    assert weakest(similar, fraction).nonzero().flatten().tolist() == sorted([5, 1, 2, 3, 4, 0][:count])
 
 
 def test_a_disturbance_that_takes_as_much_of_all_pairs_says_nothing():

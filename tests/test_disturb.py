@@ -107,10 +107,14 @@ def test_drops_are_what_each_disturbance_takes_of_a_pairs_similarity(monkeypatch
     images = torch.full((2, 3, 8, 8), 51, dtype=torch.uint8)
     images[1] = 255
     images[1, :, 1:-1, 1:-1] = 0  # a bright frame, of 28 of 64 pixels
-    whole, found = drops(None, images, torch.zeros(2, 4, dtype=torch.long), ("pale", "cropped"))
-    torch.testing.assert_close(whole, torch.tensor([0.2, 28 / 64]))
+    tokens, whole = torch.zeros(2, 4, dtype=torch.long), torch.tensor([0.2, 28 / 64])
+    found = drops(None, images, tokens, whole, torch.tensor([True, True]), ("pale", "cropped"))
     torch.testing.assert_close(found, torch.tensor([[0, 0], [0, 28 / 64]]), rtol=0, atol=1e-3)  # in bytes
-    assert asked == [2, 2, 2]
+    assert asked == [2, 2]
+    part = drops(None, images, tokens, whole, torch.tensor([False, True]), ("pale", "cropped"))
+    assert torch.equal(part[:, 1], found[:, 1]) and part[:, 0].tolist() == [-torch.inf] * 2
+    nobody = drops(None, images, tokens, whole, torch.tensor([False, False]), ("pale",))
+    assert nobody.tolist() == [[-torch.inf] * 2] and asked == [2, 2, 1, 1]
 
 
 def embed_as(monkeypatch, whole: torch.Tensor, disturbed: torch.Tensor) -> None:
