@@ -25,7 +25,8 @@ class Verdict:
 
 
 def words(suspected: Stage, null: Stage, bar: float) -> pd.DataFrame:
-    """Every word that was looked at, a row each, the most agreement lost first.
+    """The believed words, and those that were looked at when their pairs had stepped aside (other names of the
+    same pairs are no evidence for or against them), a row each, the most agreement lost first.
 
     word; disturbance, under which it loses most; carriers, how many of its pictures were asked; lost; bar;
     random, the most that as many random pairs lose; chance, the part of these draws that lose as much, the
@@ -34,6 +35,8 @@ def words(suspected: Stage, null: Stage, bar: float) -> pd.DataFrame:
     """
     found = {one["word"] for one in suspected.metrics["found"]}
     asked = pd.DataFrame(suspected.metrics["asked"], columns=["word", "disturbance", "carriers", "lost"])
+    since = asked.index[asked.word.isin(found)].max() if found else -1
+    asked = asked[asked.word.isin(found) | (asked.index > since)]
     table = asked.sort_values("lost", ascending=False, kind="stable").drop_duplicates("word")
     table = table.reset_index(drop=True).assign(bar=bar, believed=lambda t: t.word.isin(found))
     random, chance = [], []
