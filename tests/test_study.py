@@ -4,6 +4,7 @@ from ubt_utils import profiles
 from ubt_utils.baselines.defenses import DEFENSES
 from ubt_utils.core import paths
 from ubt_utils.profiles.base import DEFENDED
+from ubt_utils.report import study_tables
 from ubt_utils.study import commands
 
 
@@ -37,6 +38,15 @@ def test_the_primary_endpoints_come_first_and_every_cell_has_a_defense_that_exis
     assert all(part[0].defense == "none" for part in blocks())
 
 
+def test_the_unseen_seeds_are_asked_at_the_rare_rate_and_are_those_of_the_tables():
+    unseen = commands._unseen()
+    assert {(c.defense, c.seed) for c in unseen} == {
+        (d, s) for d in ("none", "ubt", "ubt-retain") for s in (2, 3)
+    }
+    assert len(unseen) == 3 * 3 * 3 * 2 and {profiles.get(c.profile).poison_rate for c in unseen} == {0.003}
+    assert not set(study_tables.DEVELOPMENT) & set(commands.UNSEEN)
+
+
 def test_twenty_clean_sets_at_least_are_asked_and_what_is_harder_to_find():
     clean = commands._clean()
     assert {c.attack for c in clean} == {"none"}
@@ -55,7 +65,13 @@ def test_the_study_is_collected_block_by_block(monkeypatch):
         commands.grid, "collect", lambda profile, found: done.append((profile, len(found))) or profile
     )
     commands.study((0, 1))
-    expected = [*blocks(), *commands._blocks(1, False), commands._clean(), commands._edges()]
+    expected = [
+        *blocks(),
+        *commands._blocks(1, False),
+        commands._unseen(),
+        commands._clean(),
+        commands._edges(),
+    ]
     assert sum(count for _, count in done) == sum(map(len, expected))
     assert [name for name, _ in done[:6]] == [
         *(p.name for p in profiles.RARE), *(p.name for p in (profiles.MINI, *profiles.PUBLIC)),
@@ -73,4 +89,5 @@ def test_the_endpoints_name_the_settings_that_the_profile_has():
     recipe = how.unlearn.recipe
     assert f"{recipe.steps} steps, learning rate {recipe.lr:.0e}".replace("e-04", "e-4") in text
     assert f"w = {how.unlearn.weight}" in text
-    assert f"bar of {how.select.lost}" in text and f"{how.select.alike} for what suffers" in text
+    assert f"bar for lost agreement is {how.select.lost}" in text
+    assert f"{how.select.alike} for what suffers" in text

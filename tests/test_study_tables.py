@@ -356,6 +356,18 @@ def test_a_word_of_any_name_of_the_target_is_right(results_root, toy_profiles):
     assert found.right and found.others == 0 and found.words == "', timer"
 
 
+def test_failures_on_unseen_seeds_are_told_apart(results_root, toy_profiles):
+    write(
+        cell(0, "sig", "ubt", 0.0, **detected(["clock"])), cell(1, "sig", "ubt", 0.9, **detected([])),
+        cell(0, "sig", "ubt", 0.2, seed=3, cluster="0-3", **detected([])),
+    )  # fmt: skip
+    found = study_tables.seen(FAMILY, ["sig"]).droplevel("poison_rate")
+    assert found.failed.to_dict() == {"development": 1, "unseen": 1}
+    assert found.clusters.to_dict() == {"development": 2, "unseen": 1}
+    assert found.worst_asr.to_dict() == {"development": 0.9, "unseen": 0.2}
+    assert found.loc["unseen", ["low", "high"]].tolist() == [0.025, 1.0]  # 1 of 1: 0.05 / 2 = 0.025
+
+
 def test_nothing_found_counts_clean_and_attacked_sets(results_root, toy_profiles):
     write(
         cell(0, "none", "ubt", **detected([])), cell(1, "none", "ubt", **detected([])),

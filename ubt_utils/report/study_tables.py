@@ -32,6 +32,7 @@ RUN = list(records.KEYS)
 DESIGN = ["f0_seed", "poison_rate", "cluster"]
 SHOWN = ("clean_accuracy", "known_accuracy", "new_accuracy", "robust_accuracy", "target_recall")
 BETTER = {"asr": -1, "clean_accuracy": 1, "robust_accuracy": 1, "target_recall": 1}  # sign of the better
+DEVELOPMENT = (0, 1)  # seeds on which detection's settings were chosen
 BAR = 0.05  # an ASR above it: the defense failed
 CLEAN_MARGIN, ROBUST_MARGIN = 0.01, 0.05  # what may be lost: results/ENDPOINTS.md
 RETAIN = "ubt-retain"  # UBT without the push
@@ -360,6 +361,23 @@ def nothing_found(family: str, profiles: Sequence[str] | None = None) -> pd.Data
             "wrong": int((~part.right & (part.words != "")).sum()),
         }  # fmt: skip
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("sets of pairs")
+
+
+def seen(family: str, attacks: Sequence[str], profiles: Sequence[str] | None = None) -> pd.DataFrame:
+    """UBT's failures on the seeds that detection's settings were chosen on, and on the others, a row each and
+    poison rate: runs, clusters, failed (clusters with a run above 5 %), its 95 % interval (low, high, Clopper
+    and Pearson with clusters as trials), mean and worst ASR."""
+    runs = recorded(family, None, attacks, [UBT], profiles)
+    chosen = runs.index.isin(DEVELOPMENT, level="seed")
+    rows = {}
+    for (rate, part), own in runs.groupby(["poison_rate", np.where(chosen, "development", "unseen")]):
+        failed, clusters = statistics.failures(own.asr, own.cluster, BAR)
+        low, high = proportion_confint(failed, clusters, method="beta")
+        rows[rate, part] = {
+            "runs": len(own), "clusters": clusters, "failed": failed, "low": low, "high": high,
+            "asr": own.asr.mean(), "worst_asr": own.asr.max(),
+        }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["poison_rate", "seeds"])
 
 
 def edges(family: str, profiles: Sequence[str] = EDGES) -> pd.DataFrame:

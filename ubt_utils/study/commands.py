@@ -16,6 +16,7 @@ from ubt_utils.study import sweep as sweeping
 from ubt_utils.ubt.variants import LADDER
 
 SEEDS = (0, 1, 2)
+UNSEEN = (2, 3)  # on none of which a setting of detection was chosen
 CLEAN_SEEDS = tuple(range(7))  # with three public models 21 clean sets
 COMMON = tuple(p.name for p in (profiles.MINI, *profiles.PUBLIC))
 PRIMARY = ("ubt", "ubt-retain")
@@ -65,10 +66,11 @@ def matrix(
 
 def study(seeds: tuple[int, ...] = (0, 1), whole: bool = False, workers: int = 1) -> None:
     """The study of results/ENDPOINTS.md: three public models × seeds × three attacks at 0.3 and 1 %, with the
-    controls and the ladder, clean sets, and what is harder to find; whole: with the defenses that train as
-    long as the victim, too. To results/mini/, block by block; resumes."""
+    controls and the ladder, two unseen seeds at 0.3 %, clean sets, and what is harder to find; whole: with
+    the defenses that train as long as the victim, too. To results/mini/, block by block; resumes."""
     outcomes = []
-    for wanted in (*(block for seed in seeds for block in _blocks(seed, whole)), _clean(), _edges()):
+    blocks = (block for seed in seeds for block in _blocks(seed, whole))
+    for wanted in (*blocks, _unseen(), _clean(), _edges()):
         done = grid.run(wanted, workers)
         for profile in dict.fromkeys(cell.profile for cell in wanted):
             print(grid.collect(profile, [o for o in done if o.cell.profile == profile]))
@@ -82,6 +84,11 @@ def _blocks(seed: int, whole: bool) -> list[list[grid.Cell]]:
     others = tuple(n for n in CONTROLS if whole or not DEFENSES[n].whole)
     blocks = ((rare, PRIMARY), (COMMON, PRIMARY), (rare, others), (COMMON, others))
     return [_cross(names, DEFENDED, defenses, (seed,)) for names, defenses in blocks]
+
+
+def _unseen() -> list[grid.Cell]:
+    """The field's poison rate on seeds that nobody had looked at."""
+    return _cross([p.name for p in profiles.RARE], DEFENDED, PRIMARY, UNSEEN)
 
 
 def _clean() -> list[grid.Cell]:
