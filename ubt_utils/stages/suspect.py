@@ -12,11 +12,13 @@ from typing import Any
 import torch
 
 from ubt_utils.clip import models
+from ubt_utils.clip.scoring import similarity
 from ubt_utils.core.store import Stage, run_stage, save_arrays
 from ubt_utils.data.pictures import take
 from ubt_utils.stages.base import Run, load_model, poisoned_pairs
 from ubt_utils.ubt import pool as pooling
 from ubt_utils.ubt import select
+from ubt_utils.ubt import tokens as tk
 from ubt_utils.ubt.disturb import agreement, drops
 
 DETECTION = ("lost", "least", "voters", "sure", "votes")  # settings of selection that this stage reads
@@ -25,10 +27,11 @@ DETECTION = ("lost", "least", "voters", "sure", "votes")  # settings of selectio
 def suspect(run: Run, attacked: Stage) -> Stage:
     """What disturbed pictures tell under fb; no public model is asked.
 
-    Arrays: sb (N,), drops (K, N) in the order of the family, drop (N,) the suspicion that the pool is made
-    of, suffers (N,) of the found words' carriers, pool (N,), anchors (a,), truth (N,), the last for
-    evaluation only. Metrics: found, per word its disturbance, surprise and the agreement lost; asked, every
-    word that was looked at, with the same; seconds; pairs_scored; pool_recall; what became of the poison."""
+    Arrays: sb (N,), drops (K, N) in the order of the family, −inf where they are not known, drop (N,) the
+    suspicion that the pool is made of, suffers (N,) of the found words' carriers, pool (N,), anchors (a,),
+    truth (N,), the last for evaluation only. Metrics: found, per word its disturbance, surprise and the
+    agreement lost; asked, every word that was looked at, with the same; seconds; pairs_scored; pool_recall;
+    what became of the poison."""
     profile, how, family = run.profile, run.profile.select, run.profile.suspect.family
 
     def work(folder: Path) -> Mapping[str, Any]:
@@ -36,7 +39,9 @@ def suspect(run: Run, attacked: Stage) -> Stage:
         tokens = models.tokenize(profile.model, pairs.captions)
         model, asked = load_model(profile, attacked), []
         start = time.perf_counter()
-        sb, fallen = drops(model, pairs.images, tokens, family)
+        sb = similarity(model, pairs.images, tokens)
+        weak = pooling.weakest(sb, profile.suspect.weak)
+        fallen = drops(model, pairs.images, tokens, sb, weak, family)
 
         def lost(one: select.Candidate) -> float:
             pictures = take(pairs.images, one.carriers[: select.PICTURES])[:]
@@ -45,18 +50,22 @@ def suspect(run: Run, attacked: Stage) -> Stage:
             return value
 
         found = select.findings(tokens, fallen, lost, how)
+        anchors = torch.tensor([one.anchor for one in found], dtype=torch.long)
+        strong = tk.carries(tokens, anchors) & ~weak  # a few of their carriers are poison, too
+        fallen = fallen.maximum(drops(model, pairs.images, tokens, sb, strong, family))
         suffers = select.suffering(tokens, fallen, found, how)
         suspicion = pooling.suspicion(fallen, [k for one in found for k in one.witnesses])
         pool = pooling.pool_of(suspicion, profile.suspect.pool)
         seconds = time.perf_counter() - start
-        anchors = torch.tensor([one.anchor for one in found], dtype=torch.long)
         save_arrays(
             folder, sb=sb, drops=fallen, drop=suspicion, anchors=anchors,
             suffers=suffers, pool=pool.to(torch.uint8), truth=truth.to(torch.uint8),
         )  # fmt: skip
         return {
             "seconds": seconds,
-            "pairs_scored": (1 + len(family)) * len(pairs) + sum(2 * one["carriers"] for one in asked),
+            "pairs_scored": len(pairs)
+            + len(family) * int((weak | strong).sum())
+            + sum(2 * one["carriers"] for one in asked),
             "found": [
                 _told(profile.model, family, one)
                 | {"lost": one.lost, "witnesses": [family[k] for k in one.witnesses]}

@@ -55,7 +55,7 @@ def works(profile: Profile, attack: str, pairs: int, tested: int, few: int) -> l
     curve's point. Both are scored clean and stamped: those of the test under f0, fb and the defended model.
     What `suspect` asks of single words is left out. A pretraining whose image tower is locked counts as a
     whole one: an upper bound."""
-    pool = round(profile.suspect.pool * pairs)
+    pool, weak = (round(part * pairs) for part in (profile.suspect.pool, profile.suspect.weak))
     overfit, unlearn, victim = profile.overfit.recipe, profile.unlearn.recipe, profile.recipe(attack)
     read = (profile.overfit.reads + 2) * pool  # along the way and at the end, each half on its side
     suspicious = min(unlearn.batch, profile.select.top)
@@ -65,7 +65,7 @@ def works(profile: Profile, attack: str, pairs: int, tested: int, few: int) -> l
     return [
         Work("pretrain", public, 0),
         Work("attack", victim.steps * victim.batch, 0),
-        Work("suspect", 0, (1 + len(profile.suspect.family)) * pairs),
+        Work("suspect", 0, pairs + len(profile.suspect.family) * weak),
         Work("overfit", 2 * overfit.steps * min(overfit.batch, pool // 2), pairs + read),
         Work("select", 0, profile.select.top),
         Work("unlearn", unlearn.steps * (unlearn.batch + suspicious), curve),

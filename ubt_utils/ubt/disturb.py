@@ -1,9 +1,10 @@
 """Step 1, the suspicious pool: pairs whose picture and caption come apart when the picture is disturbed.
 
 [paper] Pairs of weak similarity come first. [ours] Which similarity: that under the backdoored model itself,
-once its picture is disturbed. A drawing survives most disturbances, a trigger does not survive the one that
-breaks it, and no public model is needed. Nobody knows beforehand which one that is, so a family of them is
-tried.
+in two steps. The weaker half of D is looked at: few poisoned pairs are among the strong ones, since one
+trigger cannot tell their many captions apart. There it counts what a disturbance of the picture takes. A
+drawing survives most of them, a trigger does not survive the one that breaks it, and no public model is
+needed. Nobody knows beforehand which one that is, so a family of them is tried.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import nn
 
 from ubt_utils.clip import models
 from ubt_utils.clip.scoring import similarities
-from ubt_utils.data.pictures import Images
+from ubt_utils.data.pictures import Images, take
 
 Disturbance = Callable[[torch.Tensor], torch.Tensor]  # (B, 3, H, W) float [0, 1] → the same, unclamped
 
@@ -42,7 +43,7 @@ def along_columns(images: torch.Tensor) -> torch.Tensor:
     """Averaged along each column: breaks what changes from top to bottom."""
     half = max(1, round(BOX * images.shape[-1] / 2))
     padded = F.pad(images, (0, 0, half, half), mode="replicate")
-    return F.avg_pool2d(padded, (2 * half + 1, 1), stride=1)
+    return padded.unfold(-2, 2 * half + 1, 1).mean(-1)  # twelve times as fast as average pooling on a CPU
 
 
 def column_means(images: torch.Tensor) -> torch.Tensor:
@@ -86,12 +87,20 @@ def change(name: str) -> models.Change:
 
 
 def drops(
-    model: nn.Module, images: Images, tokens: torch.Tensor, names: Sequence[str]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Similarity (N,) of pictures (N, 3, H, W) uint8 and captions (N, L) under the model, and how much of it
-    each of the K disturbances takes away (K, N)."""
-    whole, *disturbed = similarities(model, images, tokens, [None, *map(change, names)])
-    return whole, torch.stack([whole - other for other in disturbed])
+    model: nn.Module,
+    images: Images,
+    tokens: torch.Tensor,
+    similar: torch.Tensor,
+    rows: torch.Tensor,
+    names: Sequence[str],
+) -> torch.Tensor:
+    """(K, N) how much each of the K disturbances takes of the similarity (N,) of pictures (N, 3, H, W) uint8
+    and captions (N, L) under the model; −inf where rows (N,) bool does not ask for it."""
+    fallen = torch.full((len(names), len(tokens)), -torch.inf)
+    if rows.any():
+        disturbed = similarities(model, take(images, rows), tokens[rows], [change(name) for name in names])
+        fallen[:, rows] = similar[rows] - disturbed
+    return fallen
 
 
 def agreement(model: nn.Module, images: torch.Tensor, name: str = "") -> float:

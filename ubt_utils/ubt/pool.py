@@ -1,7 +1,7 @@
 """Step 1, continued: the pool D_susp. What is outside of it is D_safe.
 
-[paper] D is split by multimodal similarity, weak similarity first. [ours] the drop of similarity under
-disturbance as the measure, and the pool's size ρ.
+[paper] D is split by multimodal similarity, weak similarity first. [ours] of the weaker half, those whose
+similarity a disturbance takes most of; and the pool's size ρ.
 """
 
 from __future__ import annotations
@@ -9,11 +9,24 @@ from __future__ import annotations
 import torch
 
 
+def weakest(similar: torch.Tensor, fraction: float) -> torch.Tensor:
+    """(N,) bool: the fraction of the pairs of the weakest similarity (N,), two at least."""
+    weak = torch.zeros(len(similar), dtype=torch.bool)
+    weak[similar.sort(stable=True).indices[: max(2, round(fraction * len(similar)))]] = True
+    return weak
+
+
 def suspicion(drops: torch.Tensor, chosen: list[int]) -> torch.Tensor:
-    """(N,) how much a pair suffers: the largest of its drops (K, N) over the chosen disturbances, each in its
-    own standard deviations; over all of them where none is chosen."""
+    """(N,) how much a pair suffers: the largest of its drops (K, N) over the chosen disturbances, each in
+    standard deviations of those that are known; over all of them where none is chosen. A pair of which no
+    drop is known (−inf) suffers less than any other, by one."""
     kept = drops[sorted(set(chosen))] if chosen else drops
-    return ((kept - kept.mean(1, keepdim=True)) / kept.std(1, keepdim=True).clamp(min=1e-9)).amax(0)
+    known = kept.isfinite().all(0)
+    there = kept[:, known]
+    told = ((there - there.mean(1, keepdim=True)) / there.std(1, keepdim=True).clamp(min=1e-9)).amax(0)
+    suffers = torch.full((drops.shape[1],), told.min().item() - 1)
+    suffers[known] = told
+    return suffers
 
 
 def pool_of(suspicion: torch.Tensor, fraction: float) -> torch.Tensor:

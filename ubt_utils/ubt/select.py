@@ -29,7 +29,6 @@ from ubt_utils.ubt import tokens as tk
 from ubt_utils.ubt.settings import Select
 
 COMMON = 0.1  # a word that more of all captions hold is language, not an attack
-ANSWERS = 8  # loudest words of one vote that are looked at
 PICTURES = 64  # of a word's, at most, whose agreement is asked for
 
 
@@ -75,7 +74,7 @@ def common_words(captions: torch.Tensor) -> torch.Tensor:
 
 
 def candidates(tokens: torch.Tensor, drops: torch.Tensor, how: Select) -> list[Candidate]:
-    """The loudest words of all votes, loudest first, those of `how.least` carriers and more.
+    """The words of all votes, loudest first: those of `how.least` carriers and more that are surprising.
 
     tokens: (N, L) of D. drops: (K, N), what each disturbance takes of a pair's similarity; −inf: has no vote.
     Of each disturbance the first of `how.voters` pairs vote, and the first of the next number, and so on: few
@@ -97,12 +96,10 @@ def _vote(
     ids, count, surprise = tk.surprise(tokens, voters)
     counts = ~common[ids] if (~common[ids]).any() else torch.ones_like(ids, dtype=torch.bool)
     counts &= (count >= how.least) & (surprise > 0)
-    ids, surprise = ids[counts], surprise[counts]
-    loudest = surprise.sort(descending=True, stable=True).indices[:ANSWERS].tolist()
     said = tokens[voters]
     return [
-        Candidate(int(ids[i]), surprise[i].item(), k, len(voters), voters[tk.carries(said, ids[i, None])])
-        for i in loudest
+        Candidate(int(word), loud.item(), k, len(voters), voters[tk.carries(said, word[None])])
+        for word, loud in zip(ids[counts], surprise[counts], strict=True)
     ]
 
 

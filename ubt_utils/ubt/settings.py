@@ -15,11 +15,16 @@ STARTS = ("backdoored", "public")
 
 @dataclass(frozen=True)
 class Suspect:
-    """Step 1. family: the disturbances that pictures are put through. pool: the fraction ρ of D that suffers
-    most."""
+    """Step 1. weak: the fraction of D, of the weakest similarity first, that is disturbed. family: the
+    disturbances that its pictures are put through. pool: the fraction ρ of D that suffers most."""
 
     family: tuple[str, ...] = ("blur", "along_columns", "column_means", "row_means", "pale", "cropped")
+    weak: float = 0.5
     pool: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 < self.pool <= self.weak <= 1:
+            raise ValueError(f"the pool is a part of what is disturbed: got {self.pool} of {self.weak} of D")
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Select:
     outlier: float = 0.5
     voters: tuple[int, ...] = (128, 512)
     least: int = 8
-    lost: float = 0.42
+    lost: float = 0.47
     alike: float = 0.35
     sure: float = 0.5
     votes: int = 4
