@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ubt_utils.ubt import select as selecting
 from ubt_utils.ubt import tokens as tk
 from ubt_utils.ubt.select import (
     Candidate,

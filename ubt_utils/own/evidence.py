@@ -25,8 +25,8 @@ class Verdict:
 
 
 def words(suspected: Stage, null: Stage, bar: float) -> pd.DataFrame:
-    """The believed words, and those that were looked at when their pairs had stepped aside (other names of the
-    same pairs are no evidence for or against them), a row each, the most agreement lost first.
+    """The believed words, and those that were looked at when their pairs had stepped aside (other names of
+    the same pairs are no evidence for or against them), a row each, the most agreement lost first.
 
     word; disturbance, under which it loses most; carriers, how many of its pictures were asked; lost; bar;
     random, the most that as many random pairs lose; chance, the part of these draws that lose as much, the

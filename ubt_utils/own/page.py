@@ -94,9 +94,10 @@ def _shown(run: OwnChain, found: Mapping[str, Any], anchor: torch.Tensor) -> dic
 def _figures(run: OwnChain, listed: pd.DataFrame) -> list[dict[str, Any]]:
     """Histograms of all pairs and of the listed ones."""
     scores, _ = run.scores
+    disturbed = run.suspected.arrays()["drops"].isfinite().all(0)
     values = {
         "similarity under the model": scores.backdoored,
-        "suspicion: lost once disturbed, in standard deviations": scores.drop,
+        "suspicion: lost once disturbed (the weaker half)": scores.drop.where(disturbed, -torch.inf),
         "similarity under the overfit model (pool)": scores.overfit,
         "similarity under the public model": scores.public,
     }
