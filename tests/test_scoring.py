@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ubt_utils.clip import models
+from ubt_utils.clip import models, scoring
 from ubt_utils.clip.scoring import similarities, similarity
 from ubt_utils.data.pictures import Pictures
 
@@ -54,6 +54,17 @@ def test_captions_are_read_once_for_all_changes(pairs, monkeypatch):
     monkeypatch.setattr(models, "embed_tokens", lambda m, t: lengths.append(len(t)) or real(m, t))
     similarities(models.create(NAME, 0), *pairs, [None, lambda x: 255 - x], block=4)
     assert lengths == [4, 4, 3]
+
+
+def test_pictures_are_read_once_for_all_changes(pairs, monkeypatch):
+    reads, real = [], Pictures.__getitem__
+    monkeypatch.setattr(scoring, "BATCH", 4)
+    monkeypatch.setattr(
+        Pictures, "__getitem__", lambda self, i: reads.append((i.start, i.stop)) or real(self, i)
+    )
+    images, tokens = pairs
+    similarities(models.create(NAME, 0), Pictures.of(images, "here"), tokens, [None, lambda x: 255 - x])
+    assert reads == [(0, 4), (4, 8), (8, 11)]
 
 
 def test_no_pairs_have_no_similarities(pairs):

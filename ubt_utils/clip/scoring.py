@@ -10,8 +10,9 @@ from tqdm.auto import tqdm
 
 from ubt_utils.clip import models
 from ubt_utils.core import distributed
-from ubt_utils.data.pictures import Images, take
+from ubt_utils.data.pictures import Images
 
+BATCH = 512  # pictures that are read and encoded at a time
 BLOCK = (
     32_768  # pairs whose embeddings are held at a time; a caption that stands twice in a block is read once
 )
@@ -33,19 +34,24 @@ def similarities(
     changes: Sequence[models.Change | None],
     block: int = BLOCK,
 ) -> torch.Tensor:
-    """(K, N) `similarity` of the pictures after each of K changes, the captions read once; None: as they
-    are."""
+    """(K, N) `similarity` of the pictures after each of K changes, pictures and captions read once; None: as
+    they are."""
     if len(images) != len(tokens):
         raise ValueError(f"{len(images)} pictures and {len(tokens)} captions make no pairs")
 
     def score(rows: slice) -> torch.Tensor:
-        blocks = _blocks(model, images, tokens, changes, rows, block)
-        return torch.cat([torch.empty(0, len(changes)), *blocks])
+        found = [torch.empty(0, len(changes))]
+        hidden = not distributed.first()
+        with tqdm(total=rows.stop - rows.start, desc="score", unit="pair", disable=hidden, delay=3) as bar:
+            for part in _batches(model, images, tokens, changes, rows, block):
+                found.append(part)
+                bar.update(len(part))
+        return torch.cat(found)
 
     return distributed.together(score, len(tokens)).T
 
 
-def _blocks(
+def _batches(
     model: nn.Module,
     images: Images,
     tokens: torch.Tensor,
@@ -53,15 +59,12 @@ def _blocks(
     rows: slice,
     block: int,
 ) -> Iterator[torch.Tensor]:
-    """(n, K) of the pairs of each block of `rows`."""
-    todo = [(start, k) for start in range(rows.start, rows.stop, block) for k in range(len(changes))]
-    bar = tqdm(todo, "score", unit="pass", disable=len(todo) < 2 or not distributed.first(), mininterval=1)
-    columns: list[torch.Tensor] = []
-    for start, k in bar:
-        part = slice(start, min(start + block, rows.stop))
-        if k == 0:
-            texts, columns = models.embed_tokens(model, tokens[part]), []
-        pictures = models.embed_images(model, take(images, part), change=changes[k])
-        columns.append(torch.linalg.vecdot(pictures, texts))
-        if len(columns) == len(changes):
-            yield torch.stack(columns, 1)
+    """(n, K) of the pairs of each batch of `rows`, its pictures read once for all changes."""
+    for start in range(rows.start, rows.stop, block):
+        stop = min(start + block, rows.stop)
+        texts = models.embed_tokens(model, tokens[start:stop])
+        for here in range(start, stop, BATCH):
+            there = min(here + BATCH, stop)
+            read, said = images[here:there], texts[here - start : there - start]
+            seen = (models.embed_images(model, read, change=change) for change in changes)
+            yield torch.stack([torch.linalg.vecdot(z, said) for z in seen], 1)
