@@ -1,5 +1,6 @@
 """The command line: which commands there are, and how they end."""
 
+import errno
 import inspect
 import json
 
@@ -56,7 +57,7 @@ def test_bad_input_is_one_line_and_debug_shows_where(runs_root, capsys, place):
 
 
 KNOWN = [
-    ValueError("no"), FileNotFoundError("no"), NotADirectoryError("no"), PermissionError("no"),
+    ValueError("no"), OSError("no"), FileNotFoundError("no"),
     StageError("no"), BackdoorDidNotTake("no"), TrainingDiverged("no"),
 ]  # fmt: skip
 
@@ -69,6 +70,18 @@ def test_what_a_user_can_mend_is_a_line(monkeypatch, capsys, error):
     monkeypatch.setattr(stages, "pretrain", fails)
     assert cli.main(["pretrain", "--profile", "tiny"]) == 2
     assert capsys.readouterr().err == "error: no (--debug shows where)\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.ENOSPC, errno.EIO, errno.EACCES])
+def test_what_the_system_refuses_is_one_line_with_what_to_do(monkeypatch, capsys, number):
+    def fails(*_):
+        raise OSError(number, "it is so", "x" * 5000)
+
+    monkeypatch.setattr(stages, "pretrain", fails)
+    assert cli.main(["pretrain", "--profile", "tiny"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and len(said) < 400 and said.startswith("error: it is so (xxx")
+    assert ("make room" if number == errno.ENOSPC else "name another") in said
 
 
 def test_a_defect_shows_itself(monkeypatch):

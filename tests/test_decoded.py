@@ -58,6 +58,18 @@ def test_a_csv_file_becomes_the_same_pairs(folder, built, tmp_path):
     assert from_csv.sources[0] == "pairs.csv, line 2"
 
 
+def test_the_picture_of_a_row_is_told_as_it_is_written(folder, tmp_path):
+    rows = ["pairs.csv, line 2", "pairs.csv, line 4"]
+    table = tmp_path / "pairs.csv"
+    table.write_text('caption,image\n"two\nlines",./a.png\nb,"b, c.PNG"\n', encoding="utf-8")
+    assert shards.source(table).paths(rows) == dict(zip(rows, ("./a.png", "b, c.PNG"), strict=True))
+    shard(folder / "00002.tar", {"a/b.c.JPG": encoded(1), "a/b.c.seg.png": encoded(2), "a/b.c.txt": b"c"})
+    found = shards.Source(tuple(shards.shards(folder)))
+    asked = ["00002.tar, a/b.c", "00001.tar, 00006"]
+    assert set(asked) <= {row.name for row in found.rows()}
+    assert found.paths(asked) == {"00002.tar, a/b.c": "a/b.c.JPG", "00001.tar, 00006": "00006.png"}
+
+
 def test_other_columns_are_named(tmp_path):
     table = tmp_path / "pairs.csv"
     table.write_text("title,file\na,b\n")

@@ -2,9 +2,11 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,7 +19,7 @@ from torchvision.transforms.functional import to_pil_image
 
 import ubt_utils
 from ubt_utils import __main__ as cli
-from ubt_utils.clip import models, training
+from ubt_utils.clip import archives, checkpoints, models, training
 from ubt_utils.data import shards
 from ubt_utils.own import chain as chaining
 from ubt_utils.own import defend as defending
@@ -123,6 +125,9 @@ def test_shards_and_a_table_with_its_pictures_elsewhere_are_the_same_d(own, file
     for other in (packed, apart):
         assert other.poisoned[0].captions == own.poisoned[0].captions
         assert torch.equal(other.suspected.arrays()["drops"], own.suspected.arrays()["drops"])
+    listed = listing.suspicious(packed)
+    assert listed.path.tolist() == [f"{row:09}.png" for row in listed.row] and len(listed)
+    assert listed.source.tolist() == [f"{row // 500:05}.tar, {row:09}" for row in listed.row]
 
 
 def test_an_architecture_of_the_kit_has_its_profiles_settings_and_a_small_d_fewer_steps(own):
@@ -191,6 +196,11 @@ def test_a_word_is_held_against_the_others_and_against_random_pairs():
     assert words.chance.to_dict() == {"clock": 0.25, "dog": 0.25, "cat": 0.5}
 
 
+def test_another_name_of_the_same_pairs_speaks_neither_for_nor_against_a_word():
+    words = table(("'", 0.41, False), ("clock", 0.6, True), ("cat", 0.3, False)).set_index("word")
+    assert list(words.index) == ["clock", "cat"] and words.others["clock"] == 0.3
+
+
 # The report
 
 
@@ -225,7 +235,9 @@ def test_a_scan_writes_a_report_that_opens_offline(chain, files, own, tmp_path, 
 
 def test_the_list_says_which_pairs_and_why(own, tmp_path):
     pairs = scan.look(own, tmp_path).pairs
-    assert list(pairs.columns) == ["row", "path", "caption", "s0", "sb", "overfit", "why"]
+    assert list(pairs.columns) == ["row", "path", "source", "caption", "s0", "sb", "overfit", "why"]
+    assert pairs.path.tolist() == [f"images/{row:04}.png" for row in pairs.row]
+    assert pairs.source.tolist() == [f"d.csv, line {row + 2}" for row in pairs.row]
     chosen = own.selected.arrays()["chosen"].tolist()
     assert pairs.row[: len(chosen)].tolist() == chosen and pairs.row.is_unique
     assert set(pairs.row) == set(own.selected.arrays()["poisonous"].nonzero().flatten().tolist())
@@ -256,6 +268,64 @@ def test_a_report_is_written_whole_or_not_at_all(own, files, tmp_path, monkeypat
         ubt_utils.scan(files / "fb.pt", ARCH, files / "d.csv", out=report)
     assert [path.name for path in report.iterdir()] == ["suspicious.csv"]
     assert (report / "suspicious.csv").read_text() == "before"
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path):
+    code = """if True:
+        import os, sys
+        from pathlib import Path
+        from ubt_utils.own import output
+        with output.whole(Path(sys.argv[1])) as place:
+            (place / "page").write_text("half")
+            print("begun", flush=True)
+            sys.stdin.read()
+            (place / "page").write_text("whole")
+    """
+    ask = [sys.executable, "-c", code, str(tmp_path)]
+
+    def begun() -> subprocess.Popen:
+        one = subprocess.Popen(ask, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert one.stdout.readline() == "begun\n"
+        return one
+
+    with begun() as killed:
+        killed.kill()
+    assert len(list(tmp_path.iterdir())) == 2  # a folder, half-written, and its lock
+    with begun() as living, ThreadPoolExecutor() as pool:
+        later = pool.submit(subprocess.run, ask, input="", text=True)
+        with pytest.raises(TimeoutError):
+            later.result(1)
+        living.communicate("go on")
+        assert living.returncode == 0 and later.result().returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["page"]
+    assert (tmp_path / "page").read_text() == "whole"
+
+
+def test_nothing_of_a_killed_defense_stays_beside_the_model(own, files, tmp_path, monkeypatch):
+    def killed(*_, **__):
+        os._exit(9)
+
+    if not (child := os.fork()):
+        monkeypatch.setattr(archives.os, "replace", killed)
+        with output.whole(tmp_path) as place:
+            checkpoints.write(own.model(own.attacked), files / "fb.pt", place / "fu.pt")
+    os.waitpid(child, 0)
+    assert [path.name for path in tmp_path.rglob("*.part")] and not (tmp_path / "fu.pt").exists()
+    ubt_utils.defend(
+        files / "fb.pt", ARCH, files / "d.csv", out=tmp_path / "fu.pt", public=str(files / "f0.pt")
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"fu.pt", "fu-report"}
+
+
+def test_captions_longer_than_the_model_reads_are_counted(own, tmp_path, monkeypatch):
+    found = scan.look(own, tmp_path)
+    assert not any("longer" in note for note in scan.notes_of(own, found))
+    pairs, truth = own.poisoned
+    room = models.tokenize(ARCH, ["a"]).shape[1] - 2
+    said = ["a " * room + "fox", "a " * (room - 1) + "fox", *pairs.captions[2:]]
+    monkeypatch.setitem(vars(own), "poisoned", (pairs.with_captions(said), truth))
+    noted = scan.notes_of(own, found)
+    assert f"1 of {len(pairs)} captions are longer than what the model reads" in "\n".join(noted)
 
 
 def test_a_killed_scan_goes_on_where_it_was(files, own, runs_root, tmp_path, monkeypatch):

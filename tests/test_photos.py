@@ -264,6 +264,22 @@ def test_a_class_without_photos_is_refused(data):
 
 
 @pytest.mark.skipif(not (SHARED / "flickr8k").is_dir(), reason=f"the photo sets are not at {SHARED}")
+@pytest.mark.parametrize("bad", [None, 200, -1, "fox", [3]])
+def test_photos_of_no_class_are_not_lost_in_silence(data, bad):
+    path = data / "tiny-imagenet" / "train-00000-of-00001.parquet"
+    shown = files.labels(8) * 13
+    if bad is None or isinstance(bad, int):
+        files.write(path, [files.encoded(i) for i in range(104)], {"label": [*shown[:-1], bad]})
+        with pytest.warns(UserWarning, match=rf"1 of 104 rows .* row 103: its label is {bad}, of no class"):
+            assert sum(map(len, SETS._by_class("train").values())) == 103
+        shown = [bad if i % 8 == 5 else label for i, label in enumerate(shown)]
+    else:
+        shown = [bad] * len(shown)
+    files.write(path, [files.encoded(i) for i in range(104)], {"label": shown})
+    with pytest.raises(decoding.PhotoError, match=r"rows cannot be used: .*of no class"):
+        SETS.wild_pairs(0)
+
+
 def test_the_real_sets_read_without_a_warning(monkeypatch):
     monkeypatch.setenv("UBT_DATA", str(SHARED))
     sets = PhotoSets(public=5, wild=5, classes=5, photos=5, size=32)

@@ -22,15 +22,8 @@ from ubt_utils.report import cells, readme, tables
 from ubt_utils.study import commands, cost, public, reproduction
 
 DEBUG = "--debug"
-KNOWN = (
-    ValueError,
-    FileNotFoundError,
-    NotADirectoryError,
-    PermissionError,
-    store.StageError,
-    BackdoorDidNotTake,
-    TrainingDiverged,
-)
+KNOWN = (ValueError, OSError, store.StageError, BackdoorDidNotTake, TrainingDiverged)
+LONGEST = 200  # characters of a file's name in a message
 
 
 def _print(stage: store.Stage) -> None:
@@ -209,6 +202,16 @@ ALONE: dict[
 }
 
 
+def _said(error: Exception) -> str:
+    """What an error says; of one that the system raised, such as a full disk, also what to do."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    full = error.errno in store.NO_ROOM
+    advice = "make room and run it again: it goes on where it was" if full else "mend that, or name another"
+    where = f" ({error.filename!s:.{LONGEST}})" if error.filename else ""
+    return f"{error.strerror or error}{where}: {advice}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input ends with one clear line and exit status 2. --debug shows where it
     happened."""
@@ -224,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KNOWN as error:
         if debug:
             traceback.print_exc()
-        print(f"error: {error}" + ("" if debug else f" ({DEBUG} shows where)"), file=sys.stderr)
+        print(f"error: {_said(error)}" + ("" if debug else f" ({DEBUG} shows where)"), file=sys.stderr)
         return 2
     return 0
 

@@ -126,7 +126,7 @@ def write(held: Mapping[str, Any], path: Path, like: Path) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         if safetensors:
-            save_file(dict(held), part, metadata=header(like) or None)
+            _save_tensors(dict(held), part, header(like) or None)
         else:
             save(held, part)
         to_disk(part)
@@ -143,6 +143,15 @@ def save(held: Any, path: Path) -> None:
     except RuntimeError as error:  # of its writer, which goes on after the system's own error
         if isinstance(error.__context__, OSError):
             raise error.__context__ from error
+        raise
+
+
+def _save_tensors(held: dict[str, torch.Tensor], path: Path, notes: dict[str, str] | None) -> None:
+    try:
+        save_file(held, path, metadata=notes)
+    except SafetensorError as error:  # which has the number of the system's error in its text alone
+        if found := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
         raise
 
 

@@ -8,7 +8,7 @@ import mmap
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -149,16 +149,17 @@ def write(
 
 def told(folder: Path) -> Told:
     """What became of the rows of the store there."""
-    entries = _entries(folder)
-    captions = [caption for entry in entries for caption in entry.captions]
-    return Told(
-        rows=entries[-1].seen if entries else 0,
-        pairs=len(captions),
-        damaged=[reason for entry in entries for reason in entry.damaged],
-        wordless=[name for entry in entries for name in entry.wordless],
-        literal=sum(caption.casefold() in LITERAL for caption in captions),
-        formats=dict(sum((Counter(entry.formats) for entry in entries), Counter())),
-    )
+    seen = pairs = literal = 0
+    damaged: list[str] = []
+    wordless: list[str] = []
+    formats: Counter[str] = Counter()
+    for entry in _entries(folder):
+        seen, pairs = entry.seen, pairs + len(entry.captions)
+        literal += sum(caption.casefold() in LITERAL for caption in entry.captions)
+        damaged += entry.damaged
+        wordless += entry.wordless
+        formats.update(entry.formats)
+    return Told(seen, pairs, damaged, wordless, literal, dict(formats))
 
 
 class Decoded(NamedTuple):
@@ -190,16 +191,16 @@ def _note(folder: Path, entry: Entry) -> None:
         file.write(json.dumps(entry) + "\n")
 
 
-def _entries(folder: Path) -> list[Entry]:
-    """The whole lines of the journal; a kill may have cut the last one."""
-    path = folder / JOURNAL
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return [Entry(*json.loads(line)) for line in lines if line.endswith("\n")]
+def _entries(folder: Path) -> Iterator[Entry]:
+    """The whole lines of the journal, one after the other; a kill may have cut the last one."""
+    if (folder / JOURNAL).exists():
+        with (folder / JOURNAL).open(encoding="utf-8") as file:
+            yield from (Entry(*json.loads(line)) for line in file if line.endswith("\n"))
 
 
 def _resumed(folder: Path, size: int) -> list[Entry]:
     """What a killed run has finished; what it had only begun is cut off both files."""
-    found, held = _entries(folder), 0
+    found, held = list(_entries(folder)), 0
     if (folder / PICTURES).exists():
         held = (folder / PICTURES).stat().st_size // (3 * size * size)
     while sum(len(e.names) for e in found) > held:
@@ -213,16 +214,19 @@ def _resumed(folder: Path, size: int) -> list[Entry]:
 def read(folder: Path, size: int, identity: str = "") -> Pairs:
     """The pairs of a store, their pictures mapped. identity: see `Pictures`. Raises PhotoError where its
     files do not fit together."""
-    found, path = _entries(folder), folder / PICTURES
-    names = [name for entry in found for name in entry.names]
+    path = folder / PICTURES
+    captions: list[str] = []
+    names: list[str] = []
+    for entry in _entries(folder):
+        captions += entry.captions
+        names += entry.names
     expected, held = len(names) * 3 * size * size, path.stat().st_size if path.exists() else 0
     if not names or held != expected:
         raise PhotoError(
             f"{path} holds {held:,} bytes where {expected:,} are expected: delete {folder} and build it again"
         )
-    captions = tuple(caption for entry in found for caption in entry.captions)
     stored = _mapped(path).view(-1, 3, size, size)
-    return Pairs(Pictures.of(stored, identity), captions, sources=tuple(names))
+    return Pairs(Pictures.of(stored, identity), tuple(captions), sources=tuple(names))
 
 
 def _mapped(path: Path) -> torch.Tensor:

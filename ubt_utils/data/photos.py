@@ -275,12 +275,16 @@ class PhotoSets(DataSets):
         return Retrieval(images, tuple(captions), torch.tensor(owner))
 
     def _by_class(self, split: str) -> dict[int, list[int]]:
-        """Label → its rows, in file order, for the classes in use."""
-        names = self._labels()
+        """Label → its rows, in file order, for the classes in use. Rows whose label is none of the data set's
+        cannot be used: a warning, above 1 % PhotoError."""
+        table, names, skipped = _rows(THINGS, split), self._labels(), Skipped()
         groups: dict[int, list[int]] = {label: [] for label in names}
-        for row, label in enumerate(_rows(THINGS, split).columns["label"]):
-            if label in groups:
+        for row, label in enumerate(table.columns["label"]):
+            if label not in range(len(_classes())):
+                skipped.add(table.names[row], f"its label is {label}, of no class")
+            elif label in groups:
                 groups[label].append(row)
+        skipped.settle(len(table))
         if empty := [names[label] for label, rows in groups.items() if not rows]:
             raise PhotoError(f"{THINGS}, {split}: no photos of {', '.join(empty[:3])}")
         return groups

@@ -11,7 +11,7 @@ import io
 import tarfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -73,6 +73,18 @@ def _ends(path: Path) -> bool:
         return not any(file.read())
 
 
+def members(paths: Sequence[Path], names: Collection[str]) -> dict[str, str]:
+    """Name → member with the picture, of the rows of shards that have these names."""
+    held = (path for path in paths if any(name.startswith(f"{path.name}, ") for name in names))
+    found = ((_row(path, pair), pair.image) for path in held for pair in tars.pairs(tars.index(path)))
+    return {name: image.name for name, image in found if image and name in names}
+
+
+def _row(path: Path, pair: tars.Pair) -> str:
+    """What the row of a pair is called."""
+    return f"{path.name}, {pair.name}"
+
+
 def from_shards(paths: Sequence[Path]) -> Iterator[Row | Unread]:
     """The rows of shards, in order. Nothing but pictures and captions is read, nothing is unpickled.
 
@@ -82,7 +94,7 @@ def from_shards(paths: Sequence[Path]) -> Iterator[Row | Unread]:
     for path in paths:
         with path.open("rb") as file:
             for pair in tars.pairs(tars.index(path)):
-                name = f"{path.name}, {pair.name}"
+                name = _row(path, pair)
                 if pair.image is None or pair.caption is None:
                     yield Unread(name, pair.reason)
                 else:
@@ -131,6 +143,11 @@ class Source:
     def rows(self) -> Iterator[Row | Unread]:
         """The rows, in order. PhotoError, before the first, where pairs would be lost in silence."""
         return self._table().rows() if self._is_table() else from_shards(self.files)
+
+    def paths(self, names: Collection[str]) -> dict[str, str]:
+        """Name → path of the picture, as the table writes it, or the shard's member, of the rows that have
+        these names."""
+        return self._table().paths(names) if self._is_table() else members(self.files, names)
 
     def _is_table(self) -> bool:
         return self.files[0].suffix != ".tar"

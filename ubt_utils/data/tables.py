@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +45,10 @@ class Table:
                 yield Row(_read(self._place(line)), line.caption.encode(), line.name)
             except ValueError as error:
                 yield Unread(line.name, str(error))
+
+    def paths(self, names: Collection[str]) -> dict[str, str]:
+        """Name → path of the picture, as it is written, of the rows that have these names."""
+        return {line.name: line.image for line in self._lines() if line.name in names}
 
     def identity(self) -> str:
         """A checksum of the table and of the pictures that it names."""

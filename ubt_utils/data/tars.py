@@ -17,8 +17,9 @@ FILLED = 2 * tarfile.RECORDSIZE  # bytes of zeros that may follow the last membe
 
 
 class Part(NamedTuple):
-    """Where a member's bytes lie in the archive."""
+    """A member by its name, and where its bytes lie in the archive."""
 
+    name: str
     start: int
     size: int
 
@@ -49,7 +50,7 @@ def index(path: Path) -> Index:
         kind = place.suffix[1:].lower()
         if kind in parts and kind in (*IMAGES, CAPTION):
             raise PhotoError(f"{path} has {member.name} twice: write the shard anew, each name once")
-        parts[kind] = Part(member.offset_data, member.size)
+        parts[kind] = Part(member.name, member.offset_data, member.size)
     return held
 
 

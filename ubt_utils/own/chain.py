@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ubt_utils.clip import archives, artifacts, models
 from ubt_utils.core.store import Stage, run_stage
@@ -30,8 +30,12 @@ class OwnChain(Chain):
 
     def config(self) -> dict[str, Any]:
         """As for every run, but of D only what is in it, not where it lies."""
-        sets = self.profile.sets
-        return super().config() | {"sets": {"kind": type(sets).__qualname__, "size": sets.size}}
+        return super().config() | {"sets": {"kind": type(self.sets).__qualname__, "size": self.sets.size}}
+
+    @property
+    def sets(self) -> OwnSets:
+        """D, as somebody has it."""
+        return cast(OwnSets, self.profile.sets)
 
     @cached_property
     def attacked(self) -> Stage:

@@ -37,7 +37,6 @@ class Defended:
         return "\n".join([str(self.scan), self.outcome, table, str(self.model)])
 
 
-@output.told()
 def defend(
     model: str | Path,
     arch: str,
@@ -56,8 +55,8 @@ def defend(
     report: the folder of the report, "<out>-report" unless named: that of a scan, and before and after.
 
     Stages are kept under runs/, so that a killed defense goes on where it was, and one after a scan starts
-    from what it found. The file is written last, whole or not at all. Raises ValueError for what cannot be
-    read or written, and as `scan`.
+    from what it found. The file is written last, whole or not at all. Raises as `scan`, and ValueError for a
+    file that may not be written.
     """
     file = output.file_for(Path(out), Path(model))  # what cannot be written is refused before the work
     folder = output.folder_for(Path(report) if report else file.with_name(f"{file.stem}-report"))
@@ -69,11 +68,11 @@ def defend(
     with output.whole(folder) as place:
         numbers.to_csv(place / "compared.csv")
         write(run, found, place, "Defense", told)
-    checkpoints.write(run.model(run.defended()), Path(model), file)
+    with output.whole(file.parent) as place:
+        checkpoints.write(run.model(run.defended()), Path(model), place / file.name)
     return Defended(found, file, numbers, told["outcome"])
 
 
-@output.told()
 def planned(
     model: str | Path,
     arch: str,

@@ -15,9 +15,10 @@ def suspicious(run: OwnChain) -> pd.DataFrame:
     """The pairs that suffer like poison, the unlearning set first, then by how much they suffer; none where
     nothing was found.
 
-    row: the pair's number in D, from 0, among those that can be read. path: where its picture comes from. s0,
-    sb, overfit: cosine of picture and caption under the public model (no number: none was named), under the
-    given one, and under the overfit one (no number: outside the pool). why: what speaks against it.
+    row: the pair's number in D, from 0, among those that can be read. path: of its picture, as the table
+    writes it, or its member of the shard. source: the line of the table, or the shard. s0, sb, overfit:
+    cosine of picture and caption under the public model (no number: none was named), under the given one, and
+    under the overfit one (no number: outside the pool). why: what speaks against it.
     """
     pairs, _ = run.poisoned
     scores, _ = run.scores
@@ -27,10 +28,13 @@ def suspicious(run: OwnChain) -> pd.DataFrame:
     rest = rest[suffers[rest].sort(descending=True, stable=True).indices]
     order = torch.cat([chosen, rest])
     why = _why(run, order, len(chosen), suffers)
+    sources = [pairs.sources[i] for i in order.tolist()]
+    paths = run.sets.paths(frozenset(sources))
     table = pd.DataFrame(
         {
             "row": order.numpy(),
-            "path": [pairs.sources[i] for i in order.tolist()],
+            "path": [paths.get(source) for source in sources],
+            "source": sources,
             "caption": [pairs.captions[i] for i in order.tolist()],
             "s0": scores.public[order].numpy(),
             "sb": scores.backdoored[order].numpy(),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+
+from filelock import FileLock
 
 from ubt_utils.clip import archives
-from ubt_utils.core import store
 
-LONGEST = 80  # characters of a name in a message
+UNFINISHED = ".ubt-unfinished"  # a folder beside what is handed out, while it is written
 
 
 def folder_for(place: Path) -> Path:
@@ -39,23 +40,18 @@ def file_for(place: Path, given: Path) -> Path:
 @contextmanager
 def whole(folder: Path) -> Iterator[Path]:
     """A place to write to; its files move to the folder when all are written, and none does where something
-    fails."""
+    fails. Processes that write to one folder wait for each other, so that what is found half-written there is
+    of one that was killed, and goes."""
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=".unfinished-") as place:
-        yield Path(place)
-        for path in sorted(Path(place).iterdir()):
-            os.replace(path, folder / path.name)
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """What the system refuses (a name that is too long, a full disk) as a ValueError that says what to do."""
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        raise
-    except OSError as error:
-        full = error.errno in store.NO_ROOM
-        advice = "make room and run it again: it goes on where it was" if full else "name another one"
-        where = f" ({error.filename!s:.{LONGEST}})" if error.filename else ""
-        raise ValueError(f"{error.strerror or error}{where}: {advice}") from error
+    place, lock = folder / UNFINISHED, folder / f"{UNFINISHED}.lock"
+    with FileLock(lock):
+        try:
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            yield place
+            for path in sorted(place.iterdir()):
+                os.replace(path, folder / path.name)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+            with suppress(PermissionError):  # Windows removes it itself, when it is given back
+                lock.unlink(missing_ok=True)

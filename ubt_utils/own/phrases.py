@@ -23,6 +23,7 @@ WHY = {
     "leave out": "says “{word}”, suffers {part:.2f} of the worst under {breaks}: to be left out of training",
 }
 PICTURES = "{pairs} listed pairs say “{word}”, on {pictures} different pictures"
+CUT = "{cut} of {pairs} captions are longer than what the model reads: their ends do not count"
 UNKNOWN, NOT_NAMED = "unknown", "none named"
 UNKNOWABLE = {  # what nobody can tell without the trigger, the target or the truth
     "attack success rate": "needs the trigger",

@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 import torch
 
+from ubt_utils.clip import models
 from ubt_utils.data import repeats
 from ubt_utils.own import evidence, output, page, phrases
 from ubt_utils.own.chain import OwnChain, chain_of
 from ubt_utils.own.evidence import Verdict
 from ubt_utils.own.listing import suspicious
 from ubt_utils.own.null import null
-from ubt_utils.own.sets import OwnSets
 from ubt_utils.ubt import tokens as tk
 
 PAGE = "index.html"
@@ -40,7 +40,6 @@ class Scan:
         return "\n".join([*said, str(self.folder / PAGE)])
 
 
-@output.told()
 def scan(
     model: str | Path,
     arch: str,
@@ -58,7 +57,7 @@ def scan(
     report: index.html, suspicious.csv and .parquet, words.csv, scan.json. seed: of all random draws.
 
     Neither a trigger nor a manifest nor labels are needed. Stages are kept under runs/, so that a killed scan
-    goes on where it was. Raises ValueError for what cannot be read, and as `chain_of`.
+    goes on where it was. Raises as `chain_of`, and OSError where the system refuses, such as on a full disk.
     """
     folder = output.folder_for(Path(out))
     run = chain_of(model, arch, pairs, images, public, seed)
@@ -107,11 +106,15 @@ def write(
 
 
 def notes_of(run: OwnChain, found: Scan) -> list[str]:
-    """What a reader should know of the model and the pairs: doubts about the activation, rows left out, and
-    on how many different pictures the listed pairs of a word are, since repeats are no poison."""
-    sets, models = run.profile.sets, [run.attacked, *([run.public] if run.public else [])]
-    notes = [line for one in models for line in one.metrics["warnings"]]
-    notes += sets.told().lines() if isinstance(sets, OwnSets) else []
+    """What a reader should know of the model and the pairs: doubts about the activation, rows left out,
+    captions whose end the model does not read, and on how many different pictures the listed pairs of a word
+    are, since repeats are no poison."""
+    captions = run.poisoned[0].captions
+    read = [run.attacked, *([run.public] if run.public else [])]
+    notes = [line for one in read for line in one.metrics["warnings"]] + run.sets.told().lines()
+    cut = sum(a != b for a, b in zip(captions, models.legible(run.profile.model, captions), strict=True))
+    if cut:
+        notes.append(phrases.CUT.format(cut=cut, pairs=len(captions)))
     rows = torch.tensor(found.pairs.row.to_numpy(dtype=int))
     for anchor, word in zip(run.suspected.arrays()["anchors"], run.suspected.metrics["found"], strict=True):
         said = rows[tk.carries(run.tokens[rows], anchor[None])][:REPEATED]

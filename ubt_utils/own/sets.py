@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +62,10 @@ class OwnSets(DataSets):
     def told(self) -> Told:
         """What became of the rows of the source, of which some may have been left out."""
         return self._stored[1]
+
+    def paths(self, names: Collection[str]) -> dict[str, str]:
+        """Where the pictures of rows come from, see `shards.Source.paths`."""
+        return self._source().paths(names)
 
     @cached_property
     def _stored(self) -> tuple[Pairs, Told]:
