@@ -6,44 +6,44 @@
 All runs are of the smallest model, in a folder of their own, on one thread. Bad inputs are made from valid
 files by a seeded generator, see `faults/mutations.py`; a number and a kind make one again. Kills and full
 disks come at random moments over all stages and over `scan` and `defend`; what the same command makes
-afterwards is compared with an undisturbed run, file by file. A part whose number is 0, or that names none, is
-left out. The peak of a scan leaves out mapped files.
+afterwards is compared with an undisturbed run, file by file. The peak of a scan leaves out mapped files.
+
+A part whose number is 0, or that names none, is left out, and what is recorded of it stays. Kills and full
+disks are recorded one by one: the same command at the same commit goes on after the last of them.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
-from faults import full, inputs, jobs, kills, memory, together, world
+from faults import full, inputs, jobs, kills, memory, record, together, world
 
 from ubt_utils.core import records
 
 
-def measured(
+def parts(
     root: Path, seed: int, bad: int, kill: int, fill: int, processes: tuple[int, ...], pairs: tuple[int, ...]
-) -> dict[str, Any]:
-    """All parts that are asked for, by name."""
-    found: dict[str, Any] = {"seed": seed}
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All parts that are asked for, by name, each as often as it has come further."""
     if bad:
-        found["inputs"] = inputs.campaign(root / "inputs", bad, seed)
+        yield "inputs", inputs.campaign(root / "inputs", bad, seed)
     if kill or fill or processes or pairs:
         valid = world.build(root / "world" / "valid", jobs.PAIRS)
     if kill or fill or processes:
         whole = root / "whole"
         all_jobs = jobs.undisturbed(whole, jobs.jobs(valid))
-        if kill:
-            found["kills"] = kills.campaign(root, kill, seed, whole, all_jobs)
-        if fill:
-            found["full"] = full.campaign(root, fill, seed, whole, all_jobs)
+        yield from (("kills", found) for found in kills.campaign(root, kill, seed, whole, all_jobs))
+        yield from (("full", found) for found in full.campaign(root, fill, seed, whole, all_jobs))
         if processes:
-            found["together"] = together.campaign(root, processes, whole, all_jobs)
+            yield "together", together.campaign(root, processes, whole, all_jobs)
     if pairs:
-        found["memory"] = memory.campaign(root, pairs, valid)
-    return found
+        yield "memory", memory.campaign(root, pairs, valid)
 
 
 def main(
@@ -56,8 +56,9 @@ def main(
 ) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        found = measured(Path(folder), seed, inputs, kills, full, processes, pairs)
-    records.write_benchmark("reliability", found)
+        for part, found in parts(Path(folder), seed, inputs, kills, full, processes, pairs):
+            record.keep(part, seed, found)
+    print(json.dumps(records.read_benchmark(record.NAME), indent=1))
 
 
 if __name__ == "__main__":

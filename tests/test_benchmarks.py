@@ -3,18 +3,20 @@
 import importlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from ubt_utils import profiles
+from ubt_utils import profiles, stages
 from ubt_utils.clip import models, training
 from ubt_utils.core import records
+from ubt_utils.core.store import StageError
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
-TO_COME = {"reliability"}  # hours of kills, not yet run in full
+TO_COME = {"reliability", "own"}  # hours of kills, and of victims: not yet run in full
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +83,42 @@ def test_a_step_is_timed_in_turn_and_both_ways_end_in_a_measured_model(chain, re
     kit, former = found["clean_accuracy"].values()
     assert found["apart"] == abs(kit[0] - former[0]) and min(kit[0], former[0]) >= 0
     assert (found["batch"], found["trained"], found["seeds"]) == (64, 2, [0])
+
+
+def test_victims_of_our_own_given_as_files_are_scanned_defended_and_judged_once(
+    chain, results_root, monkeypatch
+):
+    own, twin = importlib.import_module("own"), stages.chain(chain.profile, "none", 0).attacked
+    victims = chain["attack"].folder, twin.folder
+    monkeypatch.setattr(profiles, "get", lambda name: chain.profile)
+    own.main(victims, pairs=70, turns=2)
+    found = records.read_benchmark("own")
+    attacked, clean = found["victims"]
+    measured = [chain[name].metrics for name in ("evaluate", "evaluate ubt")]
+    for side, expected in zip(("before", "after"), measured, strict=True):
+        assert attacked["defend"][side] == {name: expected[name] for name in own.RATES}
+    assert attacked["defend"]["same"] and clean["defend"] is None
+    words = {one["word"] for one in chain["suspect"].metrics["found"]}
+    assert {one["word"] for one in attacked["scan"]["words"]} == words
+    assert (attacked["scan"]["right"], clean["scan"]["right"]) == (True, False)  # tiny believes any word
+    truth, listed = chain.run.poisoned[1], chain["select"].arrays()["poisonous"].bool()
+    assert attacked["scan"]["listed"] == listed.sum() and attacked["scan"]["poisoned"] == truth.sum()
+    assert attacked["scan"]["precision"] == pytest.approx((truth & listed).sum() / listed.sum())
+    assert clean["scan"]["poisoned"] == 0 and clean["scan"]["recall"] is None
+    assert not attacked["interrupted"] and attacked["made_at"] == chain["attack"].made["commit"]
+    speed = found["throughput"]
+    assert (speed["pairs"], speed["changes"], len(speed["seconds"])) == (70, 7, 2)
+    assert 0 < speed["ratio"]["encoder_alone"] < speed["ratio"]["encode_image"]
+    assert speed["ratio"]["encode_image"] < speed["ratio"]["with_captions"]
+    monkeypatch.setattr(own, "exported", None)
+    own.main(victims[::-1], record=False)  # what is judged is not scanned again
+
+
+def test_a_victim_that_was_changed_or_is_of_another_profile_is_not_our_own(chain, tmp_path):
+    own, copy = importlib.import_module("own"), tmp_path / "attack-0"
+    with pytest.raises(ValueError, match="no victim of one attack on profile mini"):
+        own.planted(chain["attack"])
+    shutil.copytree(chain["attack"].folder, copy)
+    (copy / "manifest.json").write_text("{}")
+    with pytest.raises(StageError, match=r"manifest\.json is missing or was changed"):
+        own.given(copy)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from ubt_utils.clip import archives
-from ubt_utils.own import output
+from ubt_utils.core import provenance, records, store
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SEED, TRIED = 1, 8  # kinds of bad inputs
@@ -78,24 +80,22 @@ def test_a_killed_stage_ends_with_the_same_bits_and_other_bits_are_seen(faults, 
     assert full.used(tmp_path / "whole") > part.stat().st_size
 
 
-def test_a_full_disk_is_an_error_of_the_system_whatever_torch_makes_of_it(tmp_path):
+def test_a_full_disk_is_an_error_of_the_system_whatever_libraries_make_of_it(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         archives.save({"weights": torch.ones(1000)}, Path("/dev/full"))
     with pytest.raises(RuntimeError, match="its own"):
         archives.save(Fails(), tmp_path / "m.pt")
+    like, full = tmp_path / "like.safetensors", tmp_path / "full.safetensors"
+    save_file({"weights": torch.ones(1000)}, like)
 
+    def no_room(*_, **__):  # as a small disk has it
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.ENOSPC, errno.EIO])
-def test_what_the_system_refuses_is_told_in_one_line_with_what_to_do(number):
-    @output.told()
-    def work():
-        raise OSError(number, "it is so", "x" * 5000)
-
-    with pytest.raises(ValueError, match="make room" if number == errno.ENOSPC else "name another") as told:
-        work()
-    assert len(str(told.value)) < 200 and str(told.value).startswith("it is so (xxx")
-    with pytest.raises(PermissionError), output.told():
-        raise PermissionError(errno.EACCES, "no")
+    monkeypatch.setattr(archives, "save_file", no_room)
+    with pytest.raises(OSError, match="No space left") as told:
+        archives.write({"weights": torch.ones(1000)}, full, like)
+    assert told.value.errno == errno.ENOSPC
+    assert [path.name for path in tmp_path.iterdir() if path != like] == ["m.pt"]
 
 
 def test_memory_is_measured_without_mapped_files(faults, tmp_path):
@@ -103,6 +103,58 @@ def test_memory_is_measured_without_mapped_files(faults, tmp_path):
     memory.written(tmp_path / "tars", 7)
     assert [path.name for path in (tmp_path / "tars").iterdir()] == ["000000000.tar"]
     assert memory.anonymous(1 << 30) == 0 and memory.anonymous(os.getpid()) > 1 << 20
+
+
+def test_scores_are_what_has_a_number_for_each_pair(faults, tmp_path):
+    held = {"drops": torch.ones(6, 7), "pool": torch.ones(7, dtype=torch.uint8), "anchors": torch.ones(3)}
+    store.save_arrays(tmp_path, **held)
+    assert faults("memory").scores(tmp_path, 7) == 4 * 6 * 7 + 7
+
+
+def test_a_record_keeps_what_other_parts_found_and_is_gone_on_from_at_its_own_commit(
+    faults, results_root, monkeypatch
+):
+    record = faults("record")
+    for commit, part in (("abc", "inputs"), ("abd", "kills"), ("abd", "kills")):
+        monkeypatch.setattr(provenance, "commit", lambda commit=commit: commit)
+        record.keep(part, 3, {"tried": len(record.begun(part, 3))})
+    found = records.read_benchmark("reliability")
+    assert {name: found[name]["commit"] for name in ("inputs", "kills")} == {"inputs": "abc", "kills": "abd"}
+    assert found["kills"]["tried"] == 4 and record.begun("kills", 3) == found["kills"]
+    assert record.begun("kills", 4) == record.begun("inputs", 3) == {}
+    for unclear in ("unknown", "abd+changes"):
+        monkeypatch.setattr(provenance, "commit", lambda unclear=unclear: unclear)
+        record.keep("kills", 3, {"tried": 9})
+        assert record.begun("kills", 3) == {}
+
+
+def test_a_campaign_goes_on_behind_the_last_kill_that_is_recorded(faults, results_root, monkeypatch):
+    jobs, kills, record = (faults(name) for name in ("jobs", "kills", "record"))
+    asked, tried = [jobs.Job("a", ()), jobs.Job("b", ())], []
+
+    def killed(job, whole, root, after):
+        tried.append((job.name, after))
+        return len(tried) != 2  # one comes too late
+
+    monkeypatch.setattr(provenance, "commit", lambda: "abc")
+    monkeypatch.setattr(kills, "timed", lambda *_: 1.0)
+    monkeypatch.setattr(kills, "killed", killed)
+    monkeypatch.setattr(kills, "resumed", lambda *_: "lost" if len(tried) == 3 else "")
+
+    def campaign(count: int) -> list:
+        found = list(kills.campaign(Path("r"), count, 0, Path("w"), asked))
+        for one in found:
+            record.keep("kills", 0, one)
+        return found
+
+    straight = campaign(4)[-1]
+    whole, tried[:] = list(tried), []
+    assert [name for name, _ in whole] == ["a", "b", "b", "a", "b"] and straight["killed"] == 4
+    assert [one["number"] for one in straight["found"]] == [2] and campaign(4) == []
+    (results_root / "benchmarks" / "reliability.json").unlink()
+    campaign(2)
+    assert campaign(4)[-1] | {"date": ""} == record.begun("kills", 0) | {"date": ""}
+    assert tried == whole and record.begun("kills", 0)["by_job"] == straight["by_job"] == {"a": 2, "b": 2}
 
 
 def test_no_row_is_lost_by_processes_that_merge(faults, tmp_path):

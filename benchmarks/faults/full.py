@@ -5,37 +5,37 @@ The disk is a small one in memory, mounted for one process alone (Linux's `unsha
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
-from collections import Counter
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from . import child, inputs, jobs, kills
+from . import child, inputs, jobs, kills, record, world
 
 BLOCK = 4096
+NO_DISK, HANGS = 99, 137  # exit statuses
 TRIES = 4  # for each wanted full disk, since some have room enough
-MOUNT = 'mount -t tmpfs -o size=$1 none "$2" && cp -a "$3/." "$2" || exit 99; place=$2; back=$4; shift 4; '
-RUN = '"$@"; status=$?; cp -a "$place/." "$back"; exit $status'
+MOUNT = 'mount -t tmpfs -o size=$1 none "$2" && cp -a "$3/." "$2" || exit $5; place=$2; back=$4; shift 5; '
+RUN = f'timeout -s KILL {child.LIMIT} "$@"; status=$?; cp -a "$place/." "$back"; exit $status'
 
 
-def campaign(root: Path, count: int, seed: int, whole: Path, all_jobs: list[jobs.Job]) -> dict[str, Any]:
-    """So many full disks, every job in turn: how many, in which job, and what was wrong."""
-    draw = random.Random(f"{seed} full")
-    hit: Counter[str] = Counter()
-    found: list[dict[str, Any]] = []
-    for number in range(TRIES * count):
-        if hit.total() == count:
-            break
-        job = all_jobs[number % len(all_jobs)]
-        share = draw.random()
+def campaign(
+    root: Path, count: int, seed: int, whole: Path, all_jobs: list[jobs.Job]
+) -> Iterator[kills.Found]:
+    """So many full disks, every job in turn, and after each how many were tried and got full, in which job,
+    and what was wrong. What the record has of it is not done again."""
+    found = {"tried": 0, "full": 0, "by_job": {}, "found": []} | record.begun("full", seed)
+    while found["full"] < count and found["tried"] < TRIES * count:
+        number, job = found["tried"], all_jobs[found["tried"] % len(all_jobs)]
+        share = random.Random(f"{seed} full {number}").random()
         wrong = filled(job, whole, root / "full", share)
-        if wrong is None:
-            continue
-        hit[job.name] += 1
-        if wrong := wrong or kills.resumed(job, whole, root / "full"):
-            found.append({"number": number, "job": job.name, "share": share, "what": wrong})
-    return {"full": hit.total(), "by_job": dict(hit), "found": found}
+        found = kills.counted(found, "full", job.name, wrong is not None)
+        if wrong is not None and (wrong := wrong or kills.resumed(job, whole, root / "full")):
+            found["found"].append({"number": number, "job": job.name, "share": share, "what": wrong})
+        yield found
 
 
 def filled(job: jobs.Job, whole: Path, root: Path, share: float) -> str | None:
@@ -46,17 +46,33 @@ def filled(job: jobs.Job, whole: Path, root: Path, share: float) -> str | None:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
     room = used(start) + int(share * (used(whole) - used(start))) + BLOCK
-    before = ["unshare", "-rm", "bash", "-c", MOUNT + RUN, "full", str(room), *map(str, (root, start, back))]
-    running = child.start(jobs.words(job, root), root, before)
-    status = running.finish()
-    if status == 99:
-        raise RuntimeError(f"no small disk can be mounted here: {running.text()}")
+    small = [
+        "unshare",
+        "-rm",
+        "bash",
+        "-c",
+        MOUNT + RUN,
+        "full",
+        *map(str, (room, root, start, back, NO_DISK)),
+    ]
+    command = [*small, sys.executable, "-m", "ubt_utils", *jobs.words(job, root)]
+    with world.rooted(root):
+        done = subprocess.run(
+            command,
+            env={**os.environ, **child.QUIET},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+    if done.returncode == NO_DISK:
+        raise RuntimeError(f"no small disk can be mounted here: {done.stdout}")
     shutil.rmtree(root)
     back.rename(root)
-    if status == 0:
+    if done.returncode == 0:
         return None
-    wrong = "hangs" if status is None else inputs.judged(status, running.text())
-    return wrong and f"{wrong}: {running.text()[-500:]}"
+    wrong = "hangs" if done.returncode == HANGS else inputs.judged(done.returncode, done.stdout)
+    return wrong and f"{wrong}: {done.stdout[-500:]}"
 
 
 def used(root: Path) -> int:

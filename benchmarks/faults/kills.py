@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from . import child, jobs
+from . import child, jobs, record
 
+Found: TypeAlias = dict[str, Any]
 TRIES = 3  # for each wanted kill, since some come after the end
 
 
-def campaign(root: Path, count: int, seed: int, whole: Path, all_jobs: list[jobs.Job]) -> dict[str, Any]:
-    """Kill so many commands, every job in turn. How many were hit while they worked, where, and what was
-    wrong after the second start."""
-    draw = random.Random(f"{seed} kills")
-    hit: Counter[str] = Counter()
-    found: list[dict[str, Any]] = []
+def campaign(root: Path, count: int, seed: int, whole: Path, all_jobs: list[jobs.Job]) -> Iterator[Found]:
+    """Kill so many commands, every job in turn, and after each tell how many were tried, how many were hit
+    while they worked, in which job, and what was wrong after the second start. What the record has of it is
+    not done again."""
+    found = {"tried": 0, "killed": 0, "by_job": {}, "found": []} | record.begun("kills", seed)
     seconds: dict[str, float] = {}
-    for number in range(TRIES * count):
-        if hit.total() == count:
-            break
-        job = all_jobs[hit.total() % len(all_jobs)]
+    while found["killed"] < count and found["tried"] < TRIES * count:
+        number, job = found["tried"], all_jobs[found["killed"] % len(all_jobs)]
         if job.name not in seconds:
             seconds[job.name] = timed(job, whole, root / "kill")
-        share = draw.random()
-        if killed(job, whole, root / "kill", share * seconds[job.name]):
-            hit[job.name] += 1
+        share = random.Random(f"{seed} kills {number}").random()
+        hit = killed(job, whole, root / "kill", share * seconds[job.name])
+        found = counted(found, "killed", job.name, hit)
         if wrong := resumed(job, whole, root / "kill"):
-            found.append({"number": number, "job": job.name, "share": share, "what": wrong})
-    return {"killed": hit.total(), "by_job": dict(hit), "seconds": seconds, "found": found}
+            found["found"].append({"number": number, "job": job.name, "share": share, "what": wrong})
+        yield found
+
+
+def counted(found: Found, what: str, job: str, hit: bool) -> Found:
+    """The same after one more try, which has hit a job or has not."""
+    by_job = found["by_job"] | ({job: found["by_job"].get(job, 0) + 1} if hit else {})
+    return found | {"tried": found["tried"] + 1, what: found[what] + hit, "by_job": by_job}
 
 
 def timed(job: jobs.Job, whole: Path, root: Path) -> float:
@@ -51,7 +55,7 @@ def killed(job: jobs.Job, whole: Path, root: Path, after: float) -> bool:
     running = child.start(jobs.words(job, root), jobs.prepared(job, whole, root))
     running.begun(root)
     time.sleep(after)
-    working = running.process.poll() is None
+    working = running.works()
     running.kill()
     return working
 

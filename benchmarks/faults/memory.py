@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from ubt_utils.data import shards
 from ubt_utils.data.pairs import Pairs
@@ -20,14 +21,24 @@ ANONYMOUS = re.compile(r"RssAnon:\s+(\d+) kB")
 
 
 def campaign(root: Path, counts: tuple[int, ...], valid: Path) -> dict[str, Any]:
-    """The peak bytes of a scan of so many pairs each, what a pair adds between the least and the most, and
-    the peaks' ratio. valid: where the files of `world` are."""
-    peaks = {count: peak(root / f"scan-{count}", count, valid) for count in counts}
-    if len(counts) < 2:
-        return {"peak_bytes": peaks}
+    """By number of pairs the peak bytes of a scan, and the bytes of its scores; of the most pairs and the
+    least the ratio of the peaks, and that without the scores. valid: where the files of `world` are."""
+    roots = {count: root / f"scan-{count}" for count in counts}
+    peaks = {count: peak(place, count, valid) for count, place in roots.items()}
+    held = {count: scores(place / "runs", count) for count, place in roots.items()}
     least, most = min(counts), max(counts)
-    grown = peaks[most] - peaks[least]
-    return {"peak_bytes": peaks, "a_pair": grown / (most - least), "ratio": peaks[most] / peaks[least]}
+    return {
+        "peak_bytes": peaks,
+        "scores_bytes": held,
+        "ratio": peaks[most] / peaks[least],
+        "ratio_but_for_scores": (peaks[most] - held[most]) / (peaks[least] - held[least]),
+    }
+
+
+def scores(runs: Path, count: int) -> int:
+    """Bytes of all tensors with a number for each of so many pairs that the stages of a scan hand on."""
+    held = (load_file(path) for path in runs.rglob("arrays.safetensors"))
+    return sum(value.nbytes for arrays in held for value in arrays.values() if count in value.shape)
 
 
 def peak(root: Path, count: int, valid: Path) -> int:
@@ -36,10 +47,10 @@ def peak(root: Path, count: int, valid: Path) -> int:
     root.mkdir(parents=True)
     written(root / "tars", count)
     files = ["--model", str(valid / "fb.pt"), "--arch", world.ARCH, "--pairs", str(root / "tars")]
-    running = child.start(["scan", *files, "--out", str(root / "report")], root)
+    running = child.start(["scan", *files, "--out", str(root / "report")], root, child.FRESH)
     highest = 0
-    while running.process.poll() is None:
-        highest = max(highest, anonymous(running.process.pid))
+    while running.works():
+        highest = max(highest, anonymous(running.process.pid or 0))
         time.sleep(0.01)
     if running.finish():
         raise RuntimeError(f"a scan of {count} pairs failed: {running.text()[-2000:]}")
