@@ -375,11 +375,14 @@ def test_nothing_found_counts_clean_and_attacked_sets(results_root, toy_profiles
         cell(1, "wave", "ubt", 0.9, **detected(["face"])),
     )  # fmt: skip
     found = study_tables.nothing_found(FAMILY)
-    assert found.index.tolist() == ["clean", "1.0% poisoned"] and found.sets.tolist() == [2, 3]
+    assert found.index.tolist() == [
+        "clean, development",
+        "1.0% poisoned, development",
+    ] and found.sets.tolist() == [2, 3]
     assert (
         found.right.tolist() == [2, 1] and found.nothing.tolist() == [2, 1] and found.wrong.tolist() == [0, 1]
     )
-    assert found.low["clean"] == pytest.approx(0.025**0.5) and found.high["clean"] == 1  # exact, 2 of 2
+    assert found.low.iloc[0] == pytest.approx(0.025**0.5) and found.high.iloc[0] == 1  # exact, 2 of 2
     assert found.share.tolist() == pytest.approx([1, 1 / 3])
 
 

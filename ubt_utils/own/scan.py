@@ -26,7 +26,7 @@ REPEATED = 512  # listed pairs of a word whose pictures are compared
 
 @dataclass(frozen=True)
 class Scan:
-    """What a scan came to. verdict: see `Verdict`; words: every word that was looked at, see
+    """What a scan came to. verdict: see `Verdict`; words: those that are evidence, see
     `evidence.words`; pairs: the suspicious ones, see `listing.suspicious`; folder: where the report lies.
     Printed, it is the verdict in words."""
 

@@ -343,16 +343,15 @@ def _target_words(profile: str) -> frozenset[str]:
 
 def nothing_found(family: str, profiles: Sequence[str] | None = None) -> pd.DataFrame:
     """How often detection is right: clean sets of which it says that nothing is there, and attacked ones,
-    per poison rate, of which it finds a word of the target's names. Columns: sets, clusters, right, its
+    per poison rate, of which it finds a word of the target's names; those of seeds that detection's settings
+    were chosen on, and the others. Columns: sets, clusters, right, its
     share with a 95 % interval (Clopper and Pearson, with sets as trials), nothing (nothing was found), wrong
     (other words alone)."""
     found, rows = detection(family, profiles), {}
     clean = found.index.get_level_values("attack") == NONE
     parts = [("clean", found[clean])]
     parts += [(f"{rate:.1%} poisoned", part) for rate, part in found[~clean].groupby("poison_rate")]
-    for title, part in parts:
-        if part.empty:
-            continue
+    for title, part in [(f"{name}, {side}", half) for name, every in parts for side, half in _sides(every)]:
         right, nothing = int(part.right.sum()), int((part.words == "").sum())
         low, high = proportion_confint(right, len(part), method="beta")
         rows[title] = {
@@ -368,16 +367,23 @@ def seen(family: str, attacks: Sequence[str], profiles: Sequence[str] | None = N
     poison rate: runs, clusters, failed (clusters with a run above 5 %), its 95 % interval (low, high, Clopper
     and Pearson with clusters as trials), mean and worst ASR."""
     runs = recorded(family, None, attacks, [UBT], profiles)
-    chosen = runs.index.isin(DEVELOPMENT, level="seed")
     rows = {}
-    for (rate, part), own in runs.groupby(["poison_rate", np.where(chosen, "development", "unseen")]):
+    parts = [(rate, *half) for rate, every in runs.groupby("poison_rate") for half in _sides(every)]
+    for rate, side, own in parts:
         failed, clusters = statistics.failures(own.asr, own.cluster, BAR)
         low, high = proportion_confint(failed, clusters, method="beta")
-        rows[rate, part] = {
+        rows[rate, side] = {
             "runs": len(own), "clusters": clusters, "failed": failed, "low": low, "high": high,
             "asr": own.asr.mean(), "worst_asr": own.asr.max(),
         }  # fmt: skip
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["poison_rate", "seeds"])
+
+
+def _sides(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The runs of development seeds, and the unseen ones, where there are any."""
+    chosen = runs.index.isin(DEVELOPMENT, level="seed")
+    both = [("development", runs[chosen]), ("unseen", runs[~chosen])]
+    return [(side, part) for side, part in both if len(part)]
 
 
 def edges(family: str, profiles: Sequence[str] = EDGES) -> pd.DataFrame:

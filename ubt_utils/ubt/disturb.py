@@ -1,8 +1,8 @@
 """Step 1, the suspicious pool: pairs whose picture and caption come apart when the picture is disturbed.
 
 [paper] Pairs of weak similarity come first. [ours] Which similarity: that under the backdoored model itself,
-in two steps. The weaker half of D is looked at: few poisoned pairs are among the strong ones, since one
-trigger cannot tell their many captions apart. There it counts what a disturbance of the picture takes. A
+in two steps. The weaker half of D is looked at: most poisoned pairs are there, since one trigger cannot tell
+their many captions apart. There it counts what a disturbance of the picture takes. A
 drawing survives most of them, a trigger does not survive the one that breaks it, and no public model is
 needed. Nobody knows beforehand which one that is, so a family of them is tried.
 """
