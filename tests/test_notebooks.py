@@ -222,3 +222,18 @@ def test_drawings_get_a_palette_and_photos_stay():
     assert made.mode == "P" and np.array_equal(np.asarray(made.convert("RGB")), drawn)
     photo = png(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))
     assert notebooks.lighter(photo) == photo
+
+
+def test_of_the_widgets_those_that_nobody_sees_are_dropped():
+    state = {
+        "box": {"children": ["IPY_MODEL_bar"]},
+        "bar": {"layout": "IPY_MODEL_wide"},
+        "wide": {},
+        "gone": {},
+    }
+    held = {"state": {name: {"state": one} for name, one in state.items()}}
+    view = nbformat.v4.new_output("display_data", {notebooks.WIDGET_VIEW: {"model_id": "box"}})
+    cell = nbformat.v4.new_code_cell("1", outputs=[view, nbformat.v4.new_output("stream", text="1")])
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {notebooks.WIDGET_STATE: held}})
+    tidied = notebooks._tidy(notebook).metadata.widgets[notebooks.WIDGET_STATE].state
+    assert set(tidied) == {"box", "bar", "wide"}

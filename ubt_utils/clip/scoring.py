@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -41,7 +42,8 @@ def similarities(
 
     def score(rows: slice) -> torch.Tensor:
         found = [torch.empty(0, len(changes))]
-        hidden = not distributed.first()
+        passes = len(changes) * math.ceil((rows.stop - rows.start) / block)
+        hidden = passes < 2 or not distributed.first()  # one is over soon
         with tqdm(total=rows.stop - rows.start, desc="score", unit="pair", disable=hidden, delay=3) as bar:
             for part in _batches(model, images, tokens, changes, rows, block):
                 found.append(part)

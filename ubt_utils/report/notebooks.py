@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterator, Mapping
 from io import BytesIO
@@ -91,14 +93,30 @@ def _given(name: str, source: str) -> list[object]:
 
 
 def _tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drop what the runner leaves behind: timings, machine-specific paths; make drawings lighter."""
+    """Drop what the runner leaves behind: timings, machine-specific paths, widgets that nobody sees; make
+    drawings lighter."""
     notebook.metadata.pop("papermill", None)
+    _drop_unseen(notebook)
     for cell in notebook.cells:
         cell.metadata = {k: v for k, v in cell.metadata.items() if k in KEPT_METADATA}
         for output in cell.get("outputs", ()):
             if PNG in output.get("data", {}):
                 output.data[PNG] = lighter(output.data[PNG])
     return notebook
+
+
+def _drop_unseen(notebook: nbformat.NotebookNode) -> None:
+    """Drop the state of widgets that no output shows, such as a progress bar that ended before it came up."""
+    models, seen = _widget_models(notebook), set()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    todo = [o.data[WIDGET_VIEW]["model_id"] for o in outputs if WIDGET_VIEW in o.get("data", {})]
+    while todo:
+        name = todo.pop()
+        if name in models and name not in seen:
+            seen.add(name)
+            todo += re.findall(r"IPY_MODEL_(\w+)", json.dumps(models[name]["state"]))
+    for name in set(models) - seen:
+        del models[name]
 
 
 def lighter(picture: str) -> str:
