@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from ubt_utils.core import paths, provenance, records
+from ubt_utils.core import provenance, records
 
 NAME = "reliability"
 
@@ -22,12 +21,8 @@ def keep(part: str, seed: int, found: dict[str, Any]) -> None:
     """Write a part into the record beside the others, as far as it has come."""
     here = provenance.environment()
     own = {**found, "seed": seed, "commit": here["commit"], "date": here["date"]}
-    records.write({**_all(), part: own, "environment": here}, _path())
+    records.write({**_all(), part: own, "environment": here}, records.benchmark_path(NAME))
 
 
 def _all() -> dict[str, Any]:
-    return records.load(_path()) if _path().exists() else {}
-
-
-def _path() -> Path:
-    return paths.results() / "benchmarks" / f"{NAME}.json"
+    return records.read_benchmark(NAME) if records.benchmark_path(NAME).exists() else {}

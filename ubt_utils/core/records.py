@@ -64,16 +64,20 @@ def read(profile: str) -> list[dict[str, Any]]:
     return [load(path) for path in found]
 
 
+def benchmark_path(name: str) -> Path:
+    """Where the record of a script under benchmarks/ lies."""
+    return paths.results() / "benchmarks" / f"{name}.json"
+
+
 def write_benchmark(name: str, entry: Mapping[str, Any]) -> Path:
     """Write what a script under benchmarks/ measured to results/benchmarks/, with where; prints it, too."""
-    path = paths.results() / "benchmarks" / f"{name}.json"
     print(json.dumps(entry, indent=1))
-    return write({**entry, "environment": provenance.environment()}, path)
+    return write({**entry, "environment": provenance.environment()}, benchmark_path(name))
 
 
 def read_benchmark(name: str) -> dict[str, Any]:
     """What `write_benchmark` recorded."""
-    return load(paths.results() / "benchmarks" / f"{name}.json")
+    return load(benchmark_path(name))
 
 
 def write_table(path: Path, table: pd.DataFrame) -> Path:
