@@ -344,9 +344,8 @@ def _target_words(profile: str) -> frozenset[str]:
 def nothing_found(family: str, profiles: Sequence[str] | None = None) -> pd.DataFrame:
     """How often detection is right: clean sets of which it says that nothing is there, and attacked ones,
     per poison rate, of which it finds a word of the target's names; those of seeds that detection's settings
-    were chosen on, and the others. Columns: sets, clusters, right, its
-    share with a 95 % interval (Clopper and Pearson, with sets as trials), nothing (nothing was found), wrong
-    (other words alone)."""
+    were chosen on, and the others. Columns: sets, clusters, right, its share with a 95 % interval (Clopper
+    and Pearson, with sets as trials), nothing (nothing was found), wrong (other words alone)."""
     found, rows = detection(family, profiles), {}
     clean = found.index.get_level_values("attack") == NONE
     parts = [("clean", found[clean])]

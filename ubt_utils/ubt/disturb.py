@@ -2,9 +2,9 @@
 
 [paper] Pairs of weak similarity come first. [ours] Which similarity: that under the backdoored model itself,
 in two steps. The weaker half of D is looked at: most poisoned pairs are there, since one trigger cannot tell
-their many captions apart. There it counts what a disturbance of the picture takes. A
-drawing survives most of them, a trigger does not survive the one that breaks it, and no public model is
-needed. Nobody knows beforehand which one that is, so a family of them is tried.
+their many captions apart. There it counts what a disturbance of the picture takes. A drawing survives most of
+them, a trigger does not survive the one that breaks it, and no public model is needed. Nobody knows
+beforehand which one that is, so a family of them is tried.
 """
 
 from __future__ import annotations

@@ -11,9 +11,14 @@ import torch
 
 def weakest(similar: torch.Tensor, fraction: float) -> torch.Tensor:
     """(N,) bool: the fraction of the pairs of the weakest similarity (N,), two at least."""
-    weak = torch.zeros(len(similar), dtype=torch.bool)
-    weak[similar.sort(stable=True).indices[: max(2, round(fraction * len(similar)))]] = True
-    return weak
+    return _first(similar.sort(stable=True).indices, max(2, round(fraction * len(similar))))
+
+
+def _first(order: torch.Tensor, count: int) -> torch.Tensor:
+    """(N,) bool: who is among the first of an order (N,)."""
+    among = torch.zeros(len(order), dtype=torch.bool)
+    among[order[:count]] = True
+    return among
 
 
 def suspicion(drops: torch.Tensor, chosen: list[int]) -> torch.Tensor:
@@ -37,6 +42,4 @@ def pool_of(suspicion: torch.Tensor, fraction: float) -> torch.Tensor:
     count = round(fraction * len(suspicion))
     if not 2 <= count < len(suspicion):
         raise ValueError(f"a pool of {fraction} of {len(suspicion)} pairs is empty or is everything")
-    pool = torch.zeros(len(suspicion), dtype=torch.bool)
-    pool[suspicion.sort(descending=True, stable=True).indices[:count]] = True
-    return pool
+    return _first(suspicion.sort(descending=True, stable=True).indices, count)
