@@ -152,7 +152,11 @@ def test_the_null_asks_what_suspect_asks(own):
 
 
 def table(*rows: tuple[str, float, bool]) -> pd.DataFrame:
-    asked = [{"word": w, "disturbance": "blur", "carriers": 8, "lost": lost} for w, lost, _ in rows]
+    count = sum(believed for *_, believed in rows)
+    asked = [
+        {"word": w, "disturbance": "blur", "carriers": 8, "lost": lost, "after": 0 if believed else count}
+        for w, lost, believed in rows
+    ]
     metrics = {"asked": asked, "found": [{"word": word} for word, _, believed in rows if believed]}
     null = {"asked": [["blur", 8]]}
     lost = {"lost": torch.tensor([[0.0, 0.02, 0.1]], dtype=torch.double)}

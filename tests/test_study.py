@@ -38,13 +38,13 @@ def test_the_primary_endpoints_come_first_and_every_cell_has_a_defense_that_exis
     assert all(part[0].defense == "none" for part in blocks())
 
 
-def test_the_unseen_seeds_are_asked_at_the_rare_rate_and_are_those_of_the_tables():
-    unseen = commands._unseen()
-    assert {(c.defense, c.seed) for c in unseen} == {
-        (d, s) for d in ("none", "ubt", "ubt-retain") for s in (2, 3)
+def test_further_seeds_are_asked_at_the_rare_rate_and_two_of_them_are_unseen():
+    further = commands._further()
+    assert {(c.defense, c.seed) for c in further} == {
+        (d, s) for d in ("none", "ubt", "ubt-retain") for s in (2, 3, 4, 5)
     }
-    assert len(unseen) == 3 * 3 * 3 * 2 and {profiles.get(c.profile).poison_rate for c in unseen} == {0.003}
-    assert not set(study_tables.DEVELOPMENT) & set(commands.UNSEEN)
+    assert len(further) == 3 * 3 * 3 * 4 and {profiles.get(c.profile).poison_rate for c in further} == {0.003}
+    assert sorted({*commands.FURTHER} - {*study_tables.DEVELOPMENT}) == [4, 5]
 
 
 def test_twenty_clean_sets_at_least_are_asked_and_what_is_harder_to_find():
@@ -68,7 +68,7 @@ def test_the_study_is_collected_block_by_block(monkeypatch):
     expected = [
         *blocks(),
         *commands._blocks(1, False),
-        commands._unseen(),
+        commands._further(),
         commands._clean(),
         commands._edges(),
     ]

@@ -310,8 +310,8 @@ def toy_profiles(monkeypatch):
         monkeypatch.setitem(profiles.PROFILES, f"toy-f{f0}", profiles.get("mini"))
 
 
-def asked(**lost: float) -> str:
-    return json.dumps([{"word": word, "lost": value} for word, value in lost.items()])
+def asked(*said: tuple[str, float, int]) -> str:
+    return json.dumps([{"word": word, "lost": lost, "after": after} for word, lost, after in said])
 
 
 def detected(anchors: list[str], **more) -> dict:
@@ -327,8 +327,9 @@ def detected(anchors: list[str], **more) -> dict:
 
 def test_detection_has_the_worst_runs_first(results_root, toy_profiles):
     nothing = {"pool_recall": None, "chosen": 0, "chosen_poisoned": 0, "poisonous": 0}
+    other = asked(("clock", 0.6, 0), ("six", 0.5, 0), ("face", 0.3, 1))  # six: of the same pairs, before
     write(
-        cell(0, "sig", "ubt", 0.0, **detected(["clock"], asked=asked(clock=0.6, face=0.3))),
+        cell(0, "sig", "ubt", 0.0, **detected(["clock"], asked=other)),
         cell(1, "sig", "ubt", 0.0, **detected(["clock", "face"])),
         cell(0, "wave", "ubt", 0.9, **detected(["face"], pool_recall=0.2)),
         cell(0, "none", "ubt", **detected([], **nothing)), cell(1, "none", "ubt", **detected(["face"])),
@@ -359,7 +360,7 @@ def test_a_word_of_any_name_of_the_target_is_right(results_root, toy_profiles):
 def test_failures_on_unseen_seeds_are_told_apart(results_root, toy_profiles):
     write(
         cell(0, "sig", "ubt", 0.0, **detected(["clock"])), cell(1, "sig", "ubt", 0.9, **detected([])),
-        cell(0, "sig", "ubt", 0.2, seed=3, cluster="0-3", **detected([])),
+        cell(0, "sig", "ubt", 0.2, seed=4, cluster="0-4", **detected([])),
     )  # fmt: skip
     found = study_tables.seen(FAMILY, ["sig"]).droplevel("poison_rate")
     assert found.failed.to_dict() == {"development": 1, "unseen": 1}
@@ -375,15 +376,22 @@ def test_nothing_found_counts_clean_and_attacked_sets(results_root, toy_profiles
         cell(1, "wave", "ubt", 0.9, **detected(["face"])),
     )  # fmt: skip
     found = study_tables.nothing_found(FAMILY)
-    assert found.index.tolist() == [
-        "clean, development",
-        "1.0% poisoned, development",
-    ] and found.sets.tolist() == [2, 3]
+    assert found.index.tolist() == ["clean, development", "1.0% poisoned, development"]
+    assert found.sets.tolist() == [2, 3]
     assert (
         found.right.tolist() == [2, 1] and found.nothing.tolist() == [2, 1] and found.wrong.tolist() == [0, 1]
     )
     assert found.low.iloc[0] == pytest.approx(0.025**0.5) and found.high.iloc[0] == 1  # exact, 2 of 2
     assert found.share.tolist() == pytest.approx([1, 1 / 3])
+
+
+def test_a_clean_set_of_seed_4_was_seen_and_an_attacked_one_was_not(results_root, toy_profiles):
+    write(
+        cell(0, "none", "ubt", seed=4, **detected([])), cell(0, "none", "ubt", seed=5, **detected([])),
+        cell(0, "sig", "ubt", 0.0, seed=4, **detected(["clock"])),
+    )  # fmt: skip
+    found = study_tables.nothing_found(FAMILY)
+    assert found.index.tolist() == ["clean, development", "clean, unseen", "1.0% poisoned, unseen"]
 
 
 def test_where_detection_ends_is_told_run_by_run(results_root, toy_profiles):

@@ -34,9 +34,9 @@ def words(suspected: Stage, null: Stage, bar: float) -> pd.DataFrame:
     believed.
     """
     found = {one["word"] for one in suspected.metrics["found"]}
-    asked = pd.DataFrame(suspected.metrics["asked"], columns=["word", "disturbance", "carriers", "lost"])
-    since = asked.index[asked.word.isin(found)].max() if found else -1
-    asked = asked[asked.word.isin(found) | (asked.index > since)]
+    names = ["word", "disturbance", "carriers", "lost", "after"]
+    asked = pd.DataFrame(suspected.metrics["asked"], columns=names).astype({"after": int})
+    asked = asked[asked.word.isin(found) | (asked.after == len(found))].drop(columns="after")
     table = asked.sort_values("lost", ascending=False, kind="stable").drop_duplicates("word")
     table = table.reset_index(drop=True).assign(bar=bar, believed=lambda t: t.word.isin(found))
     random, chance = [], []

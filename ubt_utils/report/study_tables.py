@@ -32,7 +32,8 @@ RUN = list(records.KEYS)
 DESIGN = ["f0_seed", "poison_rate", "cluster"]
 SHOWN = ("clean_accuracy", "known_accuracy", "new_accuracy", "robust_accuracy", "target_recall")
 BETTER = {"asr": -1, "clean_accuracy": 1, "robust_accuracy": 1, "target_recall": 1}  # sign of the better
-DEVELOPMENT = (0, 1)  # seeds on which detection's settings were chosen
+DEVELOPMENT = (0, 1, 2, 3)  # seeds on which detection's settings were chosen
+CLEAN_DEVELOPMENT = (*DEVELOPMENT, 4)  # and those of clean sets
 BAR = 0.05  # an ASR above it: the defense failed
 CLEAN_MARGIN, ROBUST_MARGIN = 0.01, 0.05  # what may be lost: results/ENDPOINTS.md
 RETAIN = "ubt-retain"  # UBT without the push
@@ -300,7 +301,8 @@ def detection(family: str, profiles: Sequence[str] | None = None) -> pd.DataFram
 
     Columns: words that it found; right, whether one of the target's names is among them (of a clean set:
     whether there are none); others, how many it found beside; lost and honest, the agreement that the
-    pictures of the target's words lose at most, and those of any other word, found or not; pool, the part of
+    pictures of the target's words lose at most, and those of any other word that is found, or that is asked
+    about when the pairs of all found words have stepped aside; pool, the part of
     the poison in it; chosen pairs (D_u), how many of them are poisoned, and that as a part (precision);
     flagged pairs, those that suffer like poison in the pool and outside, how many of them are poisoned; and
     poisoned, of how many. NaN: not recorded, or nothing there.
@@ -323,9 +325,9 @@ def _told(key: tuple, run: dict) -> dict[str, object]:
     target, words = _target_words(profile), json.loads(run["anchors"])
     right = [word in target for word in words]
     asked = json.loads(run["asked"]) if isinstance(run.get("asked"), str) else []
-    true, other = (
-        [one["lost"] for one in asked if (one["word"] in target) == side] for side in (True, False)
-    )
+    true = [one["lost"] for one in asked if one["word"] in target]
+    last = [one for one in asked if one["word"] in words or one["after"] == len(words)]
+    other = [one["lost"] for one in last if one["word"] not in target]
     return {
         "words": ", ".join(words), "right": not words if attack == NONE else any(right),
         "others": len(words) - sum(right), "lost": max(true, default=np.nan),
@@ -380,7 +382,9 @@ def seen(family: str, attacks: Sequence[str], profiles: Sequence[str] | None = N
 
 def _sides(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The runs of development seeds, and the unseen ones, where there are any."""
+    clean = runs.index.get_level_values("attack") == NONE
     chosen = runs.index.isin(DEVELOPMENT, level="seed")
+    chosen |= clean & runs.index.isin(CLEAN_DEVELOPMENT, level="seed")
     both = [("development", runs[chosen]), ("unseen", runs[~chosen])]
     return [(side, part) for side, part in both if len(part)]
 

@@ -16,7 +16,7 @@ from ubt_utils.study import sweep as sweeping
 from ubt_utils.ubt.variants import LADDER
 
 SEEDS = (0, 1, 2)
-UNSEEN = (2, 3)  # on none of which a setting of detection was chosen
+FURTHER = (2, 3, 4, 5)  # seeds at the field's poison rate; on the last two no setting of detection was chosen
 CLEAN_SEEDS = tuple(range(7))  # with three public models 21 clean sets
 COMMON = tuple(p.name for p in (profiles.MINI, *profiles.PUBLIC))
 PRIMARY = ("ubt", "ubt-retain")
@@ -66,11 +66,11 @@ def matrix(
 
 def study(seeds: tuple[int, ...] = (0, 1), whole: bool = False, workers: int = 1) -> None:
     """The study of results/ENDPOINTS.md: three public models × seeds × three attacks at 0.3 and 1 %, with the
-    controls and the ladder, two unseen seeds at 0.3 %, clean sets, and what is harder to find; whole: with
+    controls and the ladder, four further seeds at 0.3 %, clean sets, and what is harder to find; whole: with
     the defenses that train as long as the victim, too. To results/mini/, block by block; resumes."""
     outcomes = []
     blocks = (block for seed in seeds for block in _blocks(seed, whole))
-    for wanted in (*blocks, _unseen(), _clean(), _edges()):
+    for wanted in (*blocks, _further(), _clean(), _edges()):
         done = grid.run(wanted, workers)
         for profile in dict.fromkeys(cell.profile for cell in wanted):
             print(grid.collect(profile, [o for o in done if o.cell.profile == profile]))
@@ -86,9 +86,9 @@ def _blocks(seed: int, whole: bool) -> list[list[grid.Cell]]:
     return [_cross(names, DEFENDED, defenses, (seed,)) for names, defenses in blocks]
 
 
-def _unseen() -> list[grid.Cell]:
-    """The field's poison rate on seeds that nobody had looked at."""
-    return _cross([p.name for p in profiles.RARE], DEFENDED, PRIMARY, UNSEEN)
+def _further() -> list[grid.Cell]:
+    """The field's poison rate on more seeds."""
+    return _cross([p.name for p in profiles.RARE], DEFENDED, PRIMARY, FURTHER)
 
 
 def _clean() -> list[grid.Cell]:
