@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from ubt_utils.clip import archives
-from ubt_utils.core import provenance, records, store
+from ubt_utils.core import provenance, records, store, tensors
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SEED, TRIED = 1, 8  # kinds of bad inputs
@@ -82,16 +82,16 @@ def test_a_killed_stage_ends_with_the_same_bits_and_other_bits_are_seen(faults, 
 
 def test_a_full_disk_is_an_error_of_the_system_whatever_libraries_make_of_it(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
-        archives.save({"weights": torch.ones(1000)}, Path("/dev/full"))
+        tensors.save({"weights": torch.ones(1000)}, Path("/dev/full"))
     with pytest.raises(RuntimeError, match="its own"):
-        archives.save(Fails(), tmp_path / "m.pt")
+        tensors.save(Fails(), tmp_path / "m.pt")
     like, full = tmp_path / "like.safetensors", tmp_path / "full.safetensors"
     save_file({"weights": torch.ones(1000)}, like)
 
     def no_room(*_, **__):  # as a small disk has it
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(archives, "save_file", no_room)
+    monkeypatch.setattr(tensors, "save_file", no_room)
     with pytest.raises(OSError, match="No space left") as told:
         archives.write({"weights": torch.ones(1000)}, full, like)
     assert told.value.errno == errno.ENOSPC

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import threading
 import time
 import warnings
@@ -10,7 +11,6 @@ from importlib import metadata
 
 import pytest
 import torch
-from safetensors import SafetensorError
 
 from ubt_utils.core import paths, provenance, source, store
 from ubt_utils.core.checksum import sha256_of
@@ -291,7 +291,7 @@ def test_what_a_kill_left_of_a_note_is_no_part_of_the_stage(runs_root):
 
 
 def test_a_full_disk_is_a_clear_error_when_weights_are_written(runs_root):
-    error = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with pytest.raises(StageError, match="make room"):
         run_stage(PARTS, "attack", {}, Work(error))
 

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ubt_utils.clip.models import CheckpointError
 from ubt_utils.core.checksum import to_disk
+from ubt_utils.core.tensors import save, save_tensors
 
 SAFETENSORS, TORCH = "safetensors", "torch"
 LONGEST_HEADER = 100_000_000  # bytes, the bound of the safetensors format
@@ -126,33 +127,13 @@ def write(held: Mapping[str, Any], path: Path, like: Path) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         if safetensors:
-            _save_tensors(dict(held), part, header(like) or None)
+            save_tensors(held, part, header(like))
         else:
             save(held, part)
         to_disk(part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def save(held: Any, path: Path) -> None:
-    """torch.save, to which a full disk is an OSError, too."""
-    try:
-        with path.open("wb") as file:
-            torch.save(held, file)
-    except RuntimeError as error:  # of its writer, which goes on after the system's own error
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from error
-        raise
-
-
-def _save_tensors(held: dict[str, torch.Tensor], path: Path, notes: dict[str, str] | None) -> None:
-    try:
-        save_file(held, path, metadata=notes)
-    except SafetensorError as error:  # which has the number of the system's error in its text alone
-        if found := re.search(r"os error (\d+)", str(error)):
-            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
-        raise
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from ubt_utils.clip import archives, checkpoints
 from ubt_utils.clip.models import CheckpointError
 from ubt_utils.core.checksum import remembered, sha256_of, write_whole
+from ubt_utils.core.tensors import save_tensors
 
 FOLDER = Path(__file__).parent / "public"
 
@@ -68,7 +69,7 @@ def publish(source: Path, name: str, note: Mapping[str, Any]) -> Path:
     or one that its note refuses."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     path, part = FOLDER / f"{name}.safetensors", FOLDER / f"{name}.part"
-    save_file(rounded(source), part, metadata=archives.header(source) or None)
+    save_tensors(rounded(source), part, archives.header(source))
     digest = sha256_of(part)
     os.replace(part, path)
     write_whole(FOLDER / f"{name}.json", json.dumps({"sha256": digest, **note}, indent=1) + "\n")

@@ -11,10 +11,10 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from ubt_utils.core import device, distributed
+from ubt_utils.core.tensors import save_tensors
 from ubt_utils.data import captions as data_captions
 from ubt_utils.data.pictures import Images
 from ubt_utils.kernels.occlusion import inner, without_each
@@ -74,7 +74,7 @@ def autocast(model: nn.Module) -> torch.autocast:
 def save(model: nn.Module, name: str, path: Path) -> None:
     """Write the weights as safetensors, with the model's name in the header."""
     weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    save_file(weights, path, metadata={"model": name})
+    save_tensors(weights, path, {"model": name})
 
 
 def load(name: str, path: Path) -> nn.Module:

@@ -16,13 +16,14 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from tqdm.auto import tqdm
 
-from ubt_utils.clip import archives, models
+from ubt_utils.clip import models
 from ubt_utils.clip.augment import augment
 from ubt_utils.clip.objectives import Objective, contrastive
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.core import device, distributed
 from ubt_utils.core.checksum import to_disk
 from ubt_utils.core.seeding import generator
+from ubt_utils.core.tensors import save
 from ubt_utils.data.pictures import Images
 
 SAVES_PER_RUN = 10
@@ -199,7 +200,7 @@ def _save(model, optimizer, schedule, history: History, done: int, path: Path) -
         "done": done,
     }
     part = path.with_suffix(".part")
-    archives.save(state, part)
+    save(state, part)
     to_disk(part)  # the name must not outlive a power cut without the bytes
     os.replace(part, path)
 

@@ -23,10 +23,11 @@ from typing import Any
 import torch
 from filelock import FileLock
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ubt_utils.core import distributed, paths, provenance, source
 from ubt_utils.core.checksum import sha256_of, to_disk, write_whole
+from ubt_utils.core.tensors import save_tensors
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 CONFIG, METRICS, MADE, STARTS = "config.json", "metrics.json", "made.json", "starts.json"
@@ -114,8 +115,8 @@ def run_stage(
         if not distributed.agreed(final.exists()):
             try:
                 _make(final, whole, work)
-            except (OSError, SafetensorError) as error:
-                if not _no_room(error):
+            except OSError as error:
+                if error.errno not in NO_ROOM:
                     raise
                 raise StageError(
                     f"stage {name} could not be written under {final.parent} ({error}); "
@@ -169,12 +170,6 @@ def _own(partial: Path) -> Path:
     return aside
 
 
-def _no_room(error: Exception) -> bool:
-    """Is the disk, or the quota, full? safetensors has the system's error number in its text."""
-    named = [f"os error {number}" in str(error) for number in NO_ROOM]
-    return getattr(error, "errno", None) in NO_ROOM or any(named)
-
-
 def _seal(
     folder: Path, config: Mapping[str, Any], metrics: Mapping[str, Any], made: Mapping[str, Any]
 ) -> None:
@@ -210,4 +205,4 @@ def scratch(folder: Path) -> Path:
 
 def save_arrays(folder: Path, **arrays: torch.Tensor) -> None:
     """Write tensors as arrays.safetensors."""
-    save_file({k: v.contiguous() for k, v in arrays.items()}, folder / "arrays.safetensors")
+    save_tensors({k: v.contiguous() for k, v in arrays.items()}, folder / "arrays.safetensors")

@@ -49,8 +49,9 @@ def legible(captions: Sequence[str], context: int, tokenizer: open_clip.SimpleTo
     """What a model with so long a context reads of each caption: the caption itself where it fits, else the
     text of the tokens that do. Two of them are the marks of start and end."""
     room = context - 2
-    read = {c: tokenizer.encode(c) if len(c.encode()) > room else [] for c in set(captions)}
-    return tuple(c if len(read[c]) <= room else tokenizer.decode(read[c][:room]).strip() for c in captions)
+    long = {c: tokenizer.encode(c) for c in {c for c in captions if len(c.encode()) > room}}
+    cut = {c: tokenizer.decode(read[:room]).strip() for c, read in long.items() if len(read) > room}
+    return tuple(cut.get(c, c) for c in captions)
 
 
 def misplace_captions(pairs: Pairs, rate: float, *key: object) -> tuple[Pairs, torch.Tensor]:

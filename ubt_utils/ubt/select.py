@@ -35,9 +35,9 @@ AS_LOUD = 0.5  # of the word's surprise, at least, which such a name has itself
 
 
 class Candidate(NamedTuple):
-    """Suspicious captions that hold a word too often. anchor: the broadest word that they share. surprise: that
-    of the word. disturbance: which one made them suspicious. voters: how many voted; carriers: (n,) indices
-    of those of them that hold the word, worst sufferers first."""
+    """Suspicious captions that hold a word too often. anchor: the broadest word that they share. surprise:
+    that of the word. disturbance: which one made them suspicious. voters: how many voted; carriers: (n,)
+    indices of those of them that hold the word, worst sufferers first."""
 
     anchor: int
     surprise: float
