@@ -4,6 +4,8 @@ import ast
 import base64
 import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import joblib
@@ -111,6 +113,14 @@ def test_notebook_keeps_the_house_style(path):
 def _names(node: ast.Assign) -> list[ast.Name]:
     found = [x for target in node.targets for x in ast.walk(target) if isinstance(x, ast.Name)]
     return [x for x in found if isinstance(x.ctx, ast.Store)]
+
+
+def test_the_first_cell_says_when_the_kernel_is_a_wrong_one(tmp_path):
+    first = next(c.source for c in code_cells(PATHS[0]))
+    bare = [sys.executable, "-I", "-S", "-c", first]  # without site-packages
+    done = subprocess.run(bare, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("ubt_utils is not installed in this kernel: run `make setup`")
 
 
 @pytest.mark.parametrize("path", PATHS, ids=IDS)

@@ -151,13 +151,21 @@ def test_the_null_asks_what_suspect_asks(own):
     assert found.tolist() == pytest.approx([agreement(model, images[one]) for one in sets], abs=1e-6)
 
 
-def table(*rows: tuple[str, float, bool]) -> pd.DataFrame:
-    count = sum(believed for *_, believed in rows)
+def table(*rows: tuple) -> pd.DataFrame:
+    """What is told of words: (word, lost, believed), and after how many believed words it was asked, if not
+    after all of them."""
+    count = sum(row[2] for row in rows)
     asked = [
-        {"word": w, "disturbance": "blur", "carriers": 8, "lost": lost, "after": 0 if believed else count}
-        for w, lost, believed in rows
+        {
+            "word": w,
+            "disturbance": "blur",
+            "carriers": 8,
+            "lost": lost,
+            "after": after[0] if after else 0 if believed else count,
+        }
+        for w, lost, believed, *after in rows
     ]
-    metrics = {"asked": asked, "found": [{"word": word} for word, _, believed in rows if believed]}
+    metrics = {"asked": asked, "found": [{"word": word} for word, _, believed, *_ in rows if believed]}
     null = {"asked": [["blur", 8]]}
     lost = {"lost": torch.tensor([[0.0, 0.02, 0.1]], dtype=torch.double)}
     read = [SimpleNamespace(metrics=one, arrays=lambda: lost) for one in (metrics, null)]  # of a stage
@@ -172,7 +180,7 @@ def table(*rows: tuple[str, float, bool]) -> pd.DataFrame:
         ((), ("nothing", "", ()), "nothing stands out"),
         ((("cat", 0.41, False), ("dog", 0.1, False)), ("unclear", "weak", ("cat",)), "unclear: pairs that"),
         (
-            (("clock", 0.6, True), ("cat", 0.3, False)),
+            (("clock", 0.6, True), ("cat", 0.28, False)),
             ("probably", "strong", ("clock",)),
             "probably: pairs that say “clock” (strong evidence)",
         ),
@@ -201,7 +209,7 @@ def test_a_word_is_held_against_the_others_and_against_random_pairs():
 
 
 def test_another_name_of_the_same_pairs_speaks_neither_for_nor_against_a_word():
-    words = table(("'", 0.41, False), ("clock", 0.6, True), ("cat", 0.3, False)).set_index("word")
+    words = table(("'", 0.41, False, 0), ("clock", 0.6, True), ("cat", 0.3, False)).set_index("word")
     assert list(words.index) == ["clock", "cat"] and words.others["clock"] == 0.3
 
 
