@@ -8,8 +8,8 @@ import pandas as pd
 
 from ubt_utils.core.store import Stage
 
-# [ours] times as much as anything else. On 21 recorded clean sets of mini the first word loses up to 2.06 times
-# as much as the second; on two in three of the 72 attacked ones the believed word loses more than this.
+# [ours] times as much as anything else. On 21 recorded clean sets of mini the first word loses up to 2.06
+# times as much as the second; on two in three of the 72 attacked ones the believed word loses more than this.
 CLEARLY = 2.1
 
 

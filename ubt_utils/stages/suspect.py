@@ -37,7 +37,8 @@ def suspect(run: Run, attacked: Stage) -> Stage:
     def work(folder: Path) -> Mapping[str, Any]:
         pairs, truth = poisoned_pairs(run, attacked)
         tokens = models.tokenize(profile.model, pairs.captions)
-        model, asked, found = load_model(profile, attacked), [], []
+        model, asked = load_model(profile, attacked), []
+        found: list[select.Finding] = []
         start = time.perf_counter()
         sb = similarity(model, pairs.images, tokens)
         weak = pooling.weakest(sb, profile.suspect.weak)
