@@ -37,7 +37,7 @@ def suspect(run: Run, attacked: Stage) -> Stage:
     def work(folder: Path) -> Mapping[str, Any]:
         pairs, truth = poisoned_pairs(profile, attacked, run.seed)
         tokens = models.tokenize(profile.model, pairs.captions)
-        model, asked = load_model(profile, attacked), []
+        model, asked, found = load_model(profile, attacked), [], []
         start = time.perf_counter()
         sb = similarity(model, pairs.images, tokens)
         weak = pooling.weakest(sb, profile.suspect.weak)
@@ -46,10 +46,12 @@ def suspect(run: Run, attacked: Stage) -> Stage:
         def lost(one: select.Candidate) -> float:
             pictures = take(pairs.images, one.carriers[: select.PICTURES])[:]
             value = agreement(model, pictures) - agreement(model, pictures, family[one.disturbance])
-            asked.append({**_told(profile.model, family, one), "carriers": len(pictures), "lost": value})
+            told = _told(profile.model, family, one)
+            asked.append({**told, "carriers": len(pictures), "lost": value, "after": len(found)})
             return value
 
-        found = select.findings(tokens, fallen, lost, how)
+        for one in select.findings(tokens, fallen, lost, how):
+            found.append(one)  # `lost` counts them
         anchors = torch.tensor([one.anchor for one in found], dtype=torch.long)
         strong = tk.carries(tokens, anchors) & ~weak  # a few of their carriers are poison, too
         fallen = fallen.maximum(drops(model, pairs.images, tokens, sb, strong, family))

@@ -4,10 +4,10 @@
 agrees with itself: in its captions, and, as long as the trigger holds, in its pictures. So both are asked.
 
 1. `candidates`: of each disturbance the pairs that suffer most vote: which word do their captions hold far
-   more often than D does?
+   more often than D does? Voters that share one word often share others, so they go by the broadest of these.
 2. `convicted`: a word is believed when its pictures agree under fb and no longer agree once disturbed. Honest
-   pictures of one word look alike and stay alike. The loudest word that is believed is the anchor; where none
-   is, nothing is found, and nothing is unlearned.
+   pictures of one word look alike and stay alike. The believed word whose pictures lose most is the anchor;
+   where none is believed, nothing is found, and nothing is unlearned.
 3. `findings` votes again without the anchor's pairs, for an attacker may have several words.
 4. `suffering`: how much each carrier of an anchor suffers, as a part of the worst of them, under all the
    disturbances that speak against the word.
@@ -19,7 +19,7 @@ agrees with itself: in its captions, and, as long as the trigger holds, in its p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -30,11 +30,14 @@ from ubt_utils.ubt.settings import Select
 
 COMMON = 0.1  # a word that more of all captions hold is language, not an attack
 PICTURES = 64  # of a word's, at most, whose agreement is asked for
+SHARED = 0.9  # of a word's voters hold another word, which then is as good a name for them
+AS_LOUD = 0.5  # of the word's surprise, at least, which such a name has itself
 
 
 class Candidate(NamedTuple):
-    """A word that suspicious captions hold too often. disturbance: which one made them suspicious. voters:
-    how many voted; carriers: (n,) indices of those of them that hold the word, worst sufferers first."""
+    """Suspicious captions that hold a word too often. anchor: the broadest word that they share. surprise: that
+    of the word. disturbance: which one made them suspicious. voters: how many voted; carriers: (n,) indices
+    of those of them that hold the word, worst sufferers first."""
 
     anchor: int
     surprise: float
@@ -80,51 +83,61 @@ def candidates(tokens: torch.Tensor, drops: torch.Tensor, how: Select) -> list[C
     Of each disturbance the first of `how.voters` pairs vote, and the first of the next number, and so on: few
     voters see few poisoned pairs more clearly, and many voters many.
     """
-    common = common_words(tokens)
+    everywhere = tk.caption_counts(tokens)
     found = []
     for k, drop in enumerate(drops):
         order = drop.sort(descending=True, stable=True).indices[: int(drop.isfinite().sum())]
         for count in how.voters:
             if len(order):
-                found += _vote(tokens, order[:count], common, k, how)
+                found += _vote(tokens, order[:count], everywhere, k, how)
     return sorted(found, key=lambda one: one.surprise, reverse=True)
 
 
 def _vote(
-    tokens: torch.Tensor, voters: torch.Tensor, common: torch.Tensor, k: int, how: Select
+    tokens: torch.Tensor, voters: torch.Tensor, everywhere: torch.Tensor, k: int, how: Select
 ) -> list[Candidate]:
+    common = everywhere > COMMON * len(tokens)
     ids, count, surprise = tk.surprise(tokens, voters)
     counts = ~common[ids] if (~common[ids]).any() else torch.ones_like(ids, dtype=torch.bool)
     counts &= (count >= how.least) & (surprise > 0)
-    said = tokens[voters]
+    ids, surprise = ids[counts], surprise[counts]
+    holds = torch.stack([tk.carries(tokens[voters], word[None]) for word in ids]) if len(ids) else counts[:0]
+    names = _broadest(holds, surprise, everywhere[ids])
     return [
-        Candidate(int(word), loud.item(), k, len(voters), voters[tk.carries(said, word[None])])
-        for word, loud in zip(ids[counts], surprise[counts], strict=True)
+        Candidate(int(ids[name]), loud.item(), k, len(voters), voters[held])
+        for name, loud, held in zip(names, surprise, holds, strict=True)
     ]
 
 
-def convicted(ordered: list[Candidate], lost: Lost, how: Select) -> Finding | None:
-    """The first of the candidates whose pictures lose at least `how.lost` of their agreement; None where
-    there is none. lost: asked for one candidate after the other."""
-    for one in ordered:
-        fallen = lost(one)
-        if fallen >= how.lost:
-            return Finding(one.anchor, one.disturbance, one.surprise, fallen, (one.disturbance,))
-    return None
+def _broadest(holds: torch.Tensor, surprise: torch.Tensor, everywhere: torch.Tensor) -> list[int]:
+    """For each of w words that so many captions of D hold (w,), which of them to call its voters by: the most
+    frequent that nearly all of them hold, and that is not much less surprising. holds: (w, v) bool."""
+    together = holds.double() @ holds.double().T
+    shared = together >= SHARED * together.diagonal()[:, None]
+    shared &= surprise >= AS_LOUD * surprise[:, None]
+    return torch.where(shared, everywhere, 0).argmax(1).tolist() if len(holds) else []
 
 
-def findings(tokens: torch.Tensor, drops: torch.Tensor, lost: Lost, how: Select) -> list[Finding]:
+def convicted(words: list[Candidate], lost: Lost, how: Select) -> Finding | None:
+    """Of all candidates the one whose pictures lose most of their agreement, the first of equal ones; None
+    where none loses `how.lost`. lost: asked for one candidate after the other."""
+    fallen = [lost(one) for one in words]
+    if max(fallen, default=-torch.inf) < how.lost:
+        return None
+    one = words[fallen.index(max(fallen))]
+    return Finding(one.anchor, one.disturbance, one.surprise, max(fallen), (one.disturbance,))
+
+
+def findings(tokens: torch.Tensor, drops: torch.Tensor, lost: Lost, how: Select) -> Iterator[Finding]:
     """What vote after vote finds, at most `how.votes`: after each, all pairs that carry its word step aside.
     Empty: nothing was found. Arguments as in `candidates` and `convicted`."""
-    found: list[Finding] = []
     left = drops.clone()
-    while len(found) < how.votes:
+    for _ in range(how.votes):
         one = convicted(candidates(tokens, left, how), lost, how)
         if one is None:
-            break
-        found.append(replace(one, witnesses=witnesses(tokens, drops, one, lost, how)))
+            return
+        yield replace(one, witnesses=witnesses(tokens, drops, one, lost, how))
         left[:, tk.carries(tokens, torch.tensor([one.anchor]))] = -torch.inf
-    return found
 
 
 def witnesses(

@@ -48,7 +48,7 @@ class Select:
     outlier: float = 0.5
     voters: tuple[int, ...] = (128, 512)
     least: int = 8
-    lost: float = 0.47
+    lost: float = 0.49
     alike: float = 0.35
     sure: float = 0.5
     votes: int = 4
