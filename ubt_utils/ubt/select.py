@@ -100,8 +100,10 @@ def _vote(
     ids, count, surprise = tk.surprise(tokens, voters)
     counts = ~common[ids] if (~common[ids]).any() else torch.ones_like(ids, dtype=torch.bool)
     counts &= (count >= how.least) & (surprise > 0)
+    if not counts.any():
+        return []
     ids, surprise = ids[counts], surprise[counts]
-    holds = torch.stack([tk.carries(tokens[voters], word[None]) for word in ids]) if len(ids) else counts[:0]
+    holds = torch.stack([tk.carries(tokens[voters], word[None]) for word in ids])
     names = _broadest(holds, surprise, everywhere[ids])
     return [
         Candidate(int(ids[name]), loud.item(), k, len(voters), voters[held])
@@ -115,7 +117,7 @@ def _broadest(holds: torch.Tensor, surprise: torch.Tensor, everywhere: torch.Ten
     together = holds.double() @ holds.double().T
     shared = together >= SHARED * together.diagonal()[:, None]
     shared &= surprise >= AS_LOUD * surprise[:, None]
-    return torch.where(shared, everywhere, 0).argmax(1).tolist() if len(holds) else []
+    return torch.where(shared, everywhere, 0).argmax(1).tolist()
 
 
 def convicted(words: list[Candidate], lost: Lost, how: Select) -> Finding | None:
