@@ -36,7 +36,7 @@ def test_pairs_are_those_that_the_stages_count(chain):
     assert planned["unlearn"].trained >= recipe.steps * (recipe.batch + min(recipe.batch, chosen))
     made = chain["suspect"], chain["overfit"], chain["select"]
     in_all = planned["overfit"].trained + planned["unlearn"].trained
-    in_all += FORWARD_COST * planned["suspect"].scored
+    in_all += FORWARD_COST * (planned["suspect"].scored + words + carriers)
     assert 0.5 < in_all / ubt_cost(chain.profile, *made) < 2
 
 
