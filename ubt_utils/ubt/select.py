@@ -73,7 +73,11 @@ class Selection:
 
 def common_words(captions: torch.Tensor) -> torch.Tensor:
     """(V,) bool: tokens that more than a tenth of the captions (n, L) hold."""
-    return tk.caption_counts(captions) > COMMON * len(captions)
+    return _common(tk.caption_counts(captions), len(captions))
+
+
+def _common(counts: torch.Tensor, captions: int) -> torch.Tensor:
+    return counts > COMMON * captions
 
 
 def candidates(tokens: torch.Tensor, drops: torch.Tensor, how: Select) -> list[Candidate]:
@@ -96,14 +100,14 @@ def candidates(tokens: torch.Tensor, drops: torch.Tensor, how: Select) -> list[C
 def _vote(
     tokens: torch.Tensor, voters: torch.Tensor, everywhere: torch.Tensor, k: int, how: Select
 ) -> list[Candidate]:
-    common = everywhere > COMMON * len(tokens)
+    common, said = _common(everywhere, len(tokens)), tokens[voters]
     ids, count, surprise = tk.surprise(tokens, voters)
     counts = ~common[ids] if (~common[ids]).any() else torch.ones_like(ids, dtype=torch.bool)
     counts &= (count >= how.least) & (surprise > 0)
     if not counts.any():
         return []
     ids, surprise = ids[counts], surprise[counts]
-    holds = torch.stack([tk.carries(tokens[voters], word[None]) for word in ids])
+    holds = torch.stack([tk.carries(said, word[None]) for word in ids])
     names = _broadest(holds, surprise, everywhere[ids])
     return [
         Candidate(int(ids[name]), loud.item(), k, len(voters), voters[held])
