@@ -157,13 +157,17 @@ def test_inner_tokens_are_the_words_without_marks_and_padding(words):
     assert tk.inner_tokens(write(words)[0]) == words
 
 
+def surprise_of(tokens, chosen):
+    return tk.surprise(tokens[torch.tensor(chosen, dtype=torch.long)], tk.caption_counts(tokens), len(tokens))
+
+
 @given(caption_sets, st.data())
 def test_surprise_is_k_log_of_share_over_base_rate(captions, data):
     chosen = data.draw(st.lists(st.integers(0, len(captions) - 1), min_size=1, unique=True))
     inside = Counter(t for i in chosen for t in set(captions[i]))
     assume(inside)
     everywhere = Counter(t for words in captions for t in set(words))
-    ids, count, surprise = tk.surprise(write(*captions), torch.tensor(chosen))
+    ids, count, surprise = surprise_of(write(*captions), chosen)
     assert ids.tolist() == sorted(inside) and count.tolist() == [inside[t] for t in sorted(inside)]
     for t, k, g in zip(ids.tolist(), count.tolist(), surprise.tolist(), strict=True):
         share, base = k / len(chosen), everywhere[t] / len(captions)
@@ -172,7 +176,7 @@ def test_surprise_is_k_log_of_share_over_base_rate(captions, data):
 
 def test_surprise_by_hand():
     tokens = write([301], [301], [302], [302], [302, 303])
-    ids, count, surprise = tk.surprise(tokens, torch.tensor([0, 1, 2]))
+    ids, count, surprise = surprise_of(tokens, [0, 1, 2])
     assert ids.tolist() == [301, 302] and count.tolist() == [2, 1]
     # 301: 2·log((2/3)/(2/5)); 302: 1·log((1/3)/(3/5))
     np.testing.assert_allclose(surprise.numpy(), [2 * math.log(5 / 3), math.log(5 / 9)], rtol=1e-6)
@@ -180,12 +184,12 @@ def test_surprise_by_hand():
 
 def test_no_chosen_captions_are_refused():
     with pytest.raises(ValueError, match="no captions chosen"):
-        tk.surprise(write([301]), torch.tensor([], dtype=torch.long))
+        surprise_of(write([301]), [])
 
 
 def test_chosen_captions_without_a_word_are_refused():
     with pytest.raises(ValueError, match="no words"):
-        tk.surprise(write([], [301]), torch.tensor([0]))
+        surprise_of(write([], [301]), [0])
 
 
 # Evidence

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ubt_utils.core.store import Stage
+from ubt_utils.ubt.select import decisive
 
 # [ours] times as much as anything else. On 21 recorded clean sets of mini the first word loses up to 2.06
 # times as much as the second; on two in three of the 72 attacked ones the believed word loses more than this.
@@ -33,9 +34,8 @@ def words(suspected: Stage, null: Stage, bar: float) -> pd.DataFrame:
     believed.
     """
     found = {one["word"] for one in suspected.metrics["found"]}
-    names = ["word", "disturbance", "carriers", "lost", "after"]
-    asked = pd.DataFrame(suspected.metrics["asked"], columns=names).astype({"after": int})
-    asked = asked[asked.word.isin(found) | (asked.after == len(found))].drop(columns="after")
+    names = ["word", "disturbance", "carriers", "lost"]
+    asked = pd.DataFrame(decisive(suspected.metrics["asked"], found), columns=names)
     table = asked.sort_values("lost", ascending=False, kind="stable").drop_duplicates("word")
     table = table.reset_index(drop=True).assign(bar=bar, believed=lambda t: t.word.isin(found))
     random, chance = [], []

@@ -23,6 +23,7 @@ from ubt_utils.core.records import NONE
 from ubt_utils.evaluate import statistics
 from ubt_utils.evaluate.predictions import MEASURES, hits_of, measures_of
 from ubt_utils.report import cells, evidence
+from ubt_utils.ubt.select import decisive
 from ubt_utils.ubt.settings import UBT
 from ubt_utils.ubt.variants import LADDER
 
@@ -326,8 +327,7 @@ def _told(key: tuple, run: dict) -> dict[str, object]:
     right = [word in target for word in words]
     asked = json.loads(run["asked"]) if isinstance(run.get("asked"), str) else []
     true = [one["lost"] for one in asked if one["word"] in target]
-    last = [one for one in asked if one["word"] in words or one["after"] == len(words)]
-    other = [one["lost"] for one in last if one["word"] not in target]
+    other = [one["lost"] for one in decisive(asked, words) if one["word"] not in target]
     return {
         "words": ", ".join(words), "right": not words if attack == NONE else any(right),
         "others": len(words) - sum(right), "lost": max(true, default=np.nan),

@@ -19,9 +19,9 @@ agrees with itself: in its captions, and, as long as the trigger holds, in its p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -101,7 +101,7 @@ def _vote(
     tokens: torch.Tensor, voters: torch.Tensor, everywhere: torch.Tensor, k: int, how: Select
 ) -> list[Candidate]:
     common, said = _common(everywhere, len(tokens)), tokens[voters]
-    ids, count, surprise = tk.surprise(tokens, voters)
+    ids, count, surprise = tk.surprise(said, everywhere, len(tokens))
     counts = ~common[ids] if (~common[ids]).any() else torch.ones_like(ids, dtype=torch.bool)
     counts &= (count >= how.least) & (surprise > 0)
     if not counts.any():
@@ -144,6 +144,15 @@ def findings(tokens: torch.Tensor, drops: torch.Tensor, lost: Lost, how: Select)
             return
         yield replace(one, witnesses=witnesses(tokens, drops, one, lost, how))
         left[:, tk.carries(tokens, torch.tensor([one.anchor]))] = -torch.inf
+
+
+def decisive(asked: Sequence[Mapping[str, Any]], found: Collection[str]) -> list[Mapping[str, Any]]:
+    """Of all words that were asked those that speak for or against the found ones: these themselves, and what
+    was asked when the pairs of all of them had stepped aside. The others are names of the same pairs.
+
+    asked: rows of a word and, `after`, of how many words had been found when it was asked.
+    """
+    return [one for one in asked if one["word"] in found or one["after"] == len(found)]
 
 
 def witnesses(
@@ -201,6 +210,6 @@ def tokens_of(tokens: torch.Tensor, chosen: torch.Tensor, outlier: float) -> tor
     fraction `outlier` of the largest; none where nothing is chosen."""
     if len(chosen) == 0:
         return torch.empty(0, dtype=torch.long)
-    ids, _, surprise = tk.surprise(tokens, chosen)
+    ids, _, surprise = tk.surprise(tokens[chosen], tk.caption_counts(tokens), len(tokens))
     order = surprise.sort(descending=True)
     return ids[order.indices[order.values >= outlier * order.values[0]]]

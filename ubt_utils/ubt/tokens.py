@@ -59,21 +59,23 @@ def caption_counts(tokens: torch.Tensor) -> torch.Tensor:
     return counts
 
 
-def surprise(tokens: torch.Tensor, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def surprise(
+    said: torch.Tensor, everywhere: torch.Tensor, captions: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """How far more often tokens occur in the chosen captions than in all of D.
 
-    tokens: (N, L), all of D. chosen: (m,) indices. Returns the T occurring ids, their counts
-    (T,) and G = k·log((k/m)/p) (T,). [ours]: the chosen side's term of the log-likelihood
-    ratio of Dunning (1993). Raises ValueError when nothing is chosen.
+    said: (m, L), the chosen ones. everywhere: (V,), the `caption_counts` of all `captions` of D. Returns the
+    T occurring ids, their counts (T,) and G = k·log((k/m)/p) (T,). [ours]: the chosen side's term of the
+    log-likelihood ratio of Dunning (1993). Raises ValueError when nothing is chosen.
     """
-    if len(chosen) == 0:
+    if len(said) == 0:
         raise ValueError("no captions chosen: token statistics need at least one")
-    inside, everywhere = caption_counts(tokens[chosen]), caption_counts(tokens)
+    inside = caption_counts(said)
     ids = inside.nonzero().flatten()
     if len(ids) == 0:
         raise ValueError("the chosen captions have no words")
     count = inside[ids].double()
-    return ids, count, count * torch.log(count / len(chosen) / (everywhere[ids] / len(tokens)))
+    return ids, count, count * torch.log(count / len(said) / (everywhere[ids] / captions))
 
 
 def evidence(tokens: torch.Tensor, chosen: torch.Tensor, drops: torch.Tensor) -> TokenEvidence:
@@ -81,7 +83,7 @@ def evidence(tokens: torch.Tensor, chosen: torch.Tensor, drops: torch.Tensor) ->
 
     tokens: (N, L) of D. chosen: (k,) indices of D_u. drops: (k, L), their occlusion.
     """
-    ids, count, g = surprise(tokens, chosen)
+    ids, count, g = surprise(tokens[chosen], caption_counts(tokens), len(tokens))
     total = torch.stack([drops[tokens[chosen] == t].sum() for t in ids.tolist()])
     return TokenEvidence(ids, count, g, total / len(chosen))
 
