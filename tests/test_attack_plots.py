@@ -12,6 +12,8 @@ from PIL import Image
 
 from ubt_utils.attacks.base import stamp_bytes
 from ubt_utils.report import plots, widgets
+from ubt_utils.report.plots.style import COLORS
+from ubt_utils.ubt.settings import Select
 
 matplotlib.use("Agg")
 IMAGE = stored(1, 32, 32)[0]
@@ -89,18 +91,29 @@ def test_every_carrier_of_a_word_is_drawn_by_pool_and_truth():
 
 def test_words_that_were_looked_at_are_dots_and_the_loudest_and_the_believed_have_names():
     asked = [
-        {"word": word, "surprise": surprise, "lost": lost}
-        for word, surprise, lost in (("clock", 9.0, 0.5), ("face", 50.0, 0.1), ("cat", 20.0, 0.2))
+        {"word": word, "surprise": surprise, "lost": lost, "carriers": carriers}
+        for word, surprise, lost, carriers in (
+            ("clock", 9.0, 0.5, 8),
+            ("face", 50.0, 0.1, 64),
+            ("cat", 20.0, 0.3, 15),
+            ("cap", 10.0, 0.3, 16),
+        )
     ]
-    (axis,) = plots.agreement(asked, 0.42, named=1).axes
+    how = Select(lost=0.42, lost_of_many=0.3)
+    (axis,) = plots.agreement(asked, how, named=1).axes
     dots, texts = (
         [line for line in axis.lines if line.get_marker() == "o"],
         {t.get_text() for t in axis.texts},
     )
-    assert [(dot.get_xdata()[0], dot.get_ydata()[0]) for dot in dots] == [(0.1, 50), (0.2, 20), (0.5, 9)]
-    assert len({dot.get_color() for dot in dots}) == 2 and dots[0].get_color() == dots[1].get_color()
-    assert {"clock", "face"} <= texts and "cat" not in texts
-    assert plots.agreement([], 0.42).axes[0].lines  # nobody was asked, and the bar still stands
+    assert [(dot.get_xdata()[0], dot.get_ydata()[0]) for dot in dots] == [
+        (0.1, 50),
+        (0.3, 20),
+        (0.3, 10),
+        (0.5, 9),
+    ]
+    assert [dot.get_color() == COLORS["poisoned"] for dot in dots] == [False, False, True, True]
+    assert {"clock", "cap", "face"} <= texts and "cat" not in texts
+    assert len(plots.agreement([], how).axes[0].lines) == 2  # nobody was asked, and the bars still stand
 
 
 def test_survival_and_stealth_show_every_attack():

@@ -29,6 +29,7 @@ from ubt_utils.own.null import agreements
 from ubt_utils.profiles import MINI, PAPER, TINY
 from ubt_utils.stages.defend import ubt_cost
 from ubt_utils.ubt.disturb import agreement
+from ubt_utils.ubt.settings import Select
 
 ARCH = "ubt-tiny"
 
@@ -169,7 +170,7 @@ def table(*rows: tuple) -> pd.DataFrame:
     null = {"asked": [["blur", 8]]}
     lost = {"lost": torch.tensor([[0.0, 0.02, 0.1]], dtype=torch.double)}
     read = [SimpleNamespace(metrics=one, arrays=lambda: lost) for one in (metrics, null)]  # of a stage
-    return evidence.words(*read, bar=0.42)
+    return evidence.words(*read, Select(lost=0.42))
 
 
 @pytest.mark.parametrize(
@@ -386,7 +387,7 @@ def test_a_defense_writes_the_model_as_it_came_with_numbers_before_and_after(own
 
 
 def test_where_nothing_is_found_the_model_is_left_as_it_was(chain, files, tmp_path, monkeypatch):
-    deaf = replace(TINY, select=replace(TINY.select, lost=2.0))
+    deaf = replace(TINY, select=replace(TINY.select, lost=2.0, lost_of_many=2.0))
     monkeypatch.setattr(settings, "TINY", deaf)
     done = ubt_utils.defend(files / "fb.pt", ARCH, files / "d.csv", out=tmp_path / "fu.pt")
     held, given = (torch.load(p, weights_only=True)["state_dict"] for p in (done.model, files / "fb.pt"))

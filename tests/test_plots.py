@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 
 from ubt_utils.report import plots
 from ubt_utils.report.plots import style
+from ubt_utils.ubt.settings import Select
 
 matplotlib.use("Agg")
 N = 60
@@ -134,8 +135,8 @@ def test_similarity_panels_wrap_name_their_values_and_draw_the_bounds_that_are_g
 
 
 def test_a_word_is_named_once_at_its_loudest_and_names_keep_clear_of_each_other():
-    asked = [{"word": w, "surprise": 40.0 + i, "lost": 0.0} for i, w in enumerate("abcda")]
-    (axis,) = plots.agreement(asked, 0.42).axes
+    asked = [{"word": w, "surprise": 40.0 + i, "lost": 0.0, "carriers": 8} for i, w in enumerate("abcda")]
+    (axis,) = plots.agreement(asked, Select()).axes
     names = [t for t in axis.texts if t.get_text() in set("abcd")]
     assert sorted(t.get_text() for t in names) == list("abcd")
     assert next(t.xy for t in names if t.get_text() == "a") == (0.0, 44.0)

@@ -208,6 +208,16 @@ def test_where_no_word_is_believed_there_is_no_answer():
     assert convicted([], lambda one: 1.0, HOW) is None
 
 
+def test_many_pictures_need_to_lose_less():
+    few, most = loud(TARGET, PARTNER)
+    many = most._replace(carriers=torch.arange(HOW.many))
+    lost = {TARGET: 0.45, PARTNER: 0.4}
+    assert convicted([few, most], lambda one: lost[one.anchor], HOW) is None
+    found = convicted([few, many], lambda one: lost[one.anchor], HOW)  # few lose more, and not enough
+    assert found == Finding(PARTNER, 0, many.surprise, 0.4, (0,))
+    assert HOW.bar(HOW.many - 1) == HOW.lost and HOW.bar(HOW.many) == HOW.lost_of_many < 0.4
+
+
 # Vote after vote
 
 TWO = ((range(4), [TARGET]), (range(4, 7), [SECOND]))

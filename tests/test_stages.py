@@ -152,10 +152,10 @@ def test_the_suspicion_reports_the_words_that_were_looked_at(chain):
     a, metrics = chain["suspect"].arrays(), chain["suspect"].metrics
     words = [models.token_text("ubt-tiny", t) for t in a["anchors"].tolist()]
     assert [one["word"] for one in metrics["found"]] == words and len(words) <= chain.profile.select.votes
-    bar, family = chain.profile.select.lost, chain.profile.suspect.family
+    how, family = chain.profile.select, chain.profile.suspect.family
     asked = {(one["word"], one["disturbance"], one["lost"]) for one in metrics["asked"]}
     for one in metrics["found"]:
-        assert (one["word"], one["disturbance"], one["lost"]) in asked and one["lost"] >= bar
+        assert (one["word"], one["disturbance"], one["lost"]) in asked and one["lost"] >= how.lost
         assert one["witnesses"][0] == one["disturbance"] and set(one["witnesses"]) <= set(family)
     looked = sum(2 * one["carriers"] for one in metrics["asked"])
     disturbed = int(a["drops"][0].isfinite().sum())

@@ -90,4 +90,5 @@ def test_the_endpoints_name_the_settings_that_the_profile_has():
     assert f"{recipe.steps} steps, learning rate {recipe.lr:.0e}".replace("e-04", "e-4") in text
     assert f"w = {how.unlearn.weight}" in text
     assert f"bar for lost agreement is {how.select.lost}" in text
+    assert f"{how.select.lost_of_many} where {how.select.many} pictures or more are asked" in text
     assert f"{how.select.alike} for what suffers" in text

@@ -23,6 +23,7 @@ from ubt_utils.kernels.prefixes import tree
 CONFIGS = Path(__file__).parent / "model_configs"
 Change = Callable[[torch.Tensor], torch.Tensor]  # stored pictures (B, 3, H, W) uint8 → the same
 MAX_LOGIT_SCALE = 4.6052  # ln 100, the bound that OpenAI's CLIP trains with
+AT_A_TIME = 8192  # captions that are tokenized at once
 
 
 class CheckpointError(ValueError):
@@ -120,12 +121,15 @@ def _tokenizer(name: str) -> open_clip.SimpleTokenizer:
 
 
 def tokenize(name: str, captions: Sequence[str]) -> torch.Tensor:
-    """Captions → (N, L) int64 tokens of CLIP's byte-pair encoding, L the model's context length."""
-    unique = list(dict.fromkeys(captions))
-    if not unique:
+    """Captions → (N, L) int32 tokens of CLIP's byte-pair encoding, L the model's context length. Of a large D
+    they are most of what a scan holds, so they are made in parts, and are no wider than they need to be."""
+    row = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
+    if not row:
         raise ValueError("no captions to tokenize")
-    row = {caption: i for i, caption in enumerate(unique)}
-    return _tokenizer(name)(unique)[[row[c] for c in captions]]
+    unique, tokenizer = list(row), _tokenizer(name)
+    starts = range(0, len(unique), AT_A_TIME)
+    tokens = torch.cat([tokenizer(unique[start : start + AT_A_TIME]).int() for start in starts])
+    return tokens if len(row) == len(captions) else tokens[[row[c] for c in captions]]
 
 
 def legible(name: str, captions: Sequence[str]) -> tuple[str, ...]:
@@ -190,7 +194,7 @@ def is_causal(model: nn.Module) -> bool:
 
 
 def encode_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """(N, L) int64 → (N, D), as the model's own `encode_text`, but no further than the longest caption goes.
+    """(N, L) → (N, D), as the model's own `encode_text`, but no further than the longest caption goes.
 
     What follows the end mark cannot matter to a causal tower; most captions are a tenth of the context.
     Another kind of tower reads all of it.
@@ -256,7 +260,7 @@ def embed_without_each(model: nn.Module, tokens: torch.Tensor, nodes: int = 16_3
 
 @torch.no_grad()
 def embed_tokens(model: nn.Module, tokens: torch.Tensor, batch: int = 2048) -> torch.Tensor:
-    """(N, L) int64 → (N, D) unit float32 on the CPU; repeated captions are encoded once."""
+    """(N, L) → (N, D) unit float32 on the CPU; repeated captions are encoded once."""
     model.eval()
     where = device.pick()
     unique, back = tokens.unique(dim=0, return_inverse=True)

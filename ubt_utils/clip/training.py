@@ -88,7 +88,7 @@ def fit(
     watch: Callable[[int], Any] | None = None,
     label: str = "training",
 ) -> History:
-    """Train `model` in place on images (N, 3, H, W) uint8 and tokens (N, L) int64.
+    """Train `model` in place on images (N, 3, H, W) uint8 and tokens (N, L).
 
     Parameters that ask for no gradient stay as they are. images may also be the features (N, F)
     float of a locked tower, for a model that takes them; they are not augmented.

@@ -21,7 +21,7 @@ def inner(tokens: torch.Tensor) -> torch.Tensor:
 def without_each(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Every caption with one inner token left out, for each of its inner tokens.
 
-    tokens: (N, L) int64 as CLIP's tokenizer writes them: start mark, inner tokens, end
+    tokens: (N, L) as CLIP's tokenizer writes them: start mark, inner tokens, end
     mark (the largest id of the row), zeros. Returns the M shortened captions (M, L), and
     for each the row (M,) and the position (M,) of the token left out.
     """

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ubt_utils.core.store import Stage
 from ubt_utils.ubt.select import decisive
+from ubt_utils.ubt.settings import Select
 
 # [ours] times as much as anything else. On 21 recorded clean sets of mini the first word loses up to 2.06
 # times as much as the second; on two in three of the 72 attacked ones the believed word loses more than this.
@@ -24,9 +25,10 @@ class Verdict:
     words: tuple[str, ...]
 
 
-def words(suspected: Stage, null: Stage, bar: float) -> pd.DataFrame:
+def words(suspected: Stage, null: Stage, how: Select) -> pd.DataFrame:
     """The believed words, and those that were looked at when their pairs had stepped aside (other names of
-    the same pairs are no evidence for or against them), a row each, the most agreement lost first.
+    the same pairs are no evidence for or against them), a row each: what reaches its bar first, then the most
+    agreement lost.
 
     word; disturbance, under which it loses most; carriers, how many of its pictures were asked; lost; bar;
     random, the most that as many random pairs lose; chance, the part of these draws that lose as much, the
@@ -36,8 +38,10 @@ def words(suspected: Stage, null: Stage, bar: float) -> pd.DataFrame:
     found = {one["word"] for one in suspected.metrics["found"]}
     names = ["word", "disturbance", "carriers", "lost"]
     asked = pd.DataFrame(decisive(suspected.metrics["asked"], found), columns=names)
-    table = asked.sort_values("lost", ascending=False, kind="stable").drop_duplicates("word")
-    table = table.reset_index(drop=True).assign(bar=bar, believed=lambda t: t.word.isin(found))
+    asked["bar"] = asked.carriers.map(how.bar)
+    asked["enough"] = asked.lost >= asked.bar
+    table = asked.sort_values(["enough", "lost"], ascending=False, kind="stable").drop_duplicates("word")
+    table = table.reset_index(drop=True).drop(columns="enough").assign(believed=lambda t: t.word.isin(found))
     random, chance = [], []
     draws = {tuple(key): lost for key, lost in zip(null.metrics["asked"], null.arrays()["lost"], strict=True)}
     for one in table.itertuples():

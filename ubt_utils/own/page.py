@@ -46,7 +46,7 @@ def render(
         evidence=phrases.evidence_of(words, verdict.words),
         unknowable=phrases.UNKNOWABLE,
         unknown=phrases.UNKNOWN,
-        bar=run.profile.select.lost,
+        how=run.profile.select,
         draws=DRAWS,
         words=[{**one, "others": phrases.number(one["others"])} for one in words[:WORDS].to_dict("records")],
         shown=[

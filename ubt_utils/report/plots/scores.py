@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from ubt_utils.report.plots.style import COLORS, LINES, styled
+from ubt_utils.ubt.settings import Select
 
 
 def kinds(truth: torch.Tensor, misplaced: torch.Tensor) -> np.ndarray:
@@ -102,26 +103,31 @@ def ranking(scores: Mapping[str, torch.Tensor], truth: torch.Tensor, highlight: 
 
 
 @styled
-def agreement(asked: Sequence[Mapping[str, Any]], bar: float, named: int = 8) -> Figure:
-    """Every word that was looked at, a dot each: how surprising it is among the pairs that suffer, over the
-    agreement that its pictures lose. asked: each with word, surprise and lost; a word is believed from `bar`
-    on, and is red. named: how many of the loudest are named beside those."""
+def agreement(asked: Sequence[Mapping[str, Any]], how: Select, named: int = 8) -> Figure:
+    """Every word that was looked at, a dot each, large where it has many pictures: how surprising it is among
+    the pairs that suffer, over the agreement that they lose. asked: each with word, surprise, carriers and
+    lost; it is red where it is believed, which many pictures are sooner. named: how many of the loudest are
+    named beside those."""
     figure, axis = plt.subplots(figsize=(7, 4))
     shown: dict[str, Mapping[str, Any]] = {}
     for one in sorted(asked, key=lambda each: each["surprise"], reverse=True):
-        believed = one["lost"] >= bar
+        believed = one["lost"] >= how.bar(one["carriers"])
         color = COLORS["poisoned" if believed else "honest"]
-        axis.plot(one["lost"], one["surprise"], "o", ms=5, color=color, alpha=0.75, mew=0)
+        size = 3 + one["carriers"] / 16
+        axis.plot(one["lost"], one["surprise"], "o", ms=size, color=color, alpha=0.75, mew=0)
         if believed or len(shown) < named:
             shown.setdefault(one["word"], one)
-    axis.axvline(bar, color="#666666", lw=1, ls=":")
+    bars = {how.lost: "few pictures", how.lost_of_many: f"{how.many} or more"}
+    for bar in bars:
+        axis.axvline(bar, color="#666666", lw=1, ls=":")
     axis.set_xlabel("agreement that its pictures lose")
     axis.set_ylabel("surprise G of the word")
     if asked:
         tops = [one["surprise"] for one in asked]
         axis.set_ylim(0, 1.12 * max(tops))
-        axis.set_xlim(right=max(axis.get_xlim()[1], bar + 0.15))
-        axis.text(bar, 1.1 * max(tops), " believed →", fontsize=8, va="top", color="#666666")
+        axis.set_xlim(right=max(axis.get_xlim()[1], how.lost + 0.15))
+        for bar, said in bars.items():
+            axis.text(bar, 1.1 * max(tops), f" {said}", fontsize=7, va="top", rotation=90, color="#666666")
     wide, gap = 0.25 * np.ptp(axis.get_xlim()), 0.045 * axis.get_ylim()[1]
     taken: list[tuple[float, float]] = []
     for word, one in shown.items():  # names keep clear of each other, from the loudest down
@@ -131,7 +137,7 @@ def agreement(asked: Sequence[Mapping[str, Any]], bar: float, named: int = 8) ->
         taken.append((x, y))
         axis.annotate(
             word, (x, one["surprise"]), xytext=(x + 0.05 * wide, y), fontsize=8, va="center",
-            color=COLORS["poisoned" if x >= bar else "honest"],
+            color=COLORS["poisoned" if x >= how.bar(one["carriers"]) else "honest"],
         )  # fmt: skip
     return figure
 
