@@ -55,6 +55,8 @@ def test_twenty_clean_sets_at_least_are_asked_and_what_is_harder_to_find():
     assert min(p.poison_rate for p in edges.values()) < profiles.RARE[0].poison_rate
     assert {p.sets.noise for p in edges.values()} == {0.0, 0.1, 0.3}
     assert any(p.pretrain is None for p in edges.values())
+    unmet = {(c.profile, c.attack) for c in commands._unmet() if c.defense == "ubt"}
+    assert len(unmet) == 9 and not {attack for _, attack in unmet} & set(DEFENDED)
 
 
 def test_the_study_is_collected_block_by_block(monkeypatch):
@@ -70,6 +72,7 @@ def test_the_study_is_collected_block_by_block(monkeypatch):
         *commands._blocks(1, False),
         commands._further(),
         commands._clean(),
+        commands._unmet(),
         commands._edges(),
     ]
     assert sum(count for _, count in done) == sum(map(len, expected))

@@ -373,7 +373,8 @@ def test_nothing_found_counts_clean_and_attacked_sets(results_root, toy_profiles
     write(
         cell(0, "none", "ubt", **detected([])), cell(1, "none", "ubt", **detected([])),
         cell(0, "sig", "ubt", 0.0, **detected(["clock"])), cell(1, "sig", "ubt", 0.9, **detected([])),
-        cell(1, "wave", "ubt", 0.9, **detected(["face"])),
+        cell(1, "blended", "ubt", 0.9, **detected(["face"])),
+        cell(1, "wave", "ubt", 0.9, **detected(["face"])),  # none of the study's attacks
     )  # fmt: skip
     found = study_tables.nothing_found(FAMILY)
     assert found.index.tolist() == ["clean, development", "1.0% poisoned, development"]
@@ -406,6 +407,7 @@ def test_where_detection_ends_is_told_run_by_run(results_root, toy_profiles):
     assert found.noise.tolist() == [0.1, 0.1] and found.right.tolist() == [False, True]
     assert found.undefended.tolist() == [0.7, 0.9] and found["ubt"].tolist() == [0.7, 0.1]
     assert np.isnan(found["ubt-retain"].iloc[0]) and found["ubt-retain"].iloc[1] == 0.8
+    assert study_tables.edges(FAMILY, ["toy-f0"], ["wave"]).index.tolist() == [("toy-f0", "wave", 0)]
     nothing = study_tables.edges(FAMILY, ["toy-f9"])  # not recorded
     assert nothing.empty and {"words", "noise", "undefended"} <= set(nothing)
 

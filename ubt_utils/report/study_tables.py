@@ -22,6 +22,7 @@ from ubt_utils.core import records
 from ubt_utils.core.records import NONE
 from ubt_utils.evaluate import statistics
 from ubt_utils.evaluate.predictions import MEASURES, hits_of, measures_of
+from ubt_utils.profiles.base import DEFENDED
 from ubt_utils.report import cells, evidence
 from ubt_utils.ubt.select import decisive
 from ubt_utils.ubt.settings import UBT
@@ -297,7 +298,9 @@ def _points(rows: dict[tuple, pd.Series]) -> pd.DataFrame:
     return found.reset_index(DESIGN)
 
 
-def detection(family: str, profiles: Sequence[str] | None = None) -> pd.DataFrame:
+def detection(
+    family: str, profiles: Sequence[str] | None = None, attacks: Sequence[str] | None = None
+) -> pd.DataFrame:
     """What UBT's detection came to, a row a run (profile, attack, seed), worst first.
 
     Columns: words that it found; right, whether one of the target's names is among them (of a clean set:
@@ -308,7 +311,7 @@ def detection(family: str, profiles: Sequence[str] | None = None) -> pd.DataFram
     flagged pairs, those that suffer like poison in the pool and outside, how many of them are poisoned; and
     poisoned, of how many. NaN: not recorded, or nothing there.
     """
-    runs = recorded(family, None, None, [UBT], profiles).droplevel("defense")
+    runs = recorded(family, None, attacks, [UBT], profiles).droplevel("defense")
     runs = runs[runs.anchors.notna()]
     kept = [name for name in COUNTS if name in runs]
     found = runs[DESIGN].join(runs[kept].astype(float).rename(columns=COUNTS))
@@ -345,10 +348,11 @@ def _target_words(profile: str) -> frozenset[str]:
 
 def nothing_found(family: str, profiles: Sequence[str] | None = None) -> pd.DataFrame:
     """How often detection is right: clean sets of which it says that nothing is there, and attacked ones,
-    per poison rate, of which it finds a word of the target's names; those of seeds that detection's settings
-    were chosen on, and the others. Columns: sets, clusters, right, its share with a 95 % interval (Clopper
-    and Pearson, with sets as trials), nothing (nothing was found), wrong (other words alone)."""
-    found, rows = detection(family, profiles), {}
+    per poison rate and by the attacks of the study, of which it finds a word of the target's names; those of
+    seeds that detection's settings were chosen on, and the others. Columns: sets, clusters, right, its share
+    with a 95 % interval (Clopper and Pearson, with sets as trials), nothing (nothing was found), wrong (other
+    words alone)."""
+    found, rows = detection(family, profiles, (NONE, *DEFENDED)), {}
     clean = found.index.get_level_values("attack") == NONE
     parts = [("clean", found[clean])]
     parts += [(f"{rate:.1%} poisoned", part) for rate, part in found[~clean].groupby("poison_rate")]
@@ -389,12 +393,13 @@ def _sides(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(side, part) for side, part in both if len(part)]
 
 
-def edges(family: str, profiles: Sequence[str] = EDGES) -> pd.DataFrame:
-    """Where detection ends: one run each of fewer poisoned pairs, other noise, no public model. A row a run
-    (profile, attack, seed): poison_rate, noise, ASR undefended, of the retain-only control and of UBT, and
-    what `detection` says; what goes wrong first."""
-    found = detection(family, profiles)
-    rates = recorded(family, None, None, [NONE, RETAIN, UBT], profiles).asr.astype(float).unstack("defense")
+def edges(family: str, profiles: Sequence[str] = EDGES, attacks: Sequence[str] | None = None) -> pd.DataFrame:
+    """Where detection ends: one run each of fewer poisoned pairs, other noise, no public model; or of other
+    attacks. A row a run (profile, attack, seed): poison_rate, noise, ASR undefended, of the retain-only
+    control and of UBT, and what `detection` says; what goes wrong first."""
+    found = detection(family, profiles, attacks)
+    runs = recorded(family, None, attacks, [NONE, RETAIN, UBT], profiles)
+    rates = runs.asr.astype(float).unstack("defense")
     titles = {NONE: "undefended", RETAIN: RETAIN, UBT: UBT}
     noise = [settings.get(name).sets.noise for name in found.index.get_level_values("profile")]
     return found.assign(noise=noise).join(rates.reindex(columns=list(titles)).rename(columns=titles))

@@ -9,7 +9,7 @@ from ubt_utils import profiles, stages
 from ubt_utils.attacks.triggers import TRIGGERS
 from ubt_utils.baselines.defenses import COMPARED, DEFENSES
 from ubt_utils.core import records, store
-from ubt_utils.profiles.base import DEFENDED
+from ubt_utils.profiles.base import DEFENDED, UNMET
 from ubt_utils.study import detection, tuning
 from ubt_utils.study import matrix as grid
 from ubt_utils.study import sweep as sweeping
@@ -66,11 +66,12 @@ def matrix(
 
 def study(seeds: tuple[int, ...] = (0, 1), whole: bool = False, workers: int = 1) -> None:
     """The study of results/ENDPOINTS.md: three public models × seeds × three attacks at 0.3 and 1 %, with the
-    controls and the ladder, four further seeds at 0.3 %, clean sets, and what is harder to find; whole: with
-    the defenses that train as long as the victim, too. To results/mini/, block by block; resumes."""
+    controls and the ladder, four further seeds at 0.3 %, clean sets, other attacks, and what is harder to
+    find; whole: with the defenses that train as long as the victim, too. To results/mini/, block by block;
+    resumes."""
     outcomes = []
     blocks = (block for seed in seeds for block in _blocks(seed, whole))
-    for wanted in (*blocks, _further(), _clean(), _edges()):
+    for wanted in (*blocks, _further(), _clean(), _unmet(), _edges()):
         done = grid.run(wanted, workers)
         for profile in dict.fromkeys(cell.profile for cell in wanted):
             print(grid.collect(profile, [o for o in done if o.cell.profile == profile]))
@@ -94,6 +95,11 @@ def _further() -> list[grid.Cell]:
 def _clean() -> list[grid.Cell]:
     """Sets without poison, of which nothing is to be found."""
     return _cross(COMMON, (stages.NONE,), PRIMARY[:1], CLEAN_SEEDS)
+
+
+def _unmet() -> list[grid.Cell]:
+    """Attacks that no setting of unlearning was chosen on, and few of detection."""
+    return _cross(COMMON, UNMET, PRIMARY[:1], (0,))
 
 
 def _edges() -> list[grid.Cell]:
