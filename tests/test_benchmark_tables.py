@@ -5,6 +5,13 @@ import pytest
 from ubt_utils.core import records
 from ubt_utils.report import benchmark_tables
 
+
+def victim(attack: str, right: bool, before: float = 0.0, after: float = 0.0) -> dict:
+    """A row of `benchmarks/own.py`; of a clean set where nothing was before."""
+    rates = {"before": {"asr": before}, "after": {"asr": after}} if before else None
+    return {"attack": attack, "scan": {"right": right}, "defend": rates}
+
+
 MADE = {
     "step": {"profile": "mini", "batch": 256, "time_ratio": 0.6, "apart": 0.004},
     "contrastive": {
@@ -25,6 +32,13 @@ MADE = {
         "table": {"sig": {"ratio": 9.0, "bytes_apart": 1}, "wanet": {"ratio": 2.0, "bytes_apart": 0}},
     },
     "cleanclip": {"cleanclip": {"epochs": 10}, "time_ratio": 0.25},
+    "own": {
+        "profile": "mini", "throughput": {"ratio": {"encode_image": 0.96, "encoder_alone": 0.8}},
+        "victims": [
+            victim("none", True), victim("none", False), victim("sig", True, 0.9, 0.01),
+            victim("wanet", True, 0.8, 0.02), victim("wanet", False, 1.0, 1.0),
+        ],
+    },
 }  # fmt: skip
 
 
@@ -45,6 +59,7 @@ def test_times_are_parts_of_the_reference():
     assert benchmark_tables.forms().loc["RN50"].to_dict() == {"plain": 1.0, "channels_last": 1.25}
     assert table.loc["triggers", "time"] == 0.5 and "wanet" in table.loc["triggers", "what"]  # the least gain
     assert table.loc["cleanclip", "time"] == 0.25 and "10 epochs" in table.loc["cleanclip", "against"]
+    assert table.loc["own", "time"] == pytest.approx(1 / 0.96)
     assert table.time.notna().all() and list(table.index[table["extra memory"].notna()]) == ["contrastive"]
 
 
@@ -54,6 +69,16 @@ def test_the_readme_says_what_was_not_measured():
     what, against = "token occlusion of 1,000 captions, ViT-B-32", "a forward pass per removed token"
     assert lines[4].startswith(f"| {what} | {against} | 0.05× | – | 1e-07 | `benchmarks/occlusion.py` |")
     assert "| 0.50× | 0.100× | 9e+00 |" in lines[3] and "| 1.25× | – | – |" in lines[5]
+
+
+def test_verdicts_are_told_by_attack_and_those_of_clean_sets_last():
+    table = benchmark_tables.judged()
+    assert table.loc["wanet", ["sets", "right"]].tolist() == [2, 1]
+    assert table.loc["wanet", benchmark_tables.RATES].tolist() == pytest.approx([0.9, 0.51, 1.0])
+    assert table.loc["none", benchmark_tables.RATES].isna().all()
+    lines = benchmark_tables.judged_as_markdown().splitlines()
+    assert lines[2] == "| sig | 1 of 1 | 90.0 | 1.0 | 1.0 |"
+    assert lines[-1] == "| none | 1 of 2 | – | – | – |"
 
 
 def test_a_record_says_where_it_was_measured():

@@ -205,10 +205,11 @@ def test_a_mark_that_is_not_there_once_is_named(sections, mark, count):
         readme.text(BEFORE.replace(mark, count * mark))
 
 
-def test_the_readme_has_two_tables(monkeypatch):
+def test_the_readme_has_three_tables(monkeypatch):
     monkeypatch.setattr(readme, "headline", lambda: "the study")
+    monkeypatch.setattr(benchmark_tables, "judged_as_markdown", lambda: "verdicts")
     monkeypatch.setattr(benchmark_tables, "as_markdown", lambda: "ratios")
-    assert readme.sections() == {"headline": "the study", "benchmarks": "ratios"}
+    assert readme.sections() == {"headline": "the study", "own": "verdicts", "benchmarks": "ratios"}
 
 
 DONE = {"none": (1.0, 0.6), "ubt-retain": (0.5, 0.6), "ubt": (0.0, 0.5), "par": (0.5, 0.5)}  # ASR, CA

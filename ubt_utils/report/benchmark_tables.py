@@ -10,6 +10,7 @@ from ubt_utils.core import records
 from ubt_utils.report import tables
 
 GROWTH = "growth"  # the benchmark of stages at several sizes of D
+RATES = ["undefended", "defended", "worst"]
 COLUMNS = ("what", "against", "time", "extra memory", "largest difference")
 
 
@@ -60,6 +61,12 @@ def _step(found: dict) -> tuple:
     return (what, against, found["time_ratio"], None, found.get("apart"))
 
 
+def _own(found: dict) -> tuple:
+    what = f"scoring pairs as `scan` does, with six disturbances, profile `{found['profile']}`"
+    against = "`encode_image` of the same pictures, disturbed alike"
+    return (what, against, 1 / found["throughput"]["ratio"]["encode_image"], None, None)
+
+
 ROWS = {
     "step": _step,
     "contrastive": _contrastive,
@@ -68,6 +75,7 @@ ROWS = {
     "encoders": _encoders,
     "triggers": _triggers,
     "cleanclip": _cleanclip,
+    "own": _own,
 }
 
 
@@ -76,6 +84,43 @@ def table() -> pd.DataFrame:
     largest difference of the results, None where it was not measured."""
     rows = {name: of(records.read_benchmark(name)) for name, of in ROWS.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS)).rename_axis("benchmark")
+
+
+def judged() -> pd.DataFrame:
+    """What `scan` and `defend` made of victims that were given as files: a row an attack, and one for sets
+    without poison (attack none), where there is nothing to find. Columns: sets; right, the verdicts that are;
+    of the attacked ones undefended and defended, the mean ASR before and after, and worst, the highest after.
+    """
+    victims = records.read_benchmark("own")["victims"]
+    rows = pd.DataFrame(
+        {
+            "attack": one["attack"],
+            "right": one["scan"]["right"],
+            "before": one["defend"]["before"]["asr"] if one["defend"] else np.nan,
+            "after": one["defend"]["after"]["asr"] if one["defend"] else np.nan,
+        }
+        for one in victims
+    )
+    return rows.groupby("attack").agg(
+        sets=("right", "size"), right=("right", "sum"), undefended=("before", "mean"),
+        defended=("after", "mean"), worst=("after", "max"),
+    )  # fmt: skip
+
+
+def judged_as_markdown() -> str:
+    """The same for the README, the clean sets last."""
+    found = judged().rename_axis("attack").reset_index()
+    found = found.sort_values("attack", key=lambda names: names == records.NONE, kind="stable")
+    rates = [
+        [f"{100 * rate:.1f}" if rate == rate else "–" for rate in row] for row in found[RATES].to_numpy()
+    ]
+    rows = [
+        [row.attack, f"{row.right:.0f} of {row.sets:.0f}", *shown]
+        for row, shown in zip(found.itertuples(), rates, strict=True)
+    ]
+    return tables.markdown_table(
+        ["attack", "verdict right", "ASR % undefended", "after `defend`", "worst"], rows
+    )
 
 
 def forms() -> pd.DataFrame:

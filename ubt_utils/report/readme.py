@@ -14,7 +14,7 @@ from ubt_utils.profiles.base import DEFENDED
 from ubt_utils.report import benchmark_tables, study_tables, tables
 
 FAMILY, METRICS = "mini", ["poison_rate", "asr", "clean_accuracy"]
-SHOWN = (NONE, "ubt-retain", "ubt-described", "merge", "ubt")  # those of them that are recorded
+SHOWN = (NONE, "ubt-retain", "ubt-described", "merge", "retrain", "ubt")  # those of them that are recorded
 HEAD = (
     "poisoned", "model", "ASR %", "worst run", "failed clusters", "CA %", "robust %", "target recall %",
     "seconds", "runs",
@@ -27,6 +27,7 @@ def sections() -> dict[str, str]:
     """Per mark in the README, what stands between it and its end."""
     return {
         "headline": headline(),
+        "own": benchmark_tables.judged_as_markdown(),
         "benchmarks": benchmark_tables.as_markdown(),
     }
 
