@@ -49,7 +49,7 @@ PHOTOS_TINY = replace(
     finetune=Recipe(steps=4, lr=5e-4, batch=16, freeze_norm=True),
     overfit=Overfit(Recipe(steps=2, lr=5e-4, batch=8, schedule="constant", freeze_norm=True), reads=2),
     suspect=Suspect(pool=0.5),
-    select=Select(top=8, voters=(16,), least=2, lost=-1.0),  # plumbing: the first word is believed
+    select=Select(top=8, voters=(16,), least=2, lost=-1.0, lost_of_many=-1.0),  # plumbing: the first word is believed
     unlearn=Unlearn(Recipe(steps=3, lr=3e-4, batch=16, freeze_norm=True)),
     baseline=Recipe(steps=1, lr=3e-4, batch=16, freeze_norm=True),
     poison_rate=0.1,

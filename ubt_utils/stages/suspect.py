@@ -21,7 +21,7 @@ from ubt_utils.ubt import select
 from ubt_utils.ubt import tokens as tk
 from ubt_utils.ubt.disturb import agreement, drops
 
-DETECTION = ("lost", "least", "voters", "sure", "votes")  # settings of selection that this stage reads
+DETECTION = ("lost", "many", "lost_of_many", "least", "voters", "sure", "votes")  # settings of selection that this stage reads
 
 
 def suspect(run: Run, attacked: Stage) -> Stage:

@@ -121,13 +121,16 @@ def _broadest(holds: torch.Tensor, surprise: torch.Tensor, everywhere: torch.Ten
 
 
 def convicted(words: list[Candidate], lost: Lost, how: Select) -> Finding | None:
-    """Of all candidates the one whose pictures lose most of their agreement, the first of equal ones; None
-    where none loses `how.lost`. lost: asked for one candidate after the other."""
+    """Of the candidates whose pictures lose enough of their agreement, which is less where they are many,
+    the one that loses most, the first of equal ones; None where there is none. lost: asked for one candidate
+    after the other."""
     fallen = [lost(one) for one in words]
-    if max(fallen, default=-torch.inf) < how.lost:
+    enough = [i for i, one in enumerate(words) if fallen[i] >= how.bar(len(one.carriers))]
+    if not enough:
         return None
-    one = words[fallen.index(max(fallen))]
-    return Finding(one.anchor, one.disturbance, one.surprise, max(fallen), (one.disturbance,))
+    best = max(enough, key=fallen.__getitem__)
+    one = words[best]
+    return Finding(one.anchor, one.disturbance, one.surprise, fallen[best], (one.disturbance,))
 
 
 def findings(tokens: torch.Tensor, drops: torch.Tensor, lost: Lost, how: Select) -> Iterator[Finding]:

@@ -40,7 +40,8 @@ class Select:
     """Steps 3 and 4. top: pairs in the unlearning set D_u (k), at most. outlier: B is every token whose
     surprise in D_u is at least this fraction of the largest. voters: how many pairs vote. least: carriers of
     a word among them below which it is not looked at. lost: the agreement of a word's pictures that a
-    disturbance must take, for the word to be believed. alike: the part of the worst carriers' drop from which
+    disturbance must take, for the word to be believed; lost_of_many: the same where there are `many` pictures
+    or more, since that of a few is more a matter of chance. alike: the part of the worst carriers' drop from which
     a carrier is left out of D_safe; sure: that from which it may be in D_u. votes: at most, one word each.
     """
 
@@ -49,6 +50,8 @@ class Select:
     voters: tuple[int, ...] = (128, 512)
     least: int = 8
     lost: float = 0.49
+    many: int = 16
+    lost_of_many: float = 0.37
     alike: float = 0.35
     sure: float = 0.5
     votes: int = 4
@@ -61,6 +64,10 @@ class Select:
             raise ValueError(f"the unlearning set needs at least one pair, got top={self.top}")
         if self.least < 2:
             raise ValueError(f"pictures agree in pairs: least must be at least 2, got {self.least}")
+
+    def bar(self, pictures: int) -> float:
+        """The agreement that so many pictures of a word must lose."""
+        return self.lost_of_many if pictures >= self.many else self.lost
 
 
 @dataclass(frozen=True)
