@@ -92,15 +92,9 @@ def judged() -> pd.DataFrame:
     of the attacked ones undefended and defended, the mean ASR before and after, and worst, the highest after.
     """
     victims = records.read_benchmark("own")["victims"]
-    rows = pd.DataFrame(
-        {
-            "attack": one["attack"],
-            "right": one["scan"]["right"],
-            "before": one["defend"]["before"]["asr"] if one["defend"] else np.nan,
-            "after": one["defend"]["after"]["asr"] if one["defend"] else np.nan,
-        }
-        for one in victims
-    )
+    rows = pd.DataFrame({"attack": one["attack"], "right": one["scan"]["right"]} for one in victims)
+    for when in ("before", "after"):
+        rows[when] = [one["defend"][when]["asr"] if one["defend"] else np.nan for one in victims]
     return rows.groupby("attack").agg(
         sets=("right", "size"), right=("right", "sum"), undefended=("before", "mean"),
         defended=("after", "mean"), worst=("after", "max"),
@@ -109,14 +103,10 @@ def judged() -> pd.DataFrame:
 
 def judged_as_markdown() -> str:
     """The same for the README, the clean sets last."""
-    found = judged().rename_axis("attack").reset_index()
-    found = found.sort_values("attack", key=lambda names: names == records.NONE, kind="stable")
-    rates = [
-        [f"{100 * rate:.1f}" if rate == rate else "–" for rate in row] for row in found[RATES].to_numpy()
-    ]
+    found = judged().sort_index(key=lambda names: names == records.NONE, kind="stable")
     rows = [
-        [row.attack, f"{row.right:.0f} of {row.sets:.0f}", *shown]
-        for row, shown in zip(found.itertuples(), rates, strict=True)
+        [attack, f"{row.right:.0f} of {row.sets:.0f}", *map(tables.percent, row[RATES])]
+        for attack, row in found.iterrows()
     ]
     return tables.markdown_table(
         ["attack", "verdict right", "ASR % undefended", "after `defend`", "worst"], rows

@@ -64,18 +64,14 @@ def _rates() -> list[float]:
 
 def _cells(row: pd.Series) -> list[str]:
     """The numbers of one row, in the order of HEAD."""
-    asr = _percent(row.asr)
+    asr = tables.percent(row.asr)
     if not pd.isna(row.get("asr_low")):  # where nothing is hit, the bound says how sure that is
         high = max(row.asr_high, row.asr_bound) if row.asr < 0.0005 else row.asr_high
-        asr += f" [{_percent(row.asr_low)}–{_percent(high)}]"
+        asr += f" [{tables.percent(row.asr_low)}–{tables.percent(high)}]"
     failed = "–" if pd.isna(row.get("failed")) else f"{row.failed:.0f} of {row.clusters:.0f}"
-    rates = [_percent(row.get(name)) for name in ("clean_accuracy", "robust_accuracy", "target_recall")]
+    rates = [tables.percent(row.get(name)) for name in ("clean_accuracy", "robust_accuracy", "target_recall")]
     seconds = "–" if pd.isna(row.get("seconds")) else f"{row.seconds:.0f}"
-    return [asr, _percent(row.get("worst_asr")), failed, *rates, seconds, f"{row.runs:.0f}"]
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None or pd.isna(value) else f"{100 * value:.1f}"
+    return [asr, tables.percent(row.get("worst_asr")), failed, *rates, seconds, f"{row.runs:.0f}"]
 
 
 def drawn() -> pd.DataFrame:

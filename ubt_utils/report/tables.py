@@ -140,6 +140,11 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def percent(value: float | None) -> str:
+    """A fraction in percent, to one digit; a dash where there is none."""
+    return "–" if value is None or pd.isna(value) else f"{100 * value:.1f}"
+
+
 def _title(metric: str) -> str:
     return metric if metric == "seconds" else f"{metric} %"
 
