@@ -8,8 +8,10 @@ pictures [paper].
 
 [paper] GPT-4 writes the descriptions, and the unrelated sentences; the class's name stays in the malignant
 texts. [related] seven descriptions a class, and each of the 80 prompts followed by one sentence a class, as
-the authors' files in jsrdcht/SSL-Backdoor have it. [ours] no language model is at hand: a class's own prompts
-stand in for its descriptions, and captions of D, of which one names something else, for the sentences.
+jsrdcht/SSL-Backdoor, which is by others, has it. [ours] no language model is at hand: a class's own prompts
+stand in for its descriptions, and a few sentences written for this kit for the unrelated ones; a class gets
+one that does not hold its name. A model that has never read such words, as those of emoji have not, puts them
+anywhere: what it then scores is not the method's fault alone.
 """
 
 from __future__ import annotations
@@ -25,7 +27,17 @@ from ubt_utils.core.seeding import generator
 from ubt_utils.data.pictures import Images, take
 from ubt_utils.evaluate import measure, metrics
 
-TRIES = 20  # captions drawn for a class until one does not name it
+TRIES = 20  # sentences drawn for a class until one does not name it
+SENTENCES = (
+    "The train leaves the station at noon.",
+    "Rain falls on the quiet street.",
+    "Workers repair the old bridge.",
+    "A choir sings in the evening.",
+    "Waves roll against the shore.",
+    "The baker kneads the dough.",
+    "Leaves turn red in autumn.",
+    "Students read in the library.",
+)
 
 
 def malignant(
@@ -42,13 +54,13 @@ def malignant(
 def _unrelated(names: Sequence[Sequence[str]], texts: Sequence[str], *key: object) -> list[str]:
     """Per class one of the texts that holds none of its names."""
     if not texts:
-        raise ValueError("no unrelated texts: hand over some captions, such as those of D")
+        raise ValueError("no unrelated texts: hand over some sentences")
     drawn = torch.randint(len(texts), (len(names), TRIES), generator=generator(*key, "unrelated")).tolist()
     found = []
     for own, places in zip(names, drawn, strict=True):
         fit = [texts[i] for i in places if not any(name.lower() in texts[i].lower() for name in own)]
         if not fit:
-            raise ValueError(f"all texts drawn hold the name {own[0]!r}: hand over captions of more classes")
+            raise ValueError(f"all texts drawn hold the name {own[0]!r}: hand over others")
         found.append(fit[0])
     return found
 
@@ -76,13 +88,13 @@ def detected(
     model: nn.Module,
     profile: measure.Setting,
     trigger: Trigger | None,
-    texts: Sequence[str],
+    texts: Sequence[str] = SENTENCES,
     limit: int | None = None,
     split: str = measure.TEST,
 ) -> Mapping[str, float]:
     """AUROC and the like (see `metrics.detection`) of BDetCLIP: stamped test pictures, without those of the
-    target, against all clean ones. texts: captions of D. limit: at most about so many pictures; None: all.
-    ValueError for an attack that stamps nothing.
+    target, against all clean ones. texts: the unrelated ones. limit: at most about so many pictures; None:
+    all. ValueError for an attack that stamps nothing.
     """
     if trigger is None or trigger.label == "targeted":
         raise ValueError("detection at test time needs a trigger that changes pictures: name such an attack")
