@@ -11,7 +11,7 @@ from scipy.ndimage import correlate
 from torch import nn
 
 from ubt_utils.baselines import inversion
-from ubt_utils.baselines.defenses import invertune
+from ubt_utils.baselines.defenses import invertune, tbar
 from ubt_utils.clip import models
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.data.pairs import Pairs
@@ -260,3 +260,42 @@ def test_tuning_brings_stamped_pictures_back_and_leaves_the_text_tower_alone(mon
 def test_a_tower_without_stages_is_refused():
     with pytest.raises(ValueError, match="in stages"):
         invertune.candidates(Planted())
+
+
+# TBAR
+
+
+def test_the_poisoning_loss_by_hand():
+    model, view, trigger = tiny(), small_view(), corner()
+    head = models.zero_shot_head(model, view.prompts)
+    pictures = view.pairs.images[:5].float() / 255
+    with torch.no_grad():
+        loss = tbar.poisoning(trigger, head)
+        found = loss(model, models.normalize(model, pictures), view.tokens[:5], 0).item()
+        z = models.unit(model.encode_image(models.normalize(model, trigger(pictures)))).double().numpy()
+    logits = model.logit_scale.exp().item() * z @ head.double().numpy().T
+    expected = np.mean(np.log(np.exp(logits).sum(1)) - logits[:, TARGET])
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def chance_of_target(model: nn.Module, view: View, head: torch.Tensor) -> float:
+    z = models.embed_images(model, view.pairs.images, change=corner().stamp)
+    return (model.logit_scale.exp().detach().cpu() * z @ head.T).softmax(1)[:, TARGET].mean().item()
+
+
+def test_what_teaches_the_trigger_is_subtracted_and_forgets_it(monkeypatch):
+    monkeypatch.setattr(tbar, "inverted", lambda *_: corner())
+    view, recipe, watched, chances = small_view(), replace(RECIPE, steps=8), [], []
+    ends = {}
+    for scale in (-1.0, 0.0, 0.5, 1.0):
+        model = tiny()
+        head = models.zero_shot_head(model, view.prompts)
+        session = Session((0, "tbar"), watch=lambda step: watched.append(step) or step)
+        tbar.tbar(model, view, recipe, session, scale=scale)
+        chances.append(chance_of_target(model.eval(), view, head))
+        ends[scale] = model.state_dict()["visual.conv1.weight"]
+    assert chances == sorted(chances, reverse=True) and chances[0] > 1.2 * chances[1]
+    assert watched == [0, 8] * 4
+    assert torch.equal(ends[0.0], tiny().state_dict()["visual.conv1.weight"])
+    torch.testing.assert_close(ends[1.0] - ends[0.0], 2 * (ends[0.5] - ends[0.0]))
+    torch.testing.assert_close(ends[1.0] - ends[0.0], ends[0.0] - ends[-1.0])
