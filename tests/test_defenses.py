@@ -252,7 +252,7 @@ def test_the_registry_knows_every_defense_by_name():
     known = {"finetune", "retrain", "cleanclip", "par", "abl", "supervised", "linear_probe", "rvpt"}
     known |= {"eftclip", "shrink_perturb", "negation", "ubt-described", *UBTS}
     known |= {"ft_sam", "anp", "carry_on", "merge", "retrain_ubt", "retrain_gain", "retrain_dao"}
-    known |= {"roclip", "safeclip", "invertune", "tbar"}
+    known |= {"roclip", "safeclip", "invertune", "tbar", "cbpt"}
     assert set(defenses.DEFENSES) == known and set(defenses.COMPARED) <= known
     for name, found in defenses.DEFENSES.items():
         assert found.name == name and found.source[0] == "[" and found.cost > 0 and found.sees

@@ -11,7 +11,7 @@ from scipy.ndimage import correlate
 from torch import nn
 
 from ubt_utils.baselines import inversion
-from ubt_utils.baselines.defenses import invertune, tbar
+from ubt_utils.baselines.defenses import cbpt, invertune, tbar
 from ubt_utils.clip import models
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.data.pairs import Pairs
@@ -299,3 +299,75 @@ def test_what_teaches_the_trigger_is_subtracted_and_forgets_it(monkeypatch):
     assert torch.equal(ends[0.0], tiny().state_dict()["visual.conv1.weight"])
     torch.testing.assert_close(ends[1.0] - ends[0.0], 2 * (ends[0.5] - ends[0.0]))
     torch.testing.assert_close(ends[1.0] - ends[0.0], ends[0.0] - ends[-1.0])
+
+
+# CBPT
+
+
+def test_without_context_the_head_is_the_zero_shot_one():
+    model, view = tiny(), small_view()
+    head = models.zero_shot_head(model, view.prompts)
+    torch.testing.assert_close(cbpt.Prompts(model, view.prompts).head(batch=3), head)
+
+
+def test_context_is_added_to_the_first_words_of_its_own_class():
+    model, view = tiny(), small_view()
+    learner = cbpt.Prompts(model, view.prompts)
+    before = learner.head()
+    with torch.no_grad():
+        learner.context[1] = torch.randn(
+            learner.context.shape[1:], generator=torch.Generator().manual_seed(0)
+        )
+    after = learner.head()
+    assert [torch.equal(a, b) for a, b in zip(after, before, strict=True)] == [True, False, True, True]
+    prompt = view.prompts[1][1:]  # "the green": two words, so that two of four contexts count
+    words = model.token_embedding(prompt).detach()
+    words[0, 1:3] += learner.context[1, :2].detach()
+    x = model.transformer(words + model.positional_embedding, attn_mask=model.attn_mask)
+    end = model.ln_final(x)[0, prompt[0].argmax()] @ model.text_projection
+    found = learner.read(prompt, torch.tensor([1]))[0]
+    torch.testing.assert_close(found, F.normalize(end, dim=-1), atol=1e-5, rtol=0)
+
+
+def test_the_purifying_loss_by_hand():
+    model, view = tiny(), small_view()
+    learner = cbpt.Prompts(model, tuple(p[:1] for p in view.prompts))
+    with torch.no_grad():
+        learner.context.normal_(generator=torch.Generator().manual_seed(1))
+    pictures = F.normalize(torch.randn(6, 2, 64, generator=torch.Generator().manual_seed(2)), dim=-1)
+    labels = torch.tensor([0, 1, 2, 3, 0, 1])
+    with torch.no_grad():
+        found = cbpt.purifying(2.0, 3.0, 0)(learner, pictures, labels, 0).item()
+        learned = learner.head().double().numpy()
+    written = models.zero_shot_head(model, learner.prompts).double().numpy()
+    expected = 3 * (1 - (learned * written).sum(1)).mean()
+    for weight, z in zip((1, 2), pictures.double().unbind(1), strict=True):
+        logits = model.logit_scale.exp().item() * z.numpy() @ learned.T
+        expected += weight * (np.log(np.exp(logits).sum(1)) - logits[np.arange(6), labels]).mean()
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_prompts_learn_what_stamped_pictures_show_and_no_weight_moves(monkeypatch):
+    model, view, watched = tiny(), view_of(colored(98, 0)), []
+    head = models.zero_shot_head(model, view.prompts)
+    places = F.normalize(torch.randn(3, 64, generator=torch.Generator().manual_seed(4)), dim=-1)
+    clean = places[torch.arange(98) % 3]
+    stamped = F.normalize(clean + 2 * head[TARGET], dim=-1)  # which are read as the target
+    monkeypatch.setattr(cbpt, "inverted", lambda *_: corner())
+
+    def rows(shown: torch.Tensor) -> list[int]:
+        return [int((view.pairs.images == one).flatten(1).all(1).nonzero()[0]) for one in shown]
+
+    monkeypatch.setattr(
+        models, "embed_images", lambda m, shown, change=None: (stamped if change else clean)[rows(shown)]
+    )
+    before = copy.deepcopy(model.state_dict())
+    session = Session((0, "cbpt"), watch=lambda step: watched.append((step, hasattr(model, "probe"))) or step)
+    recipe = replace(RECIPE, steps=80, lr=0.1, batch=32)
+    history = cbpt.cbpt(model, view, recipe, session, keep=0.1)
+    after = model.state_dict()
+    right = torch.arange(98) % 3
+    own = [((stamped @ h.T).argmax(1) == right).double().mean() for h in (head, after.pop("probe").cpu())]
+    assert own[1] > 0.9 and own[0] < 0.5
+    assert all(torch.equal(value, before[name]) for name, value in after.items())
+    assert watched == [(0, False), (80, True)] and [step for step, _ in history.curve] == [0, 80]
