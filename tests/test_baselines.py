@@ -11,7 +11,16 @@ import torch
 import torch.nn.functional as F
 
 from ubt_utils.baselines import defenses
-from ubt_utils.baselines.defenses import abl, cleanclip, eftclip, negation, par, perturb, rvpt, supervised
+from ubt_utils.baselines.defenses import (
+    abl,
+    cleanclip,
+    eftclip,
+    negation,
+    par,
+    perturb,
+    pixel_prompt,
+    supervised,
+)
 from ubt_utils.clip import models
 from ubt_utils.clip.objectives import contrastive
 from ubt_utils.clip.recipe import Recipe
@@ -241,12 +250,12 @@ def test_the_classifiers_loss_by_hand(view):
     assert found == pytest.approx(cross_entropy(logits, label.numpy()).mean(), abs=1e-4)
 
 
-# RVPT
+# Pixel prompt
 
 
-def test_rvpt_moves_nothing_but_its_prompt(view):
+def test_nothing_moves_but_the_pixel_prompt(view):
     model, before = model_of(3), model_of(3).state_dict()
-    rvpt.rvpt(model, view, RECIPE, Session((0,)))
+    pixel_prompt.pixel_prompt(model, view, RECIPE, Session((0,)))
     after = model.state_dict()
     assert after.pop("visual.prompt").abs().sum() > 0
     assert all(torch.equal(value, before[name]) for name, value in after.items() if name != "logit_scale")
@@ -257,7 +266,7 @@ def test_a_stronger_repulsion_drives_the_features_further_away(view):
     before, away = unit(model_of(3), view.pairs.images), []
     for repel in (0.0, 50.0):
         model = model_of(3)
-        rvpt.rvpt(model, view, recipe, Session((0,)), repel=repel)
+        pixel_prompt.pixel_prompt(model, view, recipe, Session((0,)), repel=repel)
         away.append(1 - (unit(model.eval(), view.pairs.images) * before).sum(1).mean())
     assert away[1] > 1.1 * away[0] > 0
 

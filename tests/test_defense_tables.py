@@ -138,6 +138,14 @@ def test_a_variant_that_was_recorded_and_is_gone_still_has_its_name():
     assert "several votes" in defense_tables.ablations().loc["ubt-rounds", "choice"]
 
 
+def test_a_defense_that_was_renamed_stands_under_the_name_of_its_record():
+    path = records.table_path(cells.STUDY, records.MATRIX)
+    rows = pd.read_parquet(path)
+    records.write_table(path, pd.concat([rows, rows[rows.defense == "abl"].assign(defense="rvpt")]))
+    table = defense_tables.table(defense_tables.standing_cells())
+    assert table.loc["rvpt", "sees"] == "D_safe, class names" and table.loc["rvpt", "runs"] == 6
+
+
 def test_a_choice_that_costs_much_is_a_number_at_the_edge():
     table = defense_tables.ablations()
     table.loc["ubt-cut", ["CA change", "low", "high"]] = -0.5, -0.6, -0.4

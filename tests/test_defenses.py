@@ -249,10 +249,10 @@ def test_a_dear_defense_gets_fewer_steps_and_pays_for_its_looks():
 
 
 def test_the_registry_knows_every_defense_by_name():
-    known = {"finetune", "retrain", "cleanclip", "par", "abl", "supervised", "linear_probe", "rvpt"}
-    known |= {"eftclip", "shrink_perturb", "negation", "ubt-described", *UBTS}
-    known |= {"ft_sam", "anp", "carry_on", "merge", "retrain_ubt", "retrain_gain", "retrain_dao"}
-    known |= {"roclip", "safeclip", "invertune", "tbar", "cbpt"}
+    known |= {"finetune", "retrain", "cleanclip", "par", "abl", "supervised", "linear_probe"}
+    known |= {"rvpt", "eftclip", "shrink_perturb", "negation", "ubt-described", "ft_sam", "anp"}
+    known |= {"carry_on", "merge", "retrain_ubt", "retrain_gain", "retrain_dao", "roclip", "safeclip"}
+    known |= {"invertune", "tbar", "cbpt", "pixel_prompt"}
     assert set(defenses.DEFENSES) == known and set(defenses.COMPARED) <= known
     for name, found in defenses.DEFENSES.items():
         assert found.name == name and found.source[0] == "[" and found.cost > 0 and found.sees

@@ -114,7 +114,7 @@ def test_an_attack_killed_midway_resumes_to_the_same_bits(chain, public, monkeyp
 
 # Those that do something before they train, or add weights of their own; all train by the same loop.
 @pytest.mark.parametrize(
-    "name", ["abl", "eftclip", "linear_probe", "retrain", "rvpt", "shrink_perturb", "ubt"]
+    "name", ["abl", "eftclip", "linear_probe", "pixel_prompt", "retrain", "shrink_perturb", "ubt"]
 )
 def test_a_defense_killed_midway_resumes_to_the_same_bits(chain, tmp_path, monkeypatch, name):
     whole = chain.run.defended(name)

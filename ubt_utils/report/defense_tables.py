@@ -21,10 +21,11 @@ from ubt_utils.ubt.settings import UBT
 
 ORDINARY = "mini"
 BROKEN = 0.05  # ASR after a defense from which it counts as broken
-RETIRED = {  # recorded, but no longer registered: UBT now takes several votes anyway
-    "ubt-rounds": replace(
+RETIRED = {  # recorded under a name that is no longer registered
+    "ubt-rounds": replace(  # UBT now takes several votes anyway
         defenses.get(UBT), name="ubt-rounds", variant_of=UBT, changed="several votes, for several words"
-    )
+    ),
+    "rvpt": replace(defenses.get("pixel_prompt"), name="rvpt"),  # it never was RVPT
 }
 ROUNDS = (UBT, "ubt-rounds")  # one vote, and several: what an attacker with several words is met with
 
@@ -80,7 +81,7 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
             "recall change": groups["recall change"].mean(),
             "seconds": groups.seconds.median(),
             "runs": asr["runs"],
-            "sees": {n: ", ".join(defenses.get(n).sees) if n != NONE else "" for n in groups.groups},
+            "sees": {n: ", ".join(_of(n).sees) if n != NONE else "" for n in groups.groups},
         }
     ).rename_axis("defense")
     return rows.sort_values("ASR").loc[lambda t: [NONE, *t.index.drop(NONE)]]

@@ -34,7 +34,7 @@ STRENGTHS: Mapping[str, Mapping[str, Sequence[float]]] = {
     "par": {"threshold": (0.5, 2.15)},
     "abl": {"isolate": (0.005, 0.01)},
     "shrink_perturb": {"keep": (0.8, 0.9)},
-    "rvpt": {"repel": (1.0, 10.0)},
+    "pixel_prompt": {"repel": (1.0, 10.0)},
     "eftclip": {"weight": (1.0, 3.0)},
 }
 MORE_LR = (0.3, 1.0, 3.0, 10.0)  # for defenses without a strength

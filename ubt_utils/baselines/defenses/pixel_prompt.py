@@ -1,4 +1,10 @@
-"""RVPT: a visual prompt that repels the backdoored features, both towers frozen (arXiv 2412.20392)."""
+"""Pixel prompt: one learned picture that is added to every picture and repels the backdoored features, both
+towers frozen.
+
+The loss is in the manner of RVPT (arXiv 2412.20392) [related], but it is not RVPT: that learns prompt tokens
+in every layer of a vision transformer, so it is not defined for a ResNet, which has none. A prompt of pixels
+is [ours].
+"""
 
 from __future__ import annotations
 
@@ -15,11 +21,12 @@ from ubt_utils.clip.training import History
 from ubt_utils.ubt.defense import Defense, Session, View, train_on
 
 
-def rvpt(model: nn.Module, view: View, recipe: Recipe, session: Session, repel: float = 1.0) -> History:
+def pixel_prompt(
+    model: nn.Module, view: View, recipe: Recipe, session: Session, repel: float = 1.0
+) -> History:
     """Learn one prompt, added to every picture: cross-entropy of the class + repel · mean cos(now, before).
 
-    The published prompts are tokens in every layer of a ViT; a ResNet has no tokens, so ours is as
-    large as the picture. Labels come from captions [ours], the head stays the zero-shot one.
+    The prompt is as large as the picture. Labels come from captions [ours], the head stays the zero-shot one.
     """
     index, label = labelled(view)
     before = copy.deepcopy(model).eval().requires_grad_(False)
@@ -33,13 +40,13 @@ def rvpt(model: nn.Module, view: View, recipe: Recipe, session: Session, repel: 
         fits = F.cross_entropy(model.logit_scale.exp() * z @ head.T, labels)
         return fits + repel * (z * old).sum(-1).mean()
 
-    return train_on(model, view, index, recipe, session, objective, "RVPT: one visual prompt", targets=label)
+    return train_on(model, view, index, recipe, session, objective, "one prompt of pixels", targets=label)
 
 
 DEFENSES = (
     Defense(
-        "rvpt", rvpt, ("D_safe", "class names"),
-        "[related] arXiv 2412.20392; a prompt of pixels, labels from captions: ours",
+        "pixel_prompt", pixel_prompt, ("D_safe", "class names"),
+        "[ours] after the loss of RVPT, arXiv 2412.20392; labels from captions",
         options={"repel": 1.0}, cost=1.0,  # no weight asks for a gradient: two passes forward, one back
     ),
 )  # fmt: skip
