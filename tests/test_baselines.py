@@ -3,7 +3,6 @@
 import math
 import random
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from ubt_utils.baselines import defenses
 from ubt_utils.baselines.defenses import (
     abl,
     cleanclip,
-    eftclip,
     negation,
     par,
     perturb,
@@ -25,7 +23,6 @@ from ubt_utils.clip import models
 from ubt_utils.clip.objectives import contrastive
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.data.pairs import Pairs
-from ubt_utils.data.pictures import Pictures
 from ubt_utils.ubt.defense import Session, View
 
 NAME = "ubt-tiny"
@@ -320,93 +317,3 @@ def test_what_is_locked_is_not_shrunk():
     model.visual.conv1.weight.requires_grad_(False)
     perturb.shrink(model, 0.5, 0)
     assert torch.equal(model.visual.conv1.weight, model_of(0).visual.conv1.weight)
-
-
-# EftCLIP
-
-
-def pictures_with_a_square(color: int = 30) -> torch.Tensor:
-    image = torch.full((1, 3, 24, 24), 220, dtype=torch.uint8)
-    image[:, :, 6:16, 8:18] = color
-    image[:, :, :3, :3] = 0  # a small mark in the corner, apart from the object
-    return image
-
-
-def test_the_oracle_outlines_the_largest_region_and_not_the_mark():
-    found = eftclip.main_object(pictures_with_a_square()[0].permute(1, 2, 0).numpy())
-    expected = np.zeros((24, 24), bool)
-    expected[6:16, 8:18] = True
-    np.testing.assert_array_equal(found, expected)
-
-
-def test_a_picture_of_one_color_is_all_object():
-    assert eftclip.main_object(np.full((5, 5, 3), 9, np.uint8)).all()
-
-
-def test_alone_an_object_stands_on_the_border_color():
-    found = eftclip.alone(pictures_with_a_square(), eftclip.main_object)
-    expected = pictures_with_a_square()
-    expected[:, :, :3, :3] = 220
-    assert torch.equal(found, expected) and found.dtype == torch.uint8
-
-
-def test_victims_are_those_that_change_from_the_affected_label(view, monkeypatch):
-    whole, part = [0, 0, 0, 2, 1, 3], [1, 2, 0, 2, 3, 1]  # label 0 goes twice, 1 and 3 once each
-    answers = iter([F.one_hot(torch.tensor(x), 4).float() for x in (whole, part)])
-    monkeypatch.setattr(eftclip.models, "zero_shot_head", lambda model, prompts: torch.eye(4))
-    monkeypatch.setattr(eftclip.models, "embed_images", lambda model, images, change=None: next(answers))
-    all_pool = replace(view, pool=torch.ones(6, dtype=torch.bool))
-    found = eftclip.victims(model_of(0), all_pool, lambda picture: np.ones(picture.shape[:2], bool))
-    assert found.affected == 0 and found.index.tolist() == [0, 1] and found.label.tolist() == [1, 2]
-
-
-def test_what_is_held_out_is_no_victim(view, monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        eftclip.models, "embed_images", lambda m, x, change=None: asked.append(len(x)) or torch.eye(4)[:3]
-    )
-    monkeypatch.setattr(eftclip.models, "zero_shot_head", lambda model, prompts: torch.eye(4))
-    kept = replace(view, pool=torch.arange(6) < 4, held_out=torch.tensor([1, 5]))
-    eftclip.victims(model_of(0), kept, eftclip.main_object)
-    assert asked == [3, 3]
-
-
-@pytest.mark.parametrize("batch", [2, 3, 4])
-def test_victims_are_asked_in_the_smallest_batches_too(view, monkeypatch, batch):
-    found = eftclip.Victims(torch.tensor([1, 2, 4]), torch.tensor([0, 3, 2]), 1)
-    monkeypatch.setattr(eftclip, "victims", lambda *_: found)
-    seen = {}
-    monkeypatch.setattr(eftclip, "train_outside", lambda *_: seen.update(f=_[4]))
-    model = model_of(3)
-    eftclip.eftclip(model, view, RECIPE, Session((0,)), weight=2.0)
-    head, scale = models.zero_shot_head(model, view.prompts).double().numpy(), model.logit_scale.exp().item()
-    images, tokens = view.pairs.images[:batch], view.tokens[:batch]
-    with torch.no_grad():
-        normal = models.normalize(model, images.float() / 255)
-        plain = contrastive(model, normal, tokens, 0).item()
-        more = seen["f"](model, normal, tokens, 0).item() - plain
-    logits = scale * unit(model, view.pairs.images[found.index]) @ head.T
-    each = 2.0 * cross_entropy(logits, found.label.numpy())
-    assert math.isfinite(more) and np.abs(each - more).min() < 1e-4  # one victim
-
-
-def test_the_pool_is_asked_batch_by_batch_with_the_same_answers(view, monkeypatch):
-    draw = torch.Generator().manual_seed(3)
-    images = torch.randint(0, 256, (40, 3, 4, 4), generator=draw, dtype=torch.uint8)
-    images = images.repeat_interleave(8, -1).repeat_interleave(8, -2)  # coarse: their objects look otherwise
-    pool, model = torch.arange(40) % 4 > 0, model_of(2)
-    many = replace(view, pool=pool, pairs=Pairs(Pictures.of(images, "made"), ("a castle",) * 40))
-    read, real = [], Pictures.__getitem__
-    monkeypatch.setattr(Pictures, "__getitem__", lambda self, i: read.append(r := real(self, i)) or r)
-    embed, z = models.embed_images, models.embed_images(model, images)
-    head = F.normalize(z[:4] - z.mean(0), dim=-1)  # an untrained model has one answer to all names
-    monkeypatch.setattr(eftclip.models, "zero_shot_head", lambda *_: head)
-    monkeypatch.setattr(eftclip.models, "embed_images", partial(embed, batch=8))
-    found = eftclip.victims(model, many, eftclip.main_object)
-    assert max(map(len, read)) <= 8 and sum(map(len, read)) == 2 * 30
-    asked = images[pool]
-    whole = (embed(model, asked) @ head.T).argmax(1)
-    part = (embed(model, eftclip.alone(asked, eftclip.main_object)) @ head.T).argmax(1)
-    hit = (whole == found.affected) & (part != found.affected)
-    assert found.index.tolist() == pool.nonzero().flatten()[hit].tolist() != []
-    assert found.label.tolist() == part[hit].tolist()

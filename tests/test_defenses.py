@@ -583,8 +583,8 @@ def test_every_pass_of_a_defense_is_in_the_devices_precision(view, monkeypatch, 
     for tower in passes:
         monkeypatch.setattr(open_clip.CLIP, tower, watched(tower))
     prompts = tuple(models.tokenize(NAME, [f"a {words[0]}"]) for words in view.names)
-    found = eftclip.Victims(torch.tensor([0, 2, 5]), torch.tensor([1, 1, 0]), 0)
-    monkeypatch.setattr(eftclip, "victims", lambda *_: found)
+    found = eftclip.Curated(torch.tensor([0, 2, 5]), torch.tensor([1, 1, 0]), torch.ones(3).bool())
+    monkeypatch.setattr(eftclip, "curated", lambda *_: found)
     recipe = Recipe(steps=2, lr=1e-3, batch=2, schedule="constant", freeze_norm=True)
     defenses.get(name).run(models.create(NAME, 0), replace(view, prompts=prompts), recipe, Session((0,)))
     asked = [inside for seen in passes.values() for _, inside in seen]

@@ -27,6 +27,9 @@ RETIRED = {  # recorded under a name that is no longer registered
     ),
     "rvpt": replace(defenses.get("pixel_prompt"), name="rvpt"),  # it never was RVPT
 }
+THEN = {  # what a defense saw when it was recorded, where it sees more today
+    "eftclip": replace(defenses.get("eftclip"), sees=("D_safe", "D", "class names")),  # f0 was not asked
+}
 ROUNDS = (UBT, "ubt-rounds")  # one vote, and several: what an attacker with several words is met with
 
 
@@ -44,8 +47,8 @@ def _defended_by(found: pd.DataFrame, holds: Callable[[Defense], bool]) -> pd.Se
 
 
 def _of(name: str) -> Defense:
-    """A defense that is registered, or was; ValueError for others."""
-    return RETIRED.get(name) or defenses.get(name)
+    """A defense as it was recorded; ValueError for one that was never registered."""
+    return RETIRED.get(name) or THEN.get(name) or defenses.get(name)
 
 
 def changed(found: pd.DataFrame) -> pd.DataFrame:
