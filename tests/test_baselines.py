@@ -9,9 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ubt_utils.baselines import defenses
 from ubt_utils.baselines.defenses import (
-    abl,
     cleanclip,
     negation,
     par,
@@ -166,49 +164,6 @@ def test_disturbing_hits_about_half_of_the_pictures_each_way_and_stays_in_range(
     untouched = (found == images).flatten(1).all(1).double().mean().item()
     assert 0.4 < erased < 0.6 and 0.18 < untouched < 0.32
     assert found.min() >= 0 and found.max() <= 1
-
-
-# ABL
-
-
-@pytest.mark.parametrize("weight", [0.0, 2.0])
-def test_climbing_stops_at_chance(view, weight, monkeypatch):
-    monkeypatch.setattr(abl, "PART", 1)
-    model, images, tokens = model_of(2), view.pairs.images, view.tokens
-    first, last = (models.normalize(model, part.float() / 255) for part in (images[:3], images[3:]))
-    with torch.no_grad():
-        found = abl.climbing(images[3:], tokens[3:], weight, 0)(model, first, tokens[:3], 0).item()
-        descend, climb = contrastive(model, first, tokens[:3], 0), contrastive(model, last, tokens[3:], 0)
-    assert climb > math.log(3)
-    assert descend.item() - found == pytest.approx(weight * math.log(3), abs=1e-4)
-
-
-def test_below_chance_the_isolated_pairs_own_loss_is_climbed(view, monkeypatch):
-    own, first = torch.tensor(0.5, requires_grad=True), view.pairs.images[:4].float()
-    losses = iter([own, torch.tensor(2.0)])  # of the isolated pairs, then of the batch
-    monkeypatch.setattr(abl, "contrastive", lambda *_: next(losses))
-    monkeypatch.setattr(abl, "PART", 1)
-    found = abl.climbing(view.pairs.images[3:], view.tokens[3:], 3.0, 0)(model_of(2), first, view.tokens, 0)
-    found.backward()
-    assert found.item() == pytest.approx(2.0 - 3.0 * 0.5) and own.grad.item() == -3.0
-
-
-def test_a_quarter_of_a_batch_climbs_in_each_step(view, monkeypatch):
-    sizes = []
-    monkeypatch.setattr(abl, "contrastive", lambda m, i, t, s: sizes.append(len(i)) or torch.tensor(0.5))
-    batch = torch.zeros(12, 3, 32, 32)
-    abl.climbing(view.pairs.images, view.tokens, 1.0, 0)(model_of(2), batch, view.tokens, 0)
-    assert sizes == [3, 12] and defenses.get("abl").cost == 1.25
-
-
-def test_what_is_held_out_is_neither_isolated_nor_trained_on(view, monkeypatch):
-    seen = {}
-    monkeypatch.setattr(abl, "pair_loss", lambda z, t, scale: torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]))
-    monkeypatch.setattr(abl, "climbing", lambda images, tokens, *_: seen.update(isolated=tokens))
-    monkeypatch.setattr(abl, "train_on", lambda model, view, index, *_: seen.update(rest=index.tolist()))
-    kept = replace(view, held_out=torch.tensor([0, 4]))
-    abl.abl(model_of(0), kept, RECIPE, Session((0,)), isolate=0.5)
-    assert torch.equal(seen["isolated"], view.tokens[[1, 2]]) and seen["rest"] == [3, 5]
 
 
 # Classes from captions

@@ -73,7 +73,8 @@ def test_the_standing_is_over_attacks_and_seeds_without_variants_and_other_profi
     )
     assert table.loc["ubt", "ASR low"] < 0.03 < table.loc["ubt", "ASR high"]
     assert table.loc["par", "recall change"] == pytest.approx(-0.1) and set(table.runs) == {6}
-    assert table.loc["par", "sees"] == "D_safe" and table.loc["none", "sees"] == ""
+    seen = {name: table.loc[name, "sees"] for name in ("abl", "par", "none")}
+    assert seen == {"abl": "D", "par": "D_safe", "none": ""}
 
 
 def test_the_grid_has_a_column_per_attack_in_the_same_order():

@@ -344,7 +344,7 @@ def test_the_settings_of_mini_are_those_that_the_recorded_trials_choose():
     chosen = tuning.choose(table)  # of the first study's world; UBT's own are in results/ENDPOINTS.md
     chosen["pixel_prompt"] = chosen.pop("rvpt")  # as it was recorded
     assert {name: chosen[name] for name in profiles.MINI.defenses} == profiles.MINI.defenses
-    assert set(chosen) - set(profiles.MINI.defenses) == {"ubt", "finetune", "retrain"}
+    assert set(chosen) - set(profiles.MINI.defenses) == {"ubt", "finetune", "retrain", "abl"}
     assert profiles.TINY.defenses == {}  # its numbers mean nothing
 
 

@@ -64,7 +64,6 @@ MINI = Profile(
     defenses={
         "cleanclip": {"lr": 0.003, "weight": 3.0},
         "par": {"lr": 0.003, "threshold": 2.15},
-        "abl": {"lr": 0.003, "isolate": 0.005},
         "shrink_perturb": {"lr": 0.003, "keep": 0.8},
         "pixel_prompt": {"lr": 0.001, "repel": 1.0},
         "eftclip": {"lr": 0.001, "weight": 3.0},

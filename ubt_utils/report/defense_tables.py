@@ -28,6 +28,7 @@ RETIRED = {  # recorded under a name that is no longer registered
     "rvpt": replace(defenses.get("pixel_prompt"), name="rvpt"),  # it never was RVPT
 }
 THEN = {  # what a defense saw when it was recorded, where it sees more today
+    "abl": replace(defenses.get("abl"), sees=("D",)),  # it began after the victim's training
     "eftclip": replace(defenses.get("eftclip"), sees=("D_safe", "D", "class names")),  # f0 was not asked
 }
 ROUNDS = (UBT, "ubt-rounds")  # one vote, and several: what an attacker with several words is met with

@@ -32,7 +32,6 @@ STRENGTHS: Mapping[str, Mapping[str, Sequence[float]]] = {
     UBT: {"weight": (0.3, 1.0)},
     "cleanclip": {"weight": (1.0, 3.0)},
     "par": {"threshold": (0.5, 2.15)},
-    "abl": {"isolate": (0.005, 0.01)},
     "shrink_perturb": {"keep": (0.8, 0.9)},
     "pixel_prompt": {"repel": (1.0, 10.0)},
     "eftclip": {"weight": (1.0, 3.0)},

@@ -19,9 +19,19 @@ def pair_loss(images: torch.Tensor, texts: torch.Tensor, scale: float, batch: in
     loss = torch.zeros(len(images))
     order = torch.randperm(len(images), generator=generator("pair loss"))
     for part in order.tensor_split(max(1, len(order) // batch)):  # in a short one all losses would be low
-        logits, own = scale * images[part] @ texts[part].T, torch.arange(len(part))
-        loss[part] = sum(F.cross_entropy(x, own, reduction="none") for x in (logits, logits.T)) / 2
+        loss[part] = pair_losses(images[part], texts[part], scale)
     return loss
+
+
+def pair_losses(images: torch.Tensor, texts: torch.Tensor, scale: float | torch.Tensor) -> torch.Tensor:
+    """(B,) what each pair of a batch adds to CLIP's loss: the mean cross-entropy of its row and its column.
+
+    images, texts: (B, D) unit embeddings, gradients included. scale: the temperature, multiplied.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        logits, own = scale * images @ texts.T, torch.arange(len(images), device=images.device)
+        rows, columns = (F.cross_entropy(x, own, reduction="none") for x in (logits, logits.T))
+        return (rows + columns) / 2
 
 
 def abl_loss(scores: Scores) -> torch.Tensor:
