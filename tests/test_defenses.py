@@ -249,8 +249,8 @@ def test_a_dear_defense_gets_fewer_steps_and_pays_for_its_looks():
 
 
 def test_the_registry_knows_every_defense_by_name():
-    known |= {"finetune", "retrain", "cleanclip", "par", "abl", "supervised", "linear_probe"}
-    known |= {"rvpt", "eftclip", "shrink_perturb", "negation", "ubt-described", "ft_sam", "anp"}
+    known = {"finetune", "retrain", "cleanclip", "par", "abl", "supervised", "linear_probe"}
+    known |= {"eftclip", "shrink_perturb", "negation", "ubt-described", "ft_sam", "anp"}
     known |= {"carry_on", "merge", "retrain_ubt", "retrain_gain", "retrain_dao", "roclip", "safeclip"}
     known |= {"invertune", "tbar", "cbpt", "pixel_prompt"}
     assert set(defenses.DEFENSES) == known and set(defenses.COMPARED) <= known
