@@ -25,6 +25,7 @@ from ubt_utils.ubt.defense import FORWARD_COST, Defense, Session, View
 from ubt_utils.ubt.settings import UBT
 
 MARKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the victim's pairs: where a path is read
+TUNED = ("lr", "freeze_norm")  # of a defense's recipe
 HELD_OUT = 512  # pairs of D that no defense trains on, and a tenth of D at most
 
 
@@ -75,8 +76,9 @@ class Plan:
 
 def plan_of(profile: Profile, attack: str, defense: Defense, budget: float, pairs: int) -> Plan:
     """UBT and its variants take the profile's `unlearn`; all others as many steps as the budget pays for on a
-    D of `pairs`, with what their source fixes, then the learning rate and options that the profile has for
-    them. Those that stand in for the victim's training train as the victim did."""
+    D of `pairs`, with what their source fixes, then what the profile has for them: learning rate (lr), norm
+    mode (freeze_norm), another budget (part, of the victim's cost), options. Those that stand in for the
+    victim's training train as the victim did."""
     if defense.is_ubt:
         how = replace(profile.unlearn, **defense.options)
         return Plan(defense, how.recipe, how.options())
@@ -84,7 +86,9 @@ def plan_of(profile: Profile, attack: str, defense: Defense, budget: float, pair
     if defense.whole:
         return Plan(defense, profile.recipe(attack), {**defense.options, **settings})
     recipe = replace(profile.baseline, **defense.recipe)
-    recipe = replace(recipe, lr=settings.pop("lr", recipe.lr))
+    recipe = replace(recipe, **{name: settings.pop(name) for name in TUNED if name in settings})
+    victim = profile.recipe(attack)
+    budget = settings.pop("part") * victim.steps * victim.batch if "part" in settings else budget
     recipe = replace(recipe, steps=defense.steps(budget, pairs, recipe.batch))
     return Plan(defense, recipe, {**defense.options, **settings})
 

@@ -140,8 +140,15 @@ def detectors(attacks: tuple[str, ...] = DEFENDED, seeds: tuple[int, ...] = SEED
     print(detection.record("mini", detection.sets(detection.NOISES, attacks, seeds), workers))
 
 
-def tune(profile: str = "mini", defenses: tuple[str, ...] = tuning.tuned(), workers: int = 1) -> None:
-    """Try four settings of every defense on an attack and seeds kept for that; print the best."""
-    table = tuning.run_all(profile, defenses, workers)
+def tune(
+    profile: str = "mini",
+    defenses: tuple[str, ...] = tuning.tuned(),
+    count: int = tuning.TRIALS,
+    workers: int = 1,
+) -> None:
+    """Try `count` settings of every defense on attacks and seeds kept for that; print the chosen ones."""
+    table = tuning.run_all(profile, defenses, count, workers)
     print(tuning.write(profile, table))
-    print(json.dumps(tuning.choose(table), indent=1))
+    for name, setting in tuning.choose(table).items():
+        ends = ", ".join(tuning.at_an_end(name, setting))
+        print(name, json.dumps(setting), f"at an end: {ends}" if ends else "")

@@ -1,20 +1,24 @@
-"""How every defense gets its settings: the same number of trials, on an attack and seeds kept for that.
+"""How every defense gets its settings: the same number of trials, on attacks and seeds kept for that.
 
-[ours]: four settings a defense, each tried on an attack and on seeds that no reported number of a defense
-uses; what counts is CA − ASR. UBT is tuned like all others, its variants take its settings.
+[ours]: each defense has ranges for its learning rate, its length, its norm mode and what is its own. Points
+of a Halton sequence over these are tried on two attacks and two seeds that no table uses, and measured on the
+validation vendor, of which no number is reported. The rule: of the settings whose ASR is at most 5 % on every
+victim the one of the highest clean accuracy; where there is none, the one of the lowest mean ASR. UBT is
+tuned like all others, its variants take its settings.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from scipy.stats import qmc
 
 from ubt_utils import profiles, stages
 from ubt_utils.clip.training import TrainingDiverged
@@ -24,69 +28,111 @@ from ubt_utils.profiles import Profile
 from ubt_utils.study import parallel
 from ubt_utils.ubt.settings import UBT
 
-ATTACK, SEEDS = "badnets_stripes", (100, 101)
+ATTACKS, SEEDS = ("badnets_dots", "blended_picture"), (100, 101)
+TRIALS = 20  # settings of each defense
+BAR = 0.05  # the highest ASR of a setting that holds
+END = 0.05  # of a range: who chooses a value so near to its end would perhaps have gone beyond it
 FAILED = {"clean_accuracy": 0.0, "asr": 1.0, "target_recall": 0.0}
-LR = (1.0, 3.0)  # times the profile's learning rate
+Value = float | bool
 
-STRENGTHS: Mapping[str, Mapping[str, Sequence[float]]] = {
-    UBT: {"weight": (0.3, 1.0)},
-    "cleanclip": {"weight": (1.0, 3.0)},
-    "par": {"threshold": (0.5, 2.15)},
-    "shrink_perturb": {"keep": (0.8, 0.9)},
-    "pixel_prompt": {"repel": (1.0, 10.0)},
-    "eftclip": {"weight": (1.0, 3.0)},
+
+@dataclass(frozen=True)
+class Span:
+    """A range of numbers, drawn from by their logarithm."""
+
+    low: float
+    high: float
+
+    def at(self, u: float) -> float:
+        """The number at u in [0, 1), to three digits."""
+        return float(f"{self.low * (self.high / self.low) ** u:.3g}")
+
+    def place(self, value: float) -> float:
+        """Where a number lies, 0 at the low end and 1 at the high one."""
+        return math.log(value / self.low) / math.log(self.high / self.low)
+
+
+Range = Span | tuple[Value, ...]  # or one of some values, each as likely
+SHORT = {"lr": Span(1e-4, 1e-2), "part": Span(0.02, 1.0)}  # part: of the victim's cost, see `plan_of`
+TRAINED: Mapping[str, Range] = {**SHORT, "freeze_norm": (True, False)}
+RANGES: Mapping[str, Mapping[str, Range]] = {
+    UBT: {**TRAINED, "weight": Span(0.03, 10)},
+    "finetune": TRAINED,
+    "cleanclip": {**TRAINED, "weight": Span(0.3, 10)},
+    "par": {**TRAINED, "threshold": Span(0.3, 3)},
+    "shrink_perturb": {**TRAINED, "keep": (0.6, 0.7, 0.8, 0.9, 0.95)},
+    "eftclip": {**TRAINED, "weight": Span(0.3, 10)},
+    "supervised": TRAINED,
+    "linear_probe": {**SHORT, "lr": Span(1e-3, 1e-1)},
+    "pixel_prompt": {**SHORT, "lr": Span(1e-3, 1e-1), "repel": Span(0.1, 10)},
+    "ft_sam": {**TRAINED, "rho": Span(0.5, 8)},
+    "anp": {**SHORT, "lr": Span(5e-3, 5e-2), "eps": Span(0.05, 0.4), "portion": Span(0.02, 0.2)},
+    "negation": {"scale": Span(0.1, 10)},
 }
-MORE_LR = (0.3, 1.0, 3.0, 10.0)  # for defenses without a strength
-SCALES = (0.3, 1.0, 3.0, 10.0)  # for negation, which has no learning rate
-ALONE = ("finetune", "supervised", "linear_probe")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting of one defense with one held-out seed."""
+    """One setting of one defense against one victim."""
 
     defense: str
-    setting: Mapping[str, float]
+    setting: Mapping[str, Value]
+    attack: str
     seed: int
-
-
-def settings(profile: Profile, defense: str) -> list[dict[str, float]]:
-    """The four settings of a defense; ValueError for one that is not tuned."""
-    base = profile.unlearn.recipe.lr if defense == UBT else profile.baseline.lr
-    if defense == "negation":
-        return [{"scale": scale} for scale in SCALES]
-    if defense in ALONE:
-        return [{"lr": base * factor} for factor in MORE_LR]
-    if defense not in STRENGTHS:
-        raise ValueError(f"{defense!r} is not tuned; tuned: {', '.join(tuned())}")
-    ((option, values),) = STRENGTHS[defense].items()
-    return [{"lr": base * factor, option: value} for factor, value in product(LR, values)]
 
 
 def tuned() -> tuple[str, ...]:
     """Every defense that is tuned."""
-    return (*STRENGTHS, *ALONE, "negation")
+    return tuple(RANGES)
 
 
-def trials(profile: Profile, defenses: Sequence[str]) -> list[Trial]:
-    """All trials of these defenses, those of one seed together."""
-    return [Trial(d, s, seed) for seed in SEEDS for d in defenses for s in settings(profile, d)]
+def settings(defense: str, count: int = TRIALS) -> list[dict[str, Value]]:
+    """The settings of a defense that are tried, the same ones each time; ValueError for one that is not
+    tuned."""
+    if defense not in RANGES:
+        raise ValueError(f"{defense!r} is not tuned; tuned: {', '.join(tuned())}")
+    ranges = RANGES[defense]
+    points = qmc.Halton(len(ranges), scramble=False).random(count + 1)[1:]  # the first is the low end of all
+    return [
+        {name: _drawn(one, u) for (name, one), u in zip(ranges.items(), point, strict=True)}
+        for point in points
+    ]
+
+
+def _drawn(one: Range, u: float) -> Value:
+    return one.at(u) if isinstance(one, Span) else one[int(u * len(one))]
+
+
+def trials(defenses: Sequence[str], count: int = TRIALS) -> list[Trial]:
+    """All trials of these defenses; neighbors are of different victims, so that workers do not wait for one
+    another's stages."""
+    return [
+        Trial(name, one, attack, seed)
+        for name in defenses
+        for one in settings(name, count)
+        for seed in SEEDS
+        for attack in ATTACKS
+    ]
 
 
 def run(profile: Profile, trial: Trial) -> dict[str, Any]:
-    """One trial as a row: CA, ASR and target recall at its end on the validation vendor, of which no number
-    is reported; the worst there is where the training diverged."""
-    key = {"defense": trial.defense, "setting": json.dumps(trial.setting), "seed": trial.seed}
-    attempt = stages.chain(at(profile, trial), ATTACK, trial.seed)
-    key["f0"] = records.content_of(attempt.pretrained.contents)
+    """One trial as a row: CA, ASR and target recall at its end on the validation vendor; the worst there is
+    where the training diverged."""
+    row = {
+        "defense": trial.defense,
+        "setting": json.dumps(trial.setting),
+        "attack": trial.attack,
+        "seed": trial.seed,
+    }
+    attempt = stages.chain(at(profile, trial), trial.attack, trial.seed)
+    row["f0"] = records.content_of(attempt.pretrained.contents)
     try:
         made = attempt.defended(trial.defense)
     except TrainingDiverged:
-        key["commit"] = provenance.commit()
-        return {**key, **FAILED, "stage": ""}
+        return {**row, "commit": provenance.commit(), **FAILED, "stage": ""}
     measured = measure.full(attempt.model(made), attempt.profile, attempt.trigger, split=measure.VALIDATION)
     last = {name: measured[name] for name in FAILED}
-    return {**key, "commit": made.made["commit"], **last, "stage": made.folder.name}
+    return {**row, "commit": made.made["commit"], **last, "stage": made.folder.name}
 
 
 def at(profile: Profile, trial: Trial) -> Profile:
@@ -94,25 +140,39 @@ def at(profile: Profile, trial: Trial) -> Profile:
     if trial.defense != UBT:
         return replace(profile, defenses={trial.defense: trial.setting})
     setting: dict[str, Any] = dict(trial.setting)
-    recipe = replace(profile.unlearn.recipe, lr=setting.pop("lr"))
+    how, victim = profile.unlearn.recipe, profile.recipe(trial.attack)
+    pays = setting.pop("part") * victim.steps * victim.batch  # beside detection, which it pays for as well
+    steps = max(1, round(pays / (how.batch + profile.select.top)))
+    recipe = replace(how, steps=steps, lr=setting.pop("lr"), freeze_norm=setting.pop("freeze_norm"))
     return replace(profile, unlearn=replace(profile.unlearn, recipe=recipe, **setting))
 
 
-def run_all(profile: str, defenses: Sequence[str], workers: int = 1) -> pd.DataFrame:
+def run_all(profile: str, defenses: Sequence[str], count: int, workers: int = 1) -> pd.DataFrame:
     """All trials of these defenses, a row each; after a kill the same call goes on."""
-    setting = profiles.get(profile)
-    asked = trials(setting, defenses)
-    return pd.DataFrame(parallel.each(partial(run, setting), asked, workers, "tune", "trial"))
+    work = partial(run, profiles.get(profile))
+    return pd.DataFrame(parallel.each(work, trials(defenses, count), workers, "tune", "trial"))
 
 
-def choose(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Per defense the setting of the largest CA − ASR, mean over seeds; the first one where some tie."""
-    score = (table.clean_accuracy - table.asr).groupby([table.defense, table.setting], sort=False).mean()
-    best = score.groupby("defense", sort=False).idxmax()
-    return {defense: json.loads(setting) for defense, setting in best}
+def choose(table: pd.DataFrame) -> dict[str, dict[str, Value]]:
+    """Per defense the setting that the rule at the top of this file chooses; the first one where some
+    tie."""
+    over = table.groupby(["defense", "setting"], sort=False)
+    found = over.agg(asr=("asr", "mean"), worst=("asr", "max"), clean_accuracy=("clean_accuracy", "mean"))
+    chosen = {}
+    for name, part in found.groupby("defense", sort=False):
+        holds = part[part.worst <= BAR]
+        best = holds.clean_accuracy.idxmax() if len(holds) else part.asr.idxmin()
+        chosen[name] = json.loads(best[1])
+    return chosen
+
+
+def at_an_end(defense: str, setting: Mapping[str, Value]) -> list[str]:
+    """Which of a setting's numbers lie at an end of their range."""
+    spans = {name: one for name, one in RANGES[defense].items() if isinstance(one, Span)}
+    return [name for name, span in spans.items() if not END <= span.place(setting[name]) <= 1 - END]
 
 
 def write(profile: str, table: pd.DataFrame) -> Path:
     """Record the trials under results/<family>/; those of other defenses stay."""
     path = records.table_path(profiles.get(profile).family, records.TUNING)
-    return records.merge(path, table, ["defense", "setting", "seed"])
+    return records.merge(path, table, ["defense", "setting", "attack", "seed"])
