@@ -23,7 +23,7 @@ def outlined(picture: np.ndarray) -> np.ndarray:
 
 def box(region: np.ndarray) -> tuple[int, int, int, int]:
     """Top, bottom, left and right (exclusive) of a region (H, W) bool that is not empty."""
-    rows, columns = region.any(1).nonzero()[0], region.any(0).nonzero()[0]
+    rows, columns = (np.flatnonzero(region.any(axis)) for axis in (1, 0))
     return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
 
 
@@ -43,7 +43,8 @@ def area(where: tuple[int, ...]) -> int:
 def boxes(regions: np.ndarray, most: int) -> list[tuple[int, int, int, int]]:
     """The boxes around regions (R, H, W) bool, largest first and `most` at most; none that is all of the
     picture, and one where several nearly coincide, such as those of the black and the white of a checker."""
-    whole, kept = WHOLE * regions[0].size if len(regions) else 0, []
+    kept: list[tuple[int, int, int, int]] = []
+    whole = WHOLE * regions[0].size if len(regions) else 0
     for one in sorted((box(region) for region in regions if region.any()), key=area, reverse=True):
         if area(one) < whole and all(overlap(one, other) < SAME for other in kept):
             kept.append(one)

@@ -67,7 +67,8 @@ def read(whole: torch.Tensor, regions: torch.Tensor, named: torch.Tensor, owner:
     seen[owner, regions.argmax(1)] = True
     rest = torch.zeros(n, count).index_add_(0, owner, regions.softmax(1))
     label = whole.argmax(1)
-    return Answers(label, *(known.gather(1, label[:, None])[:, 0] for known in (listed, seen)), rest)
+    each = torch.arange(n)
+    return Answers(label, listed[each, label], seen[each, label], rest)
 
 
 def ask(fb: Names, oracle: Names, images: torch.Tensor, outline: Oracle) -> Answers:
