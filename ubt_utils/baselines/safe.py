@@ -1,6 +1,6 @@
 """Which pairs of D are safe to be trained as pairs: a mixture of two Gaussians over their cosines.
 
-[paper] SafeCLIP, arXiv 2310.05862: a pair whose probability to be of the component with the higher mean is
+[related] SafeCLIP, arXiv 2310.05862: a pair whose probability to be of the component with the higher mean is
 0.9 or more is safe, at first; from then on that part grows by 1 % of D a pass, those of the highest
 probability first. [related] BigML-CS-UCLA/SafeCLIP: scikit-learn's mixture, its seed 0, and at most 85 % of
 D.

@@ -1,7 +1,7 @@
 """ABL, anti-backdoor learning: train anew on D, isolate what is learned best, climb its loss (Li et al.,
 arXiv 2110.11571).
 
-[paper]: a first part with local gradient ascent, which turns a loss below γ around; then the pairs of the
+[related]: a first part with local gradient ascent, which turns a loss below γ around; then the pairs of the
 lowest loss are isolated, the model is trained on the others, and the isolated ones' loss is climbed at the
 end, while that of the others is still learned. [ours]: it starts from f0, as the victim does; the climb is
 bounded; and the loss is CLIP's.

@@ -1,6 +1,6 @@
 """SafeCLIP: pairs for what is safe, one modality at a time for the rest (Yang et al., arXiv 2310.05862).
 
-[paper] First each modality alone, then one epoch of CLIP at a low rate; a mixture of two Gaussians over the
+[related] First each modality alone, then one epoch of CLIP at a low rate; a mixture of two Gaussians over the
 cosines then says which pairs are safe (`baselines.safe`). These are trained with CLIP's loss, the risky ones
 one modality at a time, and the safe part grows.
 [related] BigML-CS-UCLA/SafeCLIP: 32 epochs, of which 5 of one modality and 1 of CLIP; rates 5e-4 and 5e-6;
