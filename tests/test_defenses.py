@@ -252,7 +252,7 @@ def test_the_registry_knows_every_defense_by_name():
     known = {"finetune", "retrain", "cleanclip", "par", "abl", "supervised", "linear_probe"}
     known |= {"eftclip", "shrink_perturb", "negation", "ubt-described", "ft_sam", "anp"}
     known |= {"carry_on", "merge", "retrain_ubt", "retrain_gain", "retrain_dao", "roclip", "safeclip"}
-    known |= {"invertune", "tbar", "cbpt", "pixel_prompt"}
+    known |= {"invertune", "tbar", "cbpt", "pixel_prompt", *UBTS}
     assert set(defenses.DEFENSES) == known and set(defenses.COMPARED) <= known
     for name, found in defenses.DEFENSES.items():
         assert found.name == name and found.source[0] == "[" and found.cost > 0 and found.sees

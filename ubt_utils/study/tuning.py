@@ -68,9 +68,9 @@ RANGES: Mapping[str, Mapping[str, Range]] = {
     "ft_sam": {**TRAINED, "rho": Span(0.5, 8)},
     "anp": {**SHORT, "lr": Span(5e-3, 5e-2), "eps": Span(0.05, 0.4), "portion": Span(0.02, 0.2)},
     "negation": {"scale": Span(0.1, 10)},
-    "invertune": {**TRAINED, "keep": Span(0.05, 5)},
-    "tbar": {**TRAINED, "scale": Span(0.1, 10)},
-    "cbpt": {**SHORT, "lr": Span(1e-4, 1e-1), "repel": Span(0.1, 10), "keep": Span(0.1, 10)},
+    "invertune": {**TRAINED, "lr": Span(2e-5, 2e-3), "keep": Span(0.2, 8)},
+    "tbar": {**TRAINED, "lr": Span(1e-6, 1e-3), "scale": Span(0.1, 10)},
+    "cbpt": {**SHORT, "lr": Span(5e-4, 1e-1), "repel": Span(0.1, 30)},
 }
 
 
