@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 AUGMENTATIONS = ("none", "color", "full")
-SCHEDULES = ("one_cycle", "cosine", "constant")
+SCHEDULES = ("one_cycle", "cosine", "high_first", "constant")
 DECAYED = ("all", "matrices")
 
 
@@ -14,7 +14,8 @@ class Recipe:
     """How long and how hard to train.
 
     steps: optimizer steps. batch: pairs a step. lr: peak of the schedule. schedule: one_cycle, cosine (a
-    linear rise over `warmup` steps, then a cosine to 0, as CLIP's peers train) or constant. decay: what
+    linear rise over `warmup` steps, then a cosine to 0, as CLIP's peers train), high_first (a linear fall to
+    a tenth over the first half, then a cosine to 0, as PAR trains) or constant. decay: what
     AdamW's weight decay reaches: all, or matrices (no norms, biases and temperature, as CLIP trains).
     augment: none, color, or full (pose and color). freeze_norm: batch-norm statistics stay as they are.
     """

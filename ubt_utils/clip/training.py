@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from ubt_utils.core.tensors import save
 from ubt_utils.data.pictures import Images
 
 SAVES_PER_RUN = 10
+LATER = 0.1  # of the peak: where a rate that starts high has fallen to by half of the steps
 
 
 class TrainingDiverged(RuntimeError):
@@ -159,13 +161,24 @@ def schedule_of(optimizer: torch.optim.Optimizer, recipe: Recipe) -> LRScheduler
         return None
     if recipe.schedule == "one_cycle":
         return OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps)
+    return LambdaLR(optimizer, partial(_falling if recipe.schedule == "high_first" else _cosine, recipe))
 
-    def part(step: int) -> float:
-        if step < recipe.warmup:
-            return (step + 1) / recipe.warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)))
 
-    return LambdaLR(optimizer, part)
+def _cosine(recipe: Recipe, step: int) -> float:
+    if step < recipe.warmup:
+        return (step + 1) / recipe.warmup
+    return _half_wave(step - recipe.warmup, recipe.steps - recipe.warmup)
+
+
+def _falling(recipe: Recipe, step: int) -> float:
+    first = recipe.steps // 2
+    if step < first:
+        return 1 - (1 - LATER) * step / first
+    return LATER * _half_wave(step - first, recipe.steps - first)
+
+
+def _half_wave(step: int, steps: int) -> float:
+    return 0.5 * (1 + math.cos(math.pi * step / max(1, steps)))
 
 
 def _train_mode(model: nn.Module, freeze_norm: bool) -> None:

@@ -20,7 +20,7 @@ from ubt_utils.core.store import Stage, run_stage, scratch
 from ubt_utils.data.pictures import Images, take
 from ubt_utils.evaluate import measure
 from ubt_utils.profiles.base import Profile
-from ubt_utils.stages.base import WEIGHTS, Run, load_model, poisoned_pairs
+from ubt_utils.stages.base import WEIGHTS, Run, load_model, poisoned_pairs, wild
 from ubt_utils.ubt.defense import FORWARD_COST, Defense, Session, View
 from ubt_utils.ubt.settings import UBT
 
@@ -52,6 +52,21 @@ def detection_cost(sees: Collection[str], suspected: Stage, overfitted: Stage) -
     return pairs
 
 
+def given_pairs(run: Run, attacked: Stage, count: int, held_out: torch.Tensor) -> torch.Tensor:
+    """(count,) indices of D, as if somebody had looked at pairs in random order and kept those in order:
+    neither poisoned nor misplaced, none of those held out. ValueError where D has fewer."""
+    _, poisoned = poisoned_pairs(run, attacked)
+    if poisoned is None:
+        raise ValueError("nobody has looked at this D: a defense that is given clean pairs cannot run")
+    _, misplaced = wild(run.profile.sets, run.seed)
+    order = torch.randperm(len(poisoned), generator=generator(run.seed, "given"))
+    bad = poisoned.index_fill(0, misplaced, True).index_fill(0, held_out, True)
+    good = order[~bad[order]]
+    if len(good) < count:
+        raise ValueError(f"{count} clean pairs are to be given, and D has {len(good)}")
+    return good[:count]
+
+
 @dataclass(frozen=True)
 class Plan:
     """One defense as it will run: its entry, its recipe with the steps that it may spend, its options."""
@@ -77,20 +92,27 @@ class Plan:
 def plan_of(profile: Profile, attack: str, defense: Defense, budget: float, pairs: int) -> Plan:
     """UBT and its variants take the profile's `unlearn`; all others as many steps as the budget pays for on a
     D of `pairs`, with what their source fixes, then what the profile has for them: learning rate (lr), norm
-    mode (freeze_norm), another budget (part, of the victim's cost), options. Those that stand in for the
-    victim's training train as the victim did."""
+    mode (freeze_norm), another budget (part, of the victim's cost, or passes over D_safe or the pairs that
+    it is given), options. Those that stand in for the
+    victim's training train as the victim did but for these. Those that are given pairs train on no more of
+    them at once than there are."""
     if defense.is_ubt:
         how = replace(profile.unlearn, **defense.options)
         return Plan(defense, how.recipe, how.options())
     settings = dict(profile.defenses.get(defense.name, {}))
-    if defense.whole:
-        return Plan(defense, profile.recipe(attack), {**defense.options, **settings})
-    recipe = replace(profile.baseline, **defense.recipe)
-    recipe = replace(recipe, **{name: settings.pop(name) for name in TUNED if name in settings})
     victim = profile.recipe(attack)
-    budget = settings.pop("part") * victim.steps * victim.batch if "part" in settings else budget
-    recipe = replace(recipe, steps=defense.steps(budget, pairs, recipe.batch))
-    return Plan(defense, recipe, {**defense.options, **settings})
+    fixed = {**defense.recipe, **{name: settings.pop(name) for name in TUNED if name in settings}}
+    if "part" in settings:
+        budget = settings.pop("part") * victim.steps * victim.batch
+    elif "passes" in settings:
+        budget = settings.pop("passes") * defense.cost * (defense.given or (1 - profile.suspect.pool) * pairs)
+    options = {**defense.options, **settings}
+    if defense.whole:
+        return Plan(defense, replace(victim, **fixed), options)
+    batch = min(profile.baseline.batch, defense.given or profile.baseline.batch)
+    steps = defense.steps(budget, pairs, batch)
+    fixed["warmup"] = min(fixed.get("warmup", profile.baseline.warmup), steps)
+    return Plan(defense, replace(profile.baseline, **{**fixed, "steps": steps, "batch": batch}), options)
 
 
 def view_of(
@@ -151,6 +173,8 @@ def unlearn(
 
     def work(folder: Path) -> Mapping[str, Any]:
         sight, model = view(), load_model(profile, inputs["attacked"])
+        if defense.given:
+            sight = sight.given(given_pairs(run, inputs["attacked"], defense.given, sight.held_out))
         victim = profile.recipe(run.attack)
         detected = detection_cost(defense.sees, *seen)
         whole, steps = victim.steps * victim.batch, range(plan.recipe.steps + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ubt_utils.ubt.settings import UBT, Select
 
 FORWARD_COST = 1 / 5  # a forward pass against a training step (forward and backward), measured on mini
 OVERFIT = ("overfit-0", "overfit-1")  # UBT's overfit models, as `View.model` knows them
-SIGHTS = ("D_safe", "D", "f0", "overfit", "detection", "class names")
+SIGHTS = ("D_safe", "given pairs", "D", "f0", "overfit", "detection", "class names")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ class View:
         """(n,) indices of D_safe: the pairs outside the pool that do not suffer like poison."""
         return self._of(~self.pool & ~self.poisonous)
 
+    def given(self, index: torch.Tensor) -> View:
+        """What a defender holds who may train on the pairs `index` (n,) alone: all others are in the pool."""
+        return replace(self, pool=torch.ones_like(self.pool).index_fill(0, index, False))
+
     def _of(self, kept: torch.Tensor) -> torch.Tensor:
         index = kept.nonzero().flatten()
         return index[~torch.isin(index, self.held_out)]
@@ -92,7 +96,8 @@ class Defense:
     options: what `run` gets beside the recipe. recipe: fields of the recipe that the defense's source fixes,
     such as its weight decay. cost: pairs that one pair of a step pays for, in trained pairs. looks: forward
     passes over all of D before it trains. anew: starts from the public model, not from the backdoored one.
-    whole: runs as long as the victim's training, since it stands in for one.
+    whole: runs as long as the victim's training, since it stands in for one. given: how many pairs that
+    somebody has looked at it gets instead of D_safe; 0: none.
     source: who says so, and what is ours in it. variant_of: the defense that it differs from by `options`
     alone, and changed: in what, in words.
     """
@@ -107,6 +112,7 @@ class Defense:
     looks: float = 0.0
     anew: bool = False
     whole: bool = False
+    given: int = 0
     variant_of: str = ""
     changed: str = ""
 

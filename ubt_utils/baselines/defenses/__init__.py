@@ -3,6 +3,7 @@ out."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -11,8 +12,20 @@ from ubt_utils.ubt.defense import Defense
 
 COMPARED = ("ubt", "finetune")  # what the notebooks 00 to 06 and `make reproduce` run
 
+GIVEN = (100, 1000)  # pairs that somebody has looked at
+# Those whose sources fine-tune on clean data that the defender has.
+TRUSTING = ("finetune", "cleanclip", "par", "supervised", "ft_sam", "anp", "pixel_prompt", "invertune")
+
+
+def given(defense: Defense, count: int) -> Defense:
+    """The same defense with `count` clean pairs in place of D_safe, under a name that says so."""
+    sees = tuple("given pairs" if sight == "D_safe" else sight for sight in defense.sees)
+    return replace(defense, name=f"{defense.name}-{count}", sees=sees, given=count)
+
+
 _MODULES = [variants, described, *(import_module(f"{__name__}.{m.name}") for m in iter_modules(__path__))]
 DEFENSES: dict[str, Defense] = {d.name: d for module in _MODULES for d in module.DEFENSES}
+DEFENSES |= {d.name: d for name in TRUSTING for d in (given(DEFENSES[name], count) for count in GIVEN)}
 
 
 def get(name: str) -> Defense:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ubt_utils.baselines.defenses.finetune import train_outside
+from ubt_utils.baselines.defenses.finetune import PEERS, train_outside
 from ubt_utils.clip import models
 from ubt_utils.clip.augment import augment
 from ubt_utils.clip.objectives import clip_loss, gathered
@@ -73,6 +73,6 @@ def cleanclip(model: nn.Module, view: View, recipe: Recipe, session: Session, we
 DEFENSES = (
     Defense(
         "cleanclip", cleanclip, ("D_safe",), "[related] arXiv 2303.03323; EDA without a thesaurus: ours",
-        options={"weight": 1.0}, cost=2.0,
+        options={"weight": 1.0}, recipe=PEERS, cost=2.0,
     ),
 )  # fmt: skip

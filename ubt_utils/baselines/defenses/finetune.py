@@ -10,6 +10,10 @@ from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History
 from ubt_utils.ubt.defense import Defense, Session, View, train_on
 
+# AdamW as CleanCLIP's authors fine-tune: half a cosine, no decay of norms and biases, norms in training mode
+# (nishadsinghi/CleanCLIP, src/main.py). Their 50 steps of warm-up are few of 15,625, and so are these.
+PEERS = {"schedule": "cosine", "warmup": 5, "decay": "matrices", "freeze_norm": False}
+
 
 def train_outside(
     model: nn.Module,
@@ -46,7 +50,7 @@ def train_from_public(
 
 
 DEFENSES = (
-    Defense("finetune", finetune, ("D_safe",), "[related] every study's first baseline"),
+    Defense("finetune", finetune, ("D_safe",), "[related] every study's first baseline", recipe=PEERS),
     Defense(
         "retrain", retrain, ("D_safe", "f0"), "[related] filtering as in SafeCLIP; with f0: ours", anew=True,
         whole=True,

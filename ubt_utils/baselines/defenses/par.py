@@ -45,7 +45,8 @@ def moved(now: torch.Tensor, before: torch.Tensor, threshold: float) -> torch.Te
 
 
 def par(model: nn.Module, view: View, recipe: Recipe, session: Session, threshold: float = 2.15) -> History:
-    """Fine-tune on D_safe with L_CLIP − ½ (‖Δimage‖² + ‖Δtext‖²) against the backdoored model."""
+    """Fine-tune on D_safe with L_CLIP − ½ (‖Δimage‖² + ‖Δtext‖²) against the backdoored model, whose
+    temperature stays."""
     before = copy.deepcopy(model).eval().requires_grad_(False)
 
     def objective(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
@@ -55,7 +56,7 @@ def par(model: nn.Module, view: View, recipe: Recipe, session: Session, threshol
         with torch.no_grad():
             z0, t0, _ = models.embed_pairs(before, images, tokens)
         away = moved(*gathered(z, z0), threshold) + moved(*gathered(t, t0), threshold)
-        return clip_loss(z, t, scale) - away / 2
+        return clip_loss(z, t, scale.detach()) - away / 2
 
     return train_outside(model, view, recipe, session, objective, "PAR on D_safe")
 
@@ -63,6 +64,7 @@ def par(model: nn.Module, view: View, recipe: Recipe, session: Session, threshol
 DEFENSES = (
     Defense(
         "par", par, ("D_safe",), "[related] nmndeep/PerturbAndRecover; size of the erased part: ours",
-        options={"threshold": 2.15}, recipe={"weight_decay": 1e-4}, cost=4 / 3,
+        options={"threshold": 2.15}, cost=4 / 3,
+        recipe={"weight_decay": 1e-4, "schedule": "high_first", "freeze_norm": False},
     ),
 )  # fmt: skip

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ubt_utils.baselines.defenses.finetune import PEERS
 from ubt_utils.clip import models
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History
@@ -64,7 +65,9 @@ def linear_probe(model: nn.Module, view: View, recipe: Recipe, session: Session)
 
 SEES = ("D_safe", "class names")
 DEFENSES = (
-    Defense("supervised", supervised, SEES, "[related] as in CleanCLIP; labels from captions: ours"),
+    Defense(
+        "supervised", supervised, SEES, "[related] as in CleanCLIP; labels from captions: ours", recipe=PEERS
+    ),
     Defense(
         "linear_probe", linear_probe, SEES, "[related] the field's usual probe; labels from captions: ours",
         cost=1 / 3,
