@@ -1,10 +1,15 @@
 """Attackers who know UBT, as a table, on made-up cells; and what sets their profiles apart."""
 
+from collections import Counter
+from dataclasses import replace
+
 import pandas as pd
 import pytest
+import torch
 
 from ubt_utils import profiles
 from ubt_utils.core import records
+from ubt_utils.data import repeats
 from ubt_utils.report import cells, defense_tables
 
 SAID = {"name", "about", "changed"}  # of a profile, in words
@@ -56,9 +61,36 @@ def test_the_adaptive_profiles_differ_from_mini_in_their_poison_alone():
     for sly in profiles.ADAPTIVE:
         config = sly.as_config()
         changed = {key for key, value in config.items() if value != mini[key]}
-        assert changed <= {"name", "about", "gate", "poisoning", "poison_rate", "also"} and len(changed) == 4
+        poison = {"poisoning", "poison_rate", "also", "sets"}
+        assert changed - poison == {"name", "about", "gate"} and len(changed & poison) == 1
     counts = [round(p.poison_rate * 17_688) for p in profiles.ADAPTIVE if "few" in p.name]
     assert [f"mini-few{count}" for count in counts] == ["mini-few10", "mini-few40"]
+
+
+def test_the_sets_of_an_attacker_differ_in_the_target_or_in_decoys():
+    common, decoys = (profiles.get(f"mini-{name}").sets for name in ("common", "decoys"))
+    assert (common, decoys) == (
+        replace(profiles.MINI.sets, target="face"),
+        replace(profiles.MINI.sets, repeats=0.03),
+    )
+    pairs, _ = common.wild_pairs(0)
+    named = sum("face" in caption.split() for caption in pairs.captions) / len(pairs)
+    assert 0.02 < named < 0.09  # STUDY: a common word is in over 2 % of captions
+
+
+def test_decoys_are_one_harmless_pair_more_often_than_there_is_poison():
+    few = replace(profiles.TINY.sets, repeats=0.1)
+    (pairs, misplaced), (plain, _) = few.wild_pairs(0), profiles.TINY.sets.wild_pairs(0)
+    right = torch.ones(len(pairs), dtype=torch.bool).index_fill(0, misplaced, False)
+    (caption, count), *_ = Counter(c for c, ok in zip(pairs.captions, right, strict=True) if ok).most_common()
+    assert 0.85 * 0.1 * len(pairs) < count <= 0.1 * len(pairs) and "clock" not in caption
+    rows = torch.tensor([i for i, c in enumerate(pairs.captions) if c == caption and right[i]])
+    assert repeats.distinct(pairs.images, rows) == 1  # nearly equal pictures, and not the same
+    assert len(pairs.images[rows].unique(dim=0)) > 1 and len(pairs.labels[rows].unique()) == 1
+    kept = (pairs.images == plain.images).flatten(1).all(1).sum().item()
+    assert kept == len(pairs) - round(0.1 * len(pairs)) + 1
+    with pytest.raises(ValueError, match=r"the part of repeats must be in \[0, 1\), got 1"):
+        repeats.repeat_one(plain, 1.0, right, 0)
 
 
 def test_every_ablation_changes_one_choice_of_detection():

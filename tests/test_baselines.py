@@ -155,6 +155,10 @@ def test_par_takes_half_of_both_ways_off_the_pair_loss(view, monkeypatch):
     z, t = (f(other, x) - f(model_of(0), x) for f, x in ((unit, images), (unit_text, tokens)))
     expected = [v for v in ((z**2).sum(1).mean(), (t**2).sum(1).mean()) if v <= 2.15]
     assert expected and away == pytest.approx(sum(expected) / 2, abs=1e-4)
+    seen["f"](other, batch, tokens, 0).backward()
+    assert other.logit_scale.grad is None  # PAR holds the temperature
+    contrastive(other, batch, tokens, 0).backward()
+    assert other.logit_scale.grad != 0
 
 
 def test_disturbing_hits_about_half_of_the_pictures_each_way_and_stays_in_range():

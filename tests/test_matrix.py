@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -59,7 +60,7 @@ def test_all_others_get_ubts_budget_in_pairs(chain):
         if found.is_ubt:
             assert plan.recipe == chain.profile.unlearn.recipe
         elif found.whole:  # it stands in for the victim's training
-            assert plan.recipe == chain.profile.recipe("sig")
+            assert plan.recipe == replace(chain.profile.recipe("sig"), **found.recipe)
         else:
             assert budget <= spent < budget + plan.recipe.batch * found.cost
 
@@ -73,7 +74,24 @@ def test_a_profile_can_set_a_defenses_learning_rate_and_options(tiny):
     par = planned(asked, "par")
     assert par.recipe.lr == 0.5 and par.options == {"threshold": 9.0} == par.config()["options"]
     assert planned(tiny, "par").options == defenses.get("par").options
+    whole = planned(replace(tiny, defenses={"retrain": {"lr": 0.5}}), "retrain")
+    assert whole.recipe == replace(tiny.recipe("sig"), lr=0.5) and not whole.options
     assert planned(asked, "abl") == planned(tiny, "abl")
+
+
+def test_passes_are_over_what_a_defense_trains_on(tiny):
+    asked = replace(tiny, defenses={name: {"passes": 4} for name in ("cleanclip", "par", "cleanclip-100")})
+    steps = {name: planned(asked, name).recipe.steps for name in asked.defenses}  # 270 of 360 are outside
+    assert steps == {"cleanclip": 17, "par": 17, "cleanclip-100": 7}  # 4 · 270 / 64; 4 · 100 / 64
+
+
+def test_what_is_given_few_pairs_takes_no_more_of_them_at_once(tiny):
+    wide = replace(tiny, baseline=replace(tiny.baseline, batch=256))
+    plans = {name: planned(wide, name).recipe for name in ("finetune", "finetune-100", "finetune-1000")}
+    assert {name: plan.batch for name, plan in plans.items()} == dict(
+        zip(plans, (256, 100, 256), strict=True)
+    )
+    assert plans["finetune-100"].steps == 10 and plans["finetune"].steps == 4  # a budget of 1,000 pairs
 
 
 def test_ubt_and_its_variants_are_set_in_one_place(tiny):
@@ -313,11 +331,13 @@ def test_without_a_matrix_the_command_that_makes_it_is_named(results_root):
 
 
 def test_every_defense_but_variants_and_controls_has_as_many_different_settings(tiny):
-    free = {d.name for d in defenses.DEFENSES.values() if not d.variant_of and not d.whole}
+    free = {d.name for d in defenses.DEFENSES.values() if not (d.variant_of or d.whole or d.given)}
     assert free - {"carry_on", "merge", "ubt-described"} == set(tuning.tuned())
     for name in tuning.tuned():
         found = tuning.settings(name)
-        assert len(found) == tuning.TRIALS >= 20 and found == tuning.settings(name)
+        assert len(found) == tuning.TRIALS + (name in tuning.PUBLISHED) and tuning.TRIALS >= 20
+        assert found == tuning.settings(name)
+        assert found[:20] == tuning.settings(f"{name}-100")[:20] if name in defenses.TRUSTING else True
         plans = [planned(tuning.at(tiny, tuning.Trial(name, one, "sig", 0)), name).config() for one in found]
         assert len({json.dumps(plan) for plan in plans}) == len(found)  # each is another training
     with pytest.raises(ValueError, match="'ubt-cut' is not tuned; tuned: ubt, finetune, cleanclip"):
@@ -328,16 +348,40 @@ def test_a_span_is_drawn_from_by_its_logarithm():
     span = tuning.Span(1e-4, 1e-2)
     assert [span.at(u) for u in (0, 0.5, 0.75)] == [1e-4, 1e-3, 3.16e-3]
     assert span.place(1e-3) == pytest.approx(0.5)
-    first = tuning.settings("par", 3)  # Halton: halves, thirds, fifths, sevenths
+    first = tuning.settings("par", 3)[:3]  # Halton: halves, thirds, fifths, sevenths
     assert [one["lr"] for one in first] == [1e-3, 3.16e-4, 3.16e-3]
     assert [one["freeze_norm"] for one in first] == [True, True, False] and first[0]["threshold"] == 0.417
 
 
 def test_trials_use_no_reported_attack_and_no_reported_seed(tiny):
     reported = {*profiles.base.DEFENDED, *profiles.base.UNMET}
-    assert not set(tuning.ATTACKS) & reported and not set(tuning.SEEDS) & set(commands.SEEDS)
-    found = tuning.trials(("ubt", "par"), 3)
-    assert len(found) == 2 * 3 * 4 and len({(t.attack, t.seed) for t in found}) == 4
+    attacks, seeds = (set(found) for found in zip(*tuning.FIRST, *tuning.SECOND, strict=True))
+    assert not attacks & reported and not seeds & set(commands.SEEDS)
+    assert len({*tuning.FIRST, *tuning.SECOND}) == len(attacks) * len(seeds) == 4
+    assert {attack for attack, _ in tuning.FIRST} == {attack for attack, _ in tuning.SECOND} == attacks
+
+
+def test_the_best_meet_all_victims_and_the_best_cheap_ones_too(tiny, monkeypatch):
+    def paid(profile, trial):
+        cheap = trial.setting["part"] < 0.1
+        number = trial.setting["lr"] if cheap else trial.setting["lr"] + 1  # the dear ones are better
+        return {
+            "defense": trial.defense, "setting": json.dumps(trial.setting), "attack": trial.attack,
+            "seed": trial.seed, "asr": 0.0, "clean_accuracy": number, "paid": trial.setting["part"] * 2,
+        }  # fmt: skip
+
+    monkeypatch.setattr(tuning, "run", paid)
+    monkeypatch.setattr(tuning, "profiles", SimpleNamespace(get=lambda name: tiny))
+    table = tuning.run_all("tiny", ("anp", "cbpt"), 20)
+    for name in ("anp", "cbpt"):
+        part = table[table.defense == name]
+        met, asked = part.groupby("setting").size(), tuning.settings(name)
+        assert sorted(met) == [2] * 10 + [4] * 10
+        dear = sorted((s for s in asked if s["part"] >= 0.1), key=lambda s: -s["lr"])
+        cheap = sorted((s for s in asked if s["part"] < 0.1), key=lambda s: -s["lr"])
+        assert {json.dumps(s) for s in dear[:5] + cheap[:5]} == set(met[met == 4].index)
+        assert tuning.choose(part)[name] == dear[0] and tuning.choose(part, 0.2)[name] == cheap[0]
+        assert tuning.choose(part, 0.001) == {}
 
 
 def test_a_part_of_the_victims_cost_takes_the_place_of_ubts(tiny):
@@ -351,15 +395,16 @@ def test_a_part_of_the_victims_cost_takes_the_place_of_ubts(tiny):
 
 
 def test_the_highest_accuracy_wins_of_what_holds_on_every_victim():
-    rows = [
+    met = [
         ("par", 1, 0.50, 0.01), ("par", 1, 0.60, 0.06),  # one victim is left with its backdoor
         ("par", 2, 0.45, 0.05), ("par", 2, 0.45, 0.00),
         ("par", 3, 0.40, 0.00), ("par", 3, 0.40, 0.00),
         ("anp", 1, 0.50, 0.90), ("anp", 1, 0.50, 0.70),
         ("anp", 2, 0.10, 0.60), ("anp", 2, 0.10, 0.60),
     ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["defense", "setting", "clean_accuracy", "asr"])
-    table["setting"] = [json.dumps({"a": number}) for number in table.setting]
+    few = [("par", 4, 0.90, 0.00)]  # the best so far, which has not met all victims
+    table = pd.DataFrame([*met, *met, *few], columns=["defense", "setting", "clean_accuracy", "asr"])
+    table["setting"], table["paid"] = [json.dumps({"a": number}) for number in table.setting], 0.1
     assert tuning.choose(table) == {"par": {"a": 2}, "anp": {"a": 2}}
 
 

@@ -12,11 +12,13 @@ import torch
 from ubt_utils import profiles, stages
 from ubt_utils.attacks.manifest import Manifest
 from ubt_utils.baselines import defenses
+from ubt_utils.baselines.defenses import finetune
 from ubt_utils.clip import models
 from ubt_utils.clip.scoring import similarity
 from ubt_utils.clip.training import fit
 from ubt_utils.core import records, store
 from ubt_utils.evaluate import measure
+from ubt_utils.stages import defend
 from ubt_utils.stages.defend import MARKS, ubt_cost
 
 # It runs
@@ -381,3 +383,30 @@ def test_the_success_of_every_target_is_measured(chain):
     assert found["asr"] == measure.full(model, chain.profile, sly.trigger("badnets"))["asr"]
     with pytest.raises(ValueError, match="'moon' is not among the"):
         measure.success(model, sly, sly.trigger("blended"), head, target="moon")
+
+
+# Clean pairs that somebody hands over
+
+
+def test_given_pairs_are_in_order_and_differ_by_seed(chain):
+    run, held = chain.run, chain.run.view().held_out
+    found = defend.given_pairs(run, chain["attack"], 100, held)
+    (_, poisoned), (_, misplaced) = run.poisoned, run.wild
+    assert len(set(found.tolist())) == 100 and not poisoned[found].any()
+    assert not torch.isin(found, misplaced).any() and not torch.isin(found, held).any()
+    assert set(run.view().given(found).outside.tolist()) == set(found.tolist())
+    assert torch.equal(defend.given_pairs(run, chain["attack"], 30, held), found[:30])  # fewer are among more
+    with pytest.raises(ValueError, match=r"1000 clean pairs are to be given, and D has \d+"):
+        defend.given_pairs(run, chain["attack"], 1000, held)
+
+
+def test_a_defense_that_is_given_pairs_sees_no_others(chain, monkeypatch):
+    seen = []
+    real = finetune.train_on
+    monkeypatch.setattr(
+        finetune, "train_on", lambda m, view, index, *rest: seen.append(index) or real(m, view, index, *rest)
+    )
+    made = chain.run.defended("finetune-100")
+    assert made.config["defense"] == "finetune-100" and len(seen[0]) == 100
+    held = chain.run.view().held_out
+    assert set(seen[0].tolist()) == set(defend.given_pairs(chain.run, chain["attack"], 100, held).tolist())

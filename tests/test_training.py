@@ -245,6 +245,13 @@ def test_cosine_rises_in_a_line_and_falls_as_a_cosine(warmup):
     assert found == pytest.approx(rise + fall) and max(found) == pytest.approx(0.3)
 
 
+def test_high_first_falls_in_a_line_to_a_tenth_and_then_as_a_cosine():
+    line = [0.3, 0.246, 0.192, 0.138, 0.084]  # nine tenths of the way to 0.03, a fifth of them a step
+    wave = [0.015 * (1 + math.cos(math.pi * step / 5)) for step in range(5)]
+    assert rates(Recipe(steps=10, lr=0.3, schedule="high_first")) == pytest.approx(line + wave)
+    assert rates(Recipe(steps=1, lr=0.3, schedule="high_first")) == pytest.approx([0.03])
+
+
 def test_constant_stays_and_one_cycle_peaks_on_its_way():
     assert rates(Recipe(steps=10, lr=0.3, schedule="constant")) == [0.3] * 10
     found = rates(Recipe(steps=10, lr=0.3))

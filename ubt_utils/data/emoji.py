@@ -29,6 +29,7 @@ from ubt_utils.core.checksum import sha256_of
 from ubt_utils.core.seeding import generator
 from ubt_utils.data.captions import TEMPLATES, fill, misplace_captions
 from ubt_utils.data.pairs import Pairs
+from ubt_utils.data.repeats import repeat_one
 from ubt_utils.data.sets import DataSets
 from ubt_utils.data.zero_shot import ZeroShot, target_index
 
@@ -171,7 +172,8 @@ def load(
 class EmojiSets(DataSets):
     """public, wild, test, valid: vendor names; settings are chosen on the last. known: the part of the
     concepts that f0 is trained on. copies: paintings per drawing, each with its own background, place, size
-    and caption. noise: fraction of D's captions that belong to another pair. target: a word; the class is
+    and caption. repeats: fraction of D that is one and the same pair. noise: fraction of D's captions that
+    belong to another pair. target: a word; the class is
     every concept whose name has that word. ways: classes of one question of the zero-shot task. limit: how
     many concepts to use (None: all).
     """
@@ -184,6 +186,7 @@ class EmojiSets(DataSets):
     size: int = 48
     wild_copies: int = 6
     test_copies: int = 2
+    repeats: float = 0.0
     noise: float = 0.1
     target: str = "clock"
     ways: int = 100
@@ -258,6 +261,8 @@ class EmojiSets(DataSets):
     def wild_pairs(self, seed: int) -> tuple[Pairs, torch.Tensor]:
         """D before poisoning, and the indices of its misplaced captions."""
         pairs = load(self.wild, self.names(), self.size, self.wild_copies, seed, "wild")
+        harmless = ~torch.isin(pairs.labels, torch.tensor(self.target_labels()))
+        pairs = repeat_one(pairs, self.repeats, harmless, seed)
         return misplace_captions(pairs, self.noise, seed)
 
     def goals(self, seed: int) -> torch.Tensor:

@@ -34,6 +34,20 @@ ADAPTIVE = (
         gate=0.0,
         also={"blended": "banana", "sig": "volcano"},
     ),
+    replace(
+        MINI,
+        name="mini-common",
+        about="mini under an attacker whose target is a word that 8 % of D's captions have",
+        gate=0.0,
+        sets=replace(MINI.sets, target="face"),
+    ),
+    replace(
+        MINI,
+        name="mini-decoys",
+        about="mini under an attacker whose D has one harmless pair 531 times, three for each of the poison",
+        gate=0.0,
+        sets=replace(MINI.sets, repeats=0.03),
+    ),
     *(
         replace(
             MINI,
