@@ -10,11 +10,11 @@ import torch
 from ubt_utils import profiles, stages
 from ubt_utils.attacks.gate import BackdoorDidNotTake
 from ubt_utils.attacks.triggers import TRIGGERS
-from ubt_utils.baselines import defenses
+from ubt_utils.baselines import defenses, ranges
 from ubt_utils.clip.training import TrainingDiverged
 from ubt_utils.core import paths, records
 from ubt_utils.core.store import StageError
-from ubt_utils.evaluate import measure
+from ubt_utils.evaluate import choice, measure
 from ubt_utils.report import cells
 from ubt_utils.stages.defend import plan_of
 from ubt_utils.study import commands, matrix, tuning
@@ -314,8 +314,8 @@ def test_without_a_matrix_the_command_that_makes_it_is_named(results_root):
 
 def test_every_defense_but_variants_and_controls_has_as_many_different_settings(tiny):
     free = {d.name for d in defenses.DEFENSES.values() if not d.variant_of and not d.whole}
-    assert free - {"carry_on", "merge", "ubt-described"} == set(tuning.tuned())
-    for name in tuning.tuned():
+    assert free - {"carry_on", "merge", "ubt-described"} == set(ranges.tuned())
+    for name in ranges.tuned():
         found = tuning.settings(name)
         assert len(found) == tuning.TRIALS >= 20 and found == tuning.settings(name)
         plans = [planned(tuning.at(tiny, tuning.Trial(name, one, "sig", 0)), name).config() for one in found]
@@ -325,7 +325,7 @@ def test_every_defense_but_variants_and_controls_has_as_many_different_settings(
 
 
 def test_a_span_is_drawn_from_by_its_logarithm():
-    span = tuning.Span(1e-4, 1e-2)
+    span = ranges.Span(1e-4, 1e-2)
     assert [span.at(u) for u in (0, 0.5, 0.75)] == [1e-4, 1e-3, 3.16e-3]
     assert span.place(1e-3) == pytest.approx(0.5)
     first = tuning.settings("par", 3)  # Halton: halves, thirds, fifths, sevenths
@@ -360,13 +360,13 @@ def test_the_highest_accuracy_wins_of_what_holds_on_every_victim():
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=["defense", "setting", "clean_accuracy", "asr"])
     table["setting"] = [json.dumps({"a": number}) for number in table.setting]
-    assert tuning.choose(table) == {"par": {"a": 2}, "anp": {"a": 2}}
+    assert choice.choose(table) == {"par": {"a": 2}, "anp": {"a": 2}}
 
 
 def test_a_setting_at_an_end_of_its_range_is_told():
     inside = {"lr": 1e-3, "part": 0.2, "freeze_norm": True, "threshold": 1.0}
-    assert tuning.at_an_end("par", inside) == []
-    assert tuning.at_an_end("par", inside | {"lr": 9.9e-3, "threshold": 0.3}) == ["lr", "threshold"]
+    assert ranges.at_an_end("par", inside) == []
+    assert ranges.at_an_end("par", inside | {"lr": 9.9e-3, "threshold": 0.3}) == ["lr", "threshold"]
 
 
 def test_the_settings_of_mini_are_those_that_the_recorded_trials_choose():

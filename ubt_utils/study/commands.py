@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from ubt_utils import profiles, stages
 from ubt_utils.attacks.triggers import TRIGGERS
+from ubt_utils.baselines import ranges
 from ubt_utils.baselines.defenses import COMPARED, DEFENSES
 from ubt_utils.core import records, store
+from ubt_utils.evaluate import choice
 from ubt_utils.profiles.base import DEFENDED, UNMET
 from ubt_utils.study import detection, tuning
 from ubt_utils.study import matrix as grid
@@ -142,13 +144,13 @@ def detectors(attacks: tuple[str, ...] = DEFENDED, seeds: tuple[int, ...] = SEED
 
 def tune(
     profile: str = "mini",
-    defenses: tuple[str, ...] = tuning.tuned(),
+    defenses: tuple[str, ...] = ranges.tuned(),
     count: int = tuning.TRIALS,
     workers: int = 1,
 ) -> None:
     """Try `count` settings of every defense on attacks and seeds kept for that; print the chosen ones."""
     table = tuning.run_all(profile, defenses, count, workers)
     print(tuning.write(profile, table))
-    for name, setting in tuning.choose(table).items():
-        ends = ", ".join(tuning.at_an_end(name, setting))
+    for name, setting in choice.choose(table).items():
+        ends = ", ".join(ranges.at_an_end(name, setting))
         print(name, json.dumps(setting), f"at an end: {ends}" if ends else "")

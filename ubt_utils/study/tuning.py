@@ -2,10 +2,9 @@
 
 [ours]: each defense has ranges for its learning rate, its length, its norm mode and what is its own. Points
 of a Halton sequence over these, and the setting of its source where one is known, are tried on two attacks
-that no table uses, and measured on the validation vendor, of which no number is reported. The rule: of the
-settings whose ASR is at most 5 % on every victim the one of the highest clean accuracy; where there is none,
-the one of the lowest mean ASR. The best by this rule are tried on the same attacks of another seed, and the
-rule chooses among them by all four victims. UBT is tuned like all others, its variants take its settings.
+that no table uses, and measured on the validation vendor, of which no number is reported. The best by the
+rule of `evaluate.choice` are tried on the same attacks of another seed, and the rule chooses among them by
+all four victims. UBT is tuned like all others, its variants take its settings.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ import pandas as pd
 from scipy.stats import qmc
 
 from ubt_utils import profiles, stages
-from ubt_utils.baselines import defenses
+from ubt_utils.baselines.ranges import PUBLISHED, Range, Span, Value, ranges_of
 from ubt_utils.clip.training import TrainingDiverged
 from ubt_utils.core import provenance, records
-from ubt_utils.evaluate import measure
+from ubt_utils.evaluate import choice, measure
 from ubt_utils.profiles import Profile
 from ubt_utils.study import parallel
 from ubt_utils.ubt.settings import UBT
@@ -34,59 +33,8 @@ DOTS, PICTURE = "badnets_dots", "blended_picture"
 FIRST, SECOND = ((DOTS, 100), (PICTURE, 101)), ((DOTS, 101), (PICTURE, 100))  # victims: attack and seed
 TRIALS = 20  # settings of each defense, beside its source's
 FINALISTS = 5  # of them meet the second two victims
-BAR = 0.05  # the highest ASR of a setting that holds
-END = 0.05  # of a range: who chooses a value so near to its end would perhaps have gone beyond it
 FAILED = {"clean_accuracy": 0.0, "asr": 1.0, "target_recall": 0.0}
-Value = float | bool
 Victim = tuple[str, int]
-
-
-@dataclass(frozen=True)
-class Span:
-    """A range of numbers, drawn from by their logarithm."""
-
-    low: float
-    high: float
-
-    def at(self, u: float) -> float:
-        """The number at u in [0, 1), to three digits."""
-        return float(f"{self.low * (self.high / self.low) ** u:.3g}")
-
-    def place(self, value: float) -> float:
-        """Where a number lies, 0 at the low end and 1 at the high one."""
-        return math.log(value / self.low) / math.log(self.high / self.low)
-
-
-Range = Span | tuple[Value, ...]  # or one of some values, each as likely
-SHORT = {"lr": Span(1e-4, 1e-2), "part": Span(0.02, 0.5)}  # part: of the victim's cost, see `plan_of`
-TRAINED: Mapping[str, Range] = {**SHORT, "freeze_norm": (True, False)}
-RANGES: Mapping[str, Mapping[str, Range]] = {
-    UBT: {**TRAINED, "weight": Span(0.03, 10)},
-    "finetune": TRAINED,
-    "cleanclip": {**TRAINED, "weight": Span(0.3, 10)},
-    "par": {**TRAINED, "threshold": Span(0.3, 3)},
-    "shrink_perturb": {**TRAINED, "keep": (0.6, 0.7, 0.8, 0.9, 0.95)},
-    "eftclip": {**TRAINED, "lr": Span(3e-4, 1e-2), "weight": Span(0.3, 10)},
-    "supervised": TRAINED,
-    "linear_probe": {**SHORT, "lr": Span(1e-3, 1e-1)},
-    "pixel_prompt": {**SHORT, "lr": Span(1e-3, 1e-1), "repel": Span(0.1, 10)},
-    "ft_sam": {**TRAINED, "rho": Span(0.5, 8)},
-    "anp": {**SHORT, "lr": Span(5e-3, 5e-2), "eps": Span(0.05, 0.4), "portion": Span(0.02, 0.2)},
-    "negation": {"scale": Span(0.1, 10)},
-    "invertune": {**TRAINED, "lr": Span(2e-5, 2e-3), "keep": Span(0.2, 8)},
-    "tbar": {**TRAINED, "lr": Span(1e-6, 1e-3), "scale": Span(0.1, 10)},
-    "cbpt": {**SHORT, "lr": Span(5e-4, 1e-1), "repel": Span(0.1, 30)},
-}
-# Passes over D_safe and norm mode of a source; the rate is the victim's own, or three times that for PAR,
-# which starts high: rates of CLIP's ResNet mean nothing to mini's. FT-SAM's 100 epochs over 5 % are 5 passes.
-TEN = {"lr": 1.25e-3, "passes": 10, "freeze_norm": False}
-PUBLISHED: Mapping[str, Mapping[str, Value]] = {
-    "finetune": TEN,
-    "cleanclip": {**TEN, "weight": 1.0},
-    "par": {**TEN, "lr": 3.75e-3, "threshold": 2.15},
-    "supervised": TEN,
-    "ft_sam": {**TEN, "passes": 5, "rho": 2.0},
-}
 
 
 @dataclass(frozen=True)
@@ -97,20 +45,6 @@ class Trial:
     setting: Mapping[str, Value]
     attack: str
     seed: int
-
-
-def tuned() -> tuple[str, ...]:
-    """Every defense that is tuned."""
-    return tuple(RANGES)
-
-
-def ranges_of(defense: str) -> Mapping[str, Range]:
-    """The ranges of a defense, the same whether it has D_safe or is given pairs; ValueError for one that is
-    not tuned."""
-    name = defenses.get(defense).name.removesuffix(f"-{defenses.get(defense).given}")
-    if name not in RANGES:
-        raise ValueError(f"{defense!r} is not tuned; tuned: {', '.join(tuned())}")
-    return RANGES[name]
 
 
 def settings(defense: str, count: int = TRIALS) -> list[dict[str, Value]]:
@@ -175,39 +109,13 @@ def run_all(profile: str, names: Sequence[str], count: int, workers: int = 1) ->
     work = partial(run, profiles.get(profile))
     begun = trials({name: settings(name, count) for name in names}, FIRST)
     table = pd.DataFrame(parallel.each(work, begun, workers, "tune", "trial"))
-    best = {name: [json.loads(one) for one in ranked(part)] for name, part in table.groupby("defense")}
-    ended = trials({name: best[name][:FINALISTS] for name in names}, SECOND)
+    best = {
+        name: [json.loads(one) for one in choice.ranked(choice.over_victims(part))[:FINALISTS]]
+        for name, part in table.groupby("defense")
+    }
+    ended = trials({name: best[name] for name in names}, SECOND)
     more = parallel.each(work, ended, workers, "tune on other victims", "trial")
     return pd.concat([table, pd.DataFrame(more)], ignore_index=True)
-
-
-def ranked(table: pd.DataFrame) -> list[str]:
-    """The settings of one defense, by the rule at the top of this file; in the order of the trials where some
-    tie."""
-    over = table.groupby("setting", sort=False)
-    found = over.agg(asr=("asr", "mean"), worst=("asr", "max"), clean_accuracy=("clean_accuracy", "mean"))
-    holds = found.worst <= BAR
-    within = found[holds].sort_values("clean_accuracy", ascending=False, kind="stable")
-    return [*within.index, *found[~holds].sort_values("asr", kind="stable").index]
-
-
-def choose(table: pd.DataFrame) -> dict[str, dict[str, Value]]:
-    """Per defense the setting that is chosen, of those that met every victim."""
-    chosen = {}
-    for name, part in table.groupby("defense", sort=False):
-        met = part.groupby("setting").setting.transform("size")
-        chosen[name] = json.loads(ranked(part[met == met.max()])[0])
-    return chosen
-
-
-def at_an_end(defense: str, setting: Mapping[str, Value]) -> list[str]:
-    """Which of a setting's numbers lie at an end of their range."""
-    spans = {name: one for name, one in ranges_of(defense).items() if isinstance(one, Span)}
-    return [
-        name
-        for name, span in spans.items()
-        if name in setting and not END <= span.place(setting[name]) <= 1 - END
-    ]
 
 
 def write(profile: str, table: pd.DataFrame) -> Path:
