@@ -28,10 +28,11 @@ from ubt_utils.report.plots.scores import (
 from ubt_utils.report.plots.stages import chain_diagram, growth
 from ubt_utils.report.plots.style import ATTACK_NAMES, COLORS, LINES, STYLE, TITLES, save
 from ubt_utils.report.plots.tokens import colored_caption, token_bars
+from ubt_utils.report.plots.tuned import cloud
 
 __all__ = [
     "ATTACK_NAMES", "COLORS", "LINES", "STYLE", "TITLES",
-    "agreement", "answers", "attack_gallery", "budget", "by_noise", "chain_diagram", "choices",
+    "agreement", "answers", "attack_gallery", "budget", "by_noise", "chain_diagram", "choices", "cloud",
     "colored_caption", "defense_curves", "defense_heat", "gallery", "growth", "harm", "kinds",
     "overfit_path", "paths_by_attack", "picture", "ranking", "rungs", "sample_photos", "save",
     "side_by_side", "similarity_panels", "stealth_plane", "strengths", "study", "sufferers", "survival",
