@@ -126,6 +126,23 @@ def test_a_comparison_is_paired(study):
     assert other.difference == pytest.approx(-found.difference)
 
 
+def test_rivals_are_paired_with_ubt_the_lowest_asr_first(study):
+    record({(0, 0, "sig", "luck"): (0, 4), (0, 1, "wave", "anp"): (0, 4)})  # anp shares no run with UBT
+    found = study_tables.rivals(FAMILY, 0.01, ["sig", "wave"], ["none", "par", "luck", "anp", "ubt"])
+    assert found.index.tolist() == ["luck", "par", "none"]
+    assert found.runs.tolist() == [1, 4, 3] and found.clusters.tolist() == [1, 3, 3]
+    assert (found.asr["luck"], found.clean_accuracy["luck"]) == (0, 0)
+    assert found.filter(regex="_").loc["luck"].isna().sum() == 4  # no interval of one cluster
+    sig = study_tables.rivals(FAMILY, 0.01, ["sig"], ["par"]).loc["par"]
+    for metric in ("asr", "clean_accuracy"):
+        pair = study_tables.compared(FAMILY, "par", "ubt", metric, 0.05, ["sig"]).loc[0.01]
+        named = sig[[metric, f"{metric}_low", f"{metric}_high"]]
+        assert named.tolist() == pair[["difference", "low", "high"]].tolist()
+    assert sig.asr == pytest.approx(3 / 12)
+    with pytest.raises(ValueError, match="no run in results/toy has both ubt and one of anp"):
+        study_tables.rivals(FAMILY, 0.01, ["wave"], ["anp"])
+
+
 def test_only_runs_that_both_have_are_compared(study):
     record({(1, 1, "sig", "ubt"): (4, 0)})
     found = study_tables.compared(FAMILY, "ubt", "par", "asr", 0.05).loc[0.01]

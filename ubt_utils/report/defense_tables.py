@@ -1,21 +1,26 @@
-"""What the first study says, as tables: who stands where, what each choice is worth, and what attackers who
-know UBT reach. It is of another world, with another UBT: `study_tables` has today's. Loads no model."""
+"""What becomes of the defenses, as tables. Loads no model.
+
+Of the first study: who stands where, what each choice is worth, and what attackers who know UBT reach. It is
+of another world, with another UBT. Of today's: how every defense got its setting (`tuned`), and on how much
+of the evidence it removes the backdoor (`removed`); `study_tables` has all else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
 
 from ubt_utils import profiles
 from ubt_utils.attacks.triggers import TRIGGERS
-from ubt_utils.baselines import defenses
+from ubt_utils.baselines import defenses, ranges
 from ubt_utils.core import records
 from ubt_utils.core.records import NONE
-from ubt_utils.evaluate import statistics
+from ubt_utils.evaluate import choice, statistics
 from ubt_utils.profiles.base import DEFENDED
-from ubt_utils.report import cells, detector_tables, evidence
+from ubt_utils.report import cells, detector_tables, evidence, study_tables
 from ubt_utils.ubt.defense import Defense
 from ubt_utils.ubt.settings import UBT
 
@@ -167,6 +172,84 @@ def trials(family: str = cells.STUDY) -> pd.DataFrame:
     """How the defenses got their settings, a row a trial; FileNotFoundError says how to make them."""
     path = records.table_path(family, records.TUNING)
     return evidence.of_one_model(records.read_table(path, "python -m ubt_utils tune"))
+
+
+def tuned(family: str = ORDINARY) -> pd.DataFrame:
+    """What tuning came to, a row a defense: those whose chosen setting holds first (ASR at most 5 % on every
+    victim), then by its clean accuracy.
+
+    Columns: settings, how many were tried, its source's among them, and hold, how many of these hold on the
+    victims that they met; setting, the chosen one in words, whether it holds, its mean and worst ASR and mean
+    CA, over how many victims, the part of the victim's cost that it paid, and which of its numbers lie at an
+    end of their range; and ASR, worst ASR, CA and victims of the source's setting, NaN where none is known.
+    """
+    rows = {name: _tuned(name, choice.over_victims(part)) for name, part in trials(family).groupby("defense")}
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("defense")
+    table["source's victims"] = table["source's victims"].astype("Int64")
+    return table.sort_values(["holds", "CA"], ascending=False, kind="stable")
+
+
+def _tuned(defense: str, found: pd.DataFrame) -> dict[str, object]:
+    """One row of `tuned`, from the settings of one defense (`choice.over_victims`)."""
+    name, holds = choice.chosen(found), found.worst <= choice.BAR
+    published = [one for one in found.index if ranges.is_published(json.loads(one))]
+    source = found.loc[published[0]] if published else pd.Series(dtype=float)
+    rates = {"ASR": "asr", "worst ASR": "worst", "CA": "clean_accuracy", "victims": "victims"}
+    return {
+        "settings": len(found), "hold": int(holds.sum()), "setting": in_words(json.loads(name)),
+        "holds": bool(holds[name]), **{title: found.loc[name, column] for title, column in rates.items()},
+        "paid": found.loc[name, "paid"], "at an end": ", ".join(ranges.at_an_end(defense, json.loads(name))),
+        **{f"source's {title}": source.get(column) for title, column in rates.items()},
+    }  # fmt: skip
+
+
+def in_words(setting: Mapping[str, ranges.Value]) -> str:
+    """A setting as one line: lr 0.001, part 0.2, freeze_norm no."""
+    said = {name: ("no", "yes")[v] if isinstance(v, bool) else f"{v:g}" for name, v in setting.items()}
+    return ", ".join(f"{name} {value}" for name, value in said.items())
+
+
+def removed(
+    family: str = ORDINARY,
+    poison_rate: float | None = None,
+    attacks: Sequence[str] = DEFENDED,
+    which: Sequence[str] | None = None,
+    profiles: Sequence[str] | None = study_tables.STUDY,
+) -> pd.DataFrame:
+    """On how much of the evidence each defense removes the backdoor, undefended first, then by mean ASR.
+
+    Columns: per attack "k of n", the clusters (a public model and a seed) on which every run ends with an ASR
+    of at most 5 %, of those that it met, or "" for none; runs; mean and worst ASR and mean CA; what it costs,
+    as a part of the victim's pairs and in seconds, means over runs, NaN where it is not known; and what it
+    sees. which: these defenses; None: all that are no variants. profiles: of the family; None: all, the edges
+    of detection among them.
+    """
+    runs = study_tables.recorded(family, poison_rate, attacks, which, profiles)
+    ways = study_tables.paths(family, poison_rate, attacks, which, profiles)
+    part = ways.groupby(study_tables.RUN).part.last() if len(ways) else pd.Series(dtype=float)
+    runs = runs.assign(part=part.reindex(runs.index))
+    names = runs.index.get_level_values("defense").unique()
+    if which is None:
+        names = [name for name in names if name == NONE or not defenses.get(name).variant_of]
+    rows = {name: _removed(name, runs.xs(name, level="defense"), attacks) for name in names}
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("defense").sort_values("ASR")
+    return table.loc[lambda t: [*t.index.intersection([NONE]), *t.index.drop(NONE, errors="ignore")]]
+
+
+def _removed(name: str, own: pd.DataFrame, attacks: Sequence[str]) -> dict[str, object]:
+    """One row of `removed`, from the runs of one defense."""
+    return {
+        **{attack: _clusters_freed(own[own.index.isin([attack], level="attack")]) for attack in attacks},
+        "runs": len(own), "ASR": own.asr.mean(), "worst ASR": own.asr.max(), "CA": own.clean_accuracy.mean(),
+        "part": own.part.mean(), "seconds": own.seconds.mean(),
+        "sees": "" if name == NONE else ", ".join(defenses.get(name).sees),
+    }  # fmt: skip
+
+
+def _clusters_freed(own: pd.DataFrame) -> str:
+    """On how many clusters no run is left with its backdoor, and of how many."""
+    failed, clusters = statistics.failures(own.asr, own.cluster, choice.BAR)
+    return f"{clusters - failed} of {clusters}" if clusters else ""
 
 
 def attackers(attack: str = "badnets") -> pd.DataFrame:

@@ -34,6 +34,7 @@ RUN = list(records.KEYS)
 DESIGN = ["f0_seed", "poison_rate", "cluster"]
 SHOWN = ("clean_accuracy", "known_accuracy", "new_accuracy", "robust_accuracy", "target_recall")
 BETTER = {"asr": -1, "clean_accuracy": 1, "robust_accuracy": 1, "target_recall": 1}  # sign of the better
+FACES = ("asr", "clean_accuracy")  # what a rival is compared by
 DEVELOPMENT = (0, 1, 2, 3)  # seeds on which detection's settings were chosen
 CLEAN_DEVELOPMENT = (*DEVELOPMENT, 4)  # and those of clean sets
 BAR = 0.05  # an ASR above it: the defense failed
@@ -135,6 +136,38 @@ def compared(
     if not rows:
         raise ValueError(f"no run in results/{family} has both {one} and {other}")
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("poison_rate")
+
+
+def rivals(
+    family: str,
+    poison_rate: float | None,
+    attacks: Sequence[str],
+    defenses: Sequence[str],
+    profiles: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Each of these defenses minus UBT on the runs that both have, a row a defense, the lowest ASR first:
+    runs, clusters, and the differences asr and clean_accuracy, each with its 95 % bootstrap interval (_low,
+    _high; NaN for one cluster). Those that share no run with UBT are left out; ValueError where none does.
+    """
+    runs = _single(_runs(family, poison_rate, attacks, profiles))
+    runs = runs[runs.index.isin([UBT, *defenses], level="defense")]
+    values = _values(family, runs, FACES)
+    rows = {name: _beside(values, runs.cluster, name) for name in defenses if name != UBT}
+    found = pd.DataFrame.from_dict({name: row for name, row in rows.items() if row}, orient="index")
+    if found.empty:
+        raise ValueError(f"no run in results/{family} has both {UBT} and one of {', '.join(defenses)}")
+    return found.rename_axis("defense").sort_values("asr", kind="stable")
+
+
+def _beside(values: dict[str, pd.DataFrame], cluster: pd.Series, name: str) -> dict[str, float]:
+    """One row of `rivals`; empty where no run has both."""
+    row: dict[str, float] = {}
+    for metric in FACES:
+        if (paired := _less(values[metric].dropna(how="all"), cluster, name, UBT)) is not None:
+            less, size = paired
+            row |= size
+            row[metric], row[f"{metric}_low"], row[f"{metric}_high"] = _estimate(less)
+    return row
 
 
 def untouched(
@@ -468,20 +501,31 @@ def _difference(
     hits: pd.DataFrame, cluster: pd.Series, one: str, other: str, margin: float
 ) -> dict[str, float | bool]:
     """One row of `compared`, from what the metric is the mean of; empty where no run has both."""
-    first, second = (hits[hits.index.isin([d], level="defense")].droplevel("defense") for d in (one, other))
-    shared = first.index.intersection(second.index)
-    cluster = cluster[cluster.index.isin([one], level="defense")].droplevel("defense").reindex(shared)
-    if shared.empty:
+    paired = _less(hits, cluster, one, other)
+    if paired is None:
         return {}
-    a, b = (_by_cluster(side.loc[shared], cluster) for side in (first, second))
-    wide, narrow = (_estimate(a - b, level) for level in (statistics.LEVEL, 0.9))
+    less, size = paired
+    wide, narrow = (_estimate(less, level) for level in (statistics.LEVEL, 0.9))
     return {
-        "runs": len(shared), "clusters": cluster.nunique(),
-        "difference": wide.mean, "low": wide.low, "high": wide.high,
+        **size, "difference": wide.mean, "low": wide.low, "high": wide.high,
         "low90": narrow.low, "high90": narrow.high,
         "differs": wide.low > 0 or wide.high < 0,
         "equivalent": statistics.equivalent(narrow.low, narrow.high, margin),
     }  # fmt: skip
+
+
+def _less(
+    hits: pd.DataFrame, cluster: pd.Series, one: str, other: str
+) -> tuple[np.ndarray, dict[str, int]] | None:
+    """One defense less another (clusters, drawings or classes) on the runs that both have, and how many runs
+    and clusters these are; None where there are none."""
+    first, second = (hits[hits.index.isin([d], level="defense")].droplevel("defense") for d in (one, other))
+    shared = first.index.intersection(second.index)
+    if shared.empty:
+        return None
+    cluster = cluster[cluster.index.isin([one], level="defense")].droplevel("defense").reindex(shared)
+    a, b = (_by_cluster(side.loc[shared], cluster) for side in (first, second))
+    return a - b, {"runs": len(shared), "clusters": cluster.nunique()}
 
 
 def _row(own: pd.DataFrame, values: dict[str, pd.DataFrame], sure: Sequence[str]) -> dict[str, float]:

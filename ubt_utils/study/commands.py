@@ -8,8 +8,10 @@ from collections.abc import Sequence
 
 from ubt_utils import profiles, stages
 from ubt_utils.attacks.triggers import TRIGGERS
+from ubt_utils.baselines import ranges
 from ubt_utils.baselines.defenses import COMPARED, DEFENSES
 from ubt_utils.core import records, store
+from ubt_utils.evaluate import choice
 from ubt_utils.profiles.base import DEFENDED, UNMET
 from ubt_utils.study import detection, tuning
 from ubt_utils.study import matrix as grid
@@ -143,7 +145,7 @@ def detectors(attacks: tuple[str, ...] = DEFENDED, seeds: tuple[int, ...] = SEED
 
 def tune(
     profile: str = "mini",
-    defenses: tuple[str, ...] = tuning.tuned(),
+    defenses: tuple[str, ...] = ranges.tuned(),
     count: int = tuning.TRIALS,
     workers: int = 1,
 ) -> None:
@@ -151,7 +153,7 @@ def tune(
     fifth of the victim's cost and at any."""
     table = tuning.run_all(profile, defenses, count, workers)
     print(tuning.write(profile, table))
-    for most in (tuning.QUICK, math.inf):
-        for name, setting in tuning.choose(table, most).items():
-            ends = ", ".join(tuning.at_an_end(name, setting))
+    for most in (choice.QUICK, math.inf):
+        for name, setting in choice.choose(table, most).items():
+            ends = ", ".join(ranges.at_an_end(name, setting))
             print(name, f"{most:.0%}", json.dumps(setting), f"at an end: {ends}" if ends else "")

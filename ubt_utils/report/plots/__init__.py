@@ -14,6 +14,7 @@ from ubt_utils.report.plots.defenses import (
     paths_by_attack,
     side_by_side,
 )
+from ubt_utils.report.plots.forest import forest
 from ubt_utils.report.plots.matrix import budget, choices, defense_heat, rungs, study
 from ubt_utils.report.plots.pictures import answers, gallery, picture, sample_photos, suspects, wrap
 from ubt_utils.report.plots.scores import (
@@ -28,11 +29,12 @@ from ubt_utils.report.plots.scores import (
 from ubt_utils.report.plots.stages import chain_diagram, growth
 from ubt_utils.report.plots.style import ATTACK_NAMES, COLORS, LINES, STYLE, TITLES, save
 from ubt_utils.report.plots.tokens import colored_caption, token_bars
+from ubt_utils.report.plots.tuned import cloud
 
 __all__ = [
     "ATTACK_NAMES", "COLORS", "LINES", "STYLE", "TITLES",
-    "agreement", "answers", "attack_gallery", "budget", "by_noise", "chain_diagram", "choices",
-    "colored_caption", "defense_curves", "defense_heat", "gallery", "growth", "harm", "kinds",
+    "agreement", "answers", "attack_gallery", "budget", "by_noise", "chain_diagram", "choices", "cloud",
+    "colored_caption", "defense_curves", "defense_heat", "forest", "gallery", "growth", "harm", "kinds",
     "overfit_path", "paths_by_attack", "picture", "ranking", "rungs", "sample_photos", "save",
     "side_by_side", "similarity_panels", "stealth_plane", "strengths", "study", "sufferers", "survival",
     "suspects", "sweep_grid", "token_bars", "tried", "wrap",

@@ -1,0 +1,55 @@
+"""Which of the settings that were tried is chosen.
+
+The rule [ours]: of the settings whose ASR is at most 5 % on every victim the one of the highest clean
+accuracy; where there is none, the one of the lowest mean ASR.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+BAR = 0.05  # the highest ASR of a setting that holds
+QUICK = 0.2  # of the victim's cost: the budget of the study's first table, detection included
+
+
+def over_victims(table: pd.DataFrame) -> pd.DataFrame:
+    """The settings of one defense in the order of their trials: how many victims each met, mean (asr) and
+    worst ASR, mean clean accuracy, and what it paid on average (NaN where it is not known); table: a row a
+    trial."""
+    over = table.groupby("setting", sort=False)
+    found = over.agg(
+        victims=("asr", "size"), asr=("asr", "mean"), worst=("asr", "max"),
+        clean_accuracy=("clean_accuracy", "mean"),
+    )  # fmt: skip
+    return found.assign(paid=over.paid.mean() if "paid" in table else np.nan)
+
+
+def met_all(found: pd.DataFrame) -> pd.Series:
+    """Which settings met every victim that any of them did; found: `over_victims`."""
+    return found.victims == found.victims.max()
+
+
+def ranked(found: pd.DataFrame) -> list[str]:
+    """The settings of one defense, the best by the rule first, in the order of the trials where some tie;
+    found: `over_victims`."""
+    holds = found.worst <= BAR
+    within = found[holds].sort_values("clean_accuracy", ascending=False, kind="stable")
+    return [*within.index, *found[~holds].sort_values("asr", kind="stable").index]
+
+
+def chosen(found: pd.DataFrame) -> str:
+    """The best setting of one defense, of those that met every victim; found: `over_victims`."""
+    return ranked(found[met_all(found)])[0]
+
+
+def choose(table: pd.DataFrame, most: float = math.inf) -> dict[str, dict[str, Any]]:
+    """Per defense the setting that is chosen, of those that met every victim and paid `most` of its cost on
+    average, detection included; no entry for a defense of which none did. table: a row a trial."""
+    found = {name: over_victims(part) for name, part in table.groupby("defense", sort=False)}
+    within = {name: over[met_all(over) & ~(over.paid > most)] for name, over in found.items()}
+    return {name: json.loads(chosen(over)) for name, over in within.items() if len(over)}
