@@ -30,6 +30,6 @@ class Deviation:
             raise ValueError(f"a deviation says nothing of {', '.join(empty)}: {self}")
 
 
-def rows(*cells: tuple[str, str, str, str]) -> tuple[Deviation, ...]:
+def listed(*cells: tuple[str, str, str, str]) -> tuple[Deviation, ...]:
     """The rows of a table, from their cells: what, source, ours, why."""
     return tuple(Deviation(*row) for row in cells)
