@@ -61,10 +61,10 @@ class Trigger(nn.Module):
 DEVIATIONS = listed(  # source: Goodman-liyu/InverTune, TargetLabel.py, TriggerInversion.py, models/
     ("clean pictures", "ImageNet's validation set", "D_safe, a few of them poisoned", NO_CLEAN),
     ("untargeted noise", "one, a network's, from a file", "6, searched for on D_safe",
-     "the file is not public"),
+     "its repository lacks the file"),
     ("place of the noise", "3 % of the picture, bottom right", "9 %, at 5 places, or all, faintly",
      "the place is unknown"),
-    ("pictures with the noise", "all of them", "1024", "what this costs is charged"),
+    ("pictures with the noise", "all of them", "1,024", "what this costs is charged"),
     ("choice of the target", "by a person, from two rankings", "the largest absolute rise",
      "nobody is there to look"),
     ("inversion: rate", "0.01", "0.05", "fewer steps"),

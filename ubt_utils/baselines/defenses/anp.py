@@ -140,7 +140,7 @@ DEVIATIONS = listed(  # source: csdongxian/ANP_backdoor, optimize_mask_cifar.py 
     ("size of the push", "0.4", "tuned", ONE_RULE),
     ("channels to prune", "swept, ASR measured at each", "a tuned portion",
      "no defender here can measure ASR"),
-    ("clean data", "500 labelled pictures", "D_safe: D outside the pool", NO_CLEAN),
+    ("clean data", "500 labelled pictures", "D_safe: D outside the pool, unchecked", NO_CLEAN),
     ("augmentation", "crops and flips", "none", "the fine-tuning baseline's"),
     ("optimizer", "SGD, momentum 0.9", "AdamW, fresh", ONE_LOOP),
     ("batch", "128", "256", VICTIMS_BATCH),

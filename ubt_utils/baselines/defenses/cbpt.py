@@ -122,7 +122,7 @@ DEVIATIONS = listed(  # source: arXiv 2502.19269, abstract only
     ("third loss", UNREAD, "distance from prompts as written", "keeps what they mean"),
     ("weight of the second loss", UNREAD, "tuned", ONE_RULE),
     ("weight of the third loss", UNREAD, "1", "one weight is tuned"),
-    ("clean data", UNREAD, "D_safe: D outside the pool", NO_CLEAN),
+    ("clean data", UNREAD, "D_safe: D outside the pool, unchecked", NO_CLEAN),
     ("labels", UNREAD, "classes named in captions", NO_LABELS),
     ("batch", UNREAD, "256", VICTIMS_BATCH),
     ("rate", UNREAD, "tuned", OTHER_NET),

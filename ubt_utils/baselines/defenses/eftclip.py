@@ -156,7 +156,7 @@ DEVIATIONS = listed(  # source: arXiv 2511.13545, its abstract and public summar
     ("confirmed labels", UNSAID, "3 of each region and of the picture", "a list as short as may be"),
     ("affected labels", UNSAID, "more candidates than 7 deviations over the median", "no rule is known"),
     ("pictures asked about", UNSAID, "the pool", "the rest counts as safe"),
-    ("set to fine-tune on", "affected labels and victims alone (summaries only)", "D_safe beside them",
+    ("set to fine-tune on", "affected labels and victims (summaries only)", "D_safe beside them",
      "else CA is lost"),
     ("loss", UNSAID, "CLIP's + weighted cross-entropy of the set", "the set has labels, no captions"),
     ("weight of the set", UNSAID, "tuned", ONE_RULE),

@@ -51,7 +51,7 @@ def train_from_public(
 
 
 FINE_TUNED = listed(  # source: nishadsinghi/CleanCLIP, README.md and src/main.py
-    ("clean data", "100,000 clean pairs", "D_safe: D outside the pool", NO_CLEAN),
+    ("clean data", "100,000 clean pairs", "D_safe: D outside the pool, unchecked", NO_CLEAN),
     ("batch", "64", "256", VICTIMS_BATCH),
     ("rate", "1e-5", "tuned", OTHER_NET),
     ("length", "10 epochs", "tuned", ONE_RULE),

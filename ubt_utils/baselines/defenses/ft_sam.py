@@ -76,7 +76,7 @@ DEVIATIONS = listed(  # source: SCLBD/BackdoorBench, defense/ft-sam.py and confi
     ("loss", "cross-entropy, label smoothing 0.1", "CLIP's", NO_LABELS),
     ("perturbed weights", "all", "the image tower's", "the trigger acts there"),
     ("size of the perturbation", "2", "tuned", ONE_RULE),
-    ("clean data", "5 % of the training set", "D_safe: D outside the pool", NO_CLEAN),
+    ("clean data", "5 % of the training set", "D_safe: D outside the pool, unchecked", NO_CLEAN),
     ("augmentation", "that of training", "none", "the fine-tuning baseline's"),
     ("optimizer", "SGD, momentum 0.9", "AdamW, fresh", ONE_LOOP),
     ("rate", "0.01", "tuned", OTHER_NET),

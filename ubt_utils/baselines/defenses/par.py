@@ -63,7 +63,7 @@ def par(model: nn.Module, view: View, recipe: Recipe, session: Session, threshol
 
 
 DEVIATIONS = listed(  # source: nmndeep/PerturbAndRecover, train.py, utils.py and trigger.sh
-    ("clean data", "250,000 pairs, of CC3M or synthetic", "D_safe: D outside the pool", NO_CLEAN),
+    ("clean data", "250,000 pairs, of CC3M or synthetic", "D_safe: D outside the pool, unchecked", NO_CLEAN),
     ("batch", "512 on each of four GPUs", "256", VICTIMS_BATCH),
     ("rate", "3e-5, falling to 3e-6", "tuned", OTHER_NET),
     ("length", "2 epochs in its script, 10 by default", "tuned", ONE_RULE),

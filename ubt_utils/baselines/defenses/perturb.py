@@ -42,7 +42,7 @@ DEVIATIONS = listed(  # source: JordanAsh/warm_start, run.py
      "trained scales differ"),
     ("reach", "every parameter", "matrices and filters", "norms and temperature carry scales"),
     ("loss", "cross-entropy of labels", "CLIP's", NO_LABELS),
-    ("clean data", "all of the training set", "D_safe: D outside the pool", NO_CLEAN),
+    ("clean data", "all of the training set", "D_safe: D outside the pool, unchecked", NO_CLEAN),
     ("optimizer", "Adam", "AdamW, fresh", ONE_LOOP),
     ("batch", "128", "256", VICTIMS_BATCH),
     ("rate", "1e-3", "tuned", OTHER_NET),

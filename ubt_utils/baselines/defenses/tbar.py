@@ -63,7 +63,7 @@ DEVIATIONS = listed(  # source: arXiv 2510.14845, abstract only
      "one caption contrasts with nothing"),
     ("weights that learn", UNREAD, "the image tower's", "as in task arithmetic"),
     ("scale of the subtraction", UNREAD, "tuned", ONE_RULE),
-    ("clean data", UNREAD, "D_safe: D outside the pool", NO_CLEAN),
+    ("clean data", UNREAD, "D_safe: D outside the pool, unchecked", NO_CLEAN),
     ("batch", UNREAD, "256", VICTIMS_BATCH),
     ("rate", UNREAD, "tuned", OTHER_NET),
     ("length", UNREAD, "tuned", ONE_RULE),
