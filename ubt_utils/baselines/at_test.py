@@ -26,6 +26,7 @@ from ubt_utils.clip import models
 from ubt_utils.core.seeding import generator
 from ubt_utils.data.pictures import Images, take
 from ubt_utils.evaluate import measure, metrics
+from ubt_utils.ubt.deviation import NO_CLEAN, listed
 
 TRIES = 20  # sentences drawn for a class until one does not name it
 SENTENCES = (
@@ -38,6 +39,18 @@ SENTENCES = (
     "Leaves turn red in autumn.",
     "Students read in the library.",
 )
+
+
+DEVIATIONS = listed(  # source: Purshow/BDetCLIP_badCLIP, src/evaluate.py, and jsrdcht/SSL-Backdoor, bdetclip/
+    ("benign texts", "7 descriptions a class, by GPT-4", "the class's own prompts",
+     "no language model is at hand"),
+    ("malignant texts", "one generated sentence a class", "one of 8, written for this kit",
+     "no language model is at hand"),
+    ("prompts to spoil", "80 templates", "the data set's prompts", "those of zero-shot"),
+    ("score of a picture", "a sum over classes", "a mean over classes", "the order is the same"),
+    ("threshold", "from clean pictures", "none: AUROC", NO_CLEAN),
+    ("test pictures", "1,000, 30 % of them stamped", "all, clean and stamped", "AUROC asks for no share"),
+)  # fmt: skip
 
 
 def malignant(

@@ -21,6 +21,7 @@ from ubt_utils.core.seeding import generator
 from ubt_utils.data.pictures import take
 from ubt_utils.kernels.similarity import ssim
 from ubt_utils.ubt.defense import FORWARD_COST, View
+from ubt_utils.ubt.deviation import NO_CLEAN, NO_LABELS, listed
 
 BATCH = 64  # InverTune's
 FIT, NEAR, ALIKE, SPARSE = 5.0, 0.5, 1.0, 0.01  # InverTune's weights
@@ -55,6 +56,24 @@ class Trigger(nn.Module):
     def stamp(self, images: torch.Tensor) -> torch.Tensor:
         """The same on stored pictures, (B, 3, H, W) uint8."""
         return (self(images.to(self.mask.device).float() / 255) * 255).round().to(torch.uint8)
+
+
+DEVIATIONS = listed(  # source: Goodman-liyu/InverTune, TargetLabel.py, TriggerInversion.py, models/
+    ("clean pictures", "ImageNet's validation set", "D_safe, a few of them poisoned", NO_CLEAN),
+    ("untargeted noise", "one, a network's, from a file", "6, searched for on D_safe",
+     "its repository lacks the file"),
+    ("place of the noise", "3 % of the picture, bottom right", "9 %, at 5 places, or all, faintly",
+     "the place is unknown"),
+    ("pictures with the noise", "all of them", "1,024", "what this costs is charged"),
+    ("choice of the target", "by a person, from two rankings", "the largest absolute rise",
+     "nobody is there to look"),
+    ("inversion: rate", "0.01", "0.05", "fewer steps"),
+    ("inversion: length", "10 epochs of the validation set", "half of D", "what this costs is charged"),
+    ("inversion: pictures", "those of other classes", "all of D_safe", NO_LABELS),
+    ("pictures of the target", "a labelled batch, pair by pair", "mean of those whose caption names it",
+     NO_LABELS),
+    ("inversion: SSIM", "of normalized pictures", "of plain pixels", "its range is that of pixels"),
+)  # fmt: skip
 
 
 def see(model: nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pandas as pd
 
 from ubt_utils import profiles
 from ubt_utils.attacks.triggers import TRIGGERS
-from ubt_utils.baselines import defenses, ranges
+from ubt_utils.baselines import at_test, defenses, ranges
 from ubt_utils.core import records
 from ubt_utils.core.records import NONE
 from ubt_utils.evaluate import choice, statistics
@@ -36,6 +36,7 @@ THEN = {  # what a defense saw when it was recorded, where it sees more today
     "abl": replace(defenses.get("abl"), sees=("D",)),  # it began after the victim's training
     "eftclip": replace(defenses.get("eftclip"), sees=("D_safe", "D", "class names")),  # f0 was not asked
 }
+DEVIATIONS = ["defense", "what", "source", "ours", "why"]
 ROUNDS = (UBT, "ubt-rounds")  # one vote, and several: what an attacker with several words is met with
 
 
@@ -280,3 +281,13 @@ def _attacker(profile: profiles.Profile, found: pd.DataFrame) -> dict[str, objec
         "D_u poisoned": (ubt.chosen_poisoned / ubt.chosen).mean(),
         "the vote's words": ", ".join(sorted(set(ubt.anchor))),
     }
+
+
+def deviations() -> pd.DataFrame:
+    """In what every rival differs from its source, a row a setting: defense, what, source, ours, why. In the
+    order of the registry, then detection at test time; those that are given clean pairs differ as the same
+    defense without does, and are left out."""
+    told = {d.name: d.deviations for d in defenses.DEFENSES.values() if not d.given}
+    told["bdetclip"] = at_test.DEVIATIONS
+    rows = [(name, *astuple(row)) for name, found in told.items() for row in found]
+    return pd.DataFrame(rows, columns=DEVIATIONS)

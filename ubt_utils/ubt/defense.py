@@ -15,6 +15,7 @@ from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History, fit
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.pictures import take
+from ubt_utils.ubt.deviation import Deviation
 from ubt_utils.ubt.settings import UBT, Select
 
 FORWARD_COST = 1 / 5  # a forward pass against a training step (forward and backward), measured on mini
@@ -98,8 +99,8 @@ class Defense:
     passes over all of D before it trains. anew: starts from the public model, not from the backdoored one.
     whole: runs as long as the victim's training, since it stands in for one. given: how many pairs that
     somebody has looked at it gets instead of D_safe; 0: none.
-    source: who says so, and what is ours in it. variant_of: the defense that it differs from by `options`
-    alone, and changed: in what, in words.
+    source: who says so, and what is ours in it; deviations: in what it differs from that source, row by row.
+    variant_of: the defense that it differs from by `options` alone, and changed: in what, in words.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Defense:
     given: int = 0
     variant_of: str = ""
     changed: str = ""
+    deviations: tuple[Deviation, ...] = ()
 
     def __post_init__(self) -> None:
         if unknown := set(self.sees) - set(SIGHTS):

@@ -30,6 +30,7 @@ from ubt_utils.core import distributed
 from ubt_utils.core.seeding import generator
 from ubt_utils.data.pictures import take
 from ubt_utils.ubt.defense import Defense, Session, View, train_on
+from ubt_utils.ubt.deviation import VICTIMS, listed
 
 PART = 4  # of a batch: isolated pairs in each step of the climb [ours]
 FIRST, CLIMB = 10 / 75, 5 / 75  # of the steps: before isolation, and at the end; the public code's epochs
@@ -131,10 +132,31 @@ def joined(one: History, other: History, done: int) -> History:
     return History(**{name: value + vars(other)[name] for name, value in vars(one).items()})
 
 
+DEVIATIONS = listed(  # source: bboylyg/ABL, config.py, backdoor_isolation.py and backdoor_unlearning.py
+    ("loss", "a classifier's cross-entropy", "CLIP's, of each pair among its batch",
+     "D has captions, no labels"),
+    ("local gradient ascent", "on a batch's mean loss", "on each pair's loss",
+     "a batch's mean hides the poison"),
+    ("ascent by default", "flooding", "local gradient ascent", "the method's own"),
+    ("start", "random weights", "f0", "the victim's start"),
+    ("climb", "the isolated pairs alone", "beside the others' loss",
+     "CLIP's loss of few pairs wrecks the model"),
+    ("bound of the climb", "none", "chance", "else it never ends"),
+    ("rate of the climb", "5e-4, after 0.01", "the schedule's end", "one schedule for the second part"),
+    ("optimizer", "SGD, momentum 0.9, Nesterov", "AdamW, fresh", VICTIMS),
+    ("batch", "64", "256", VICTIMS),
+    ("rate", "0.1, then 0.01", "the victim's", VICTIMS),
+    ("length", "75 epochs", "the victim's", VICTIMS),
+    ("schedule", "in steps", "one cycle", VICTIMS),
+    ("weight decay", "1e-4", "0.1, of all weights", VICTIMS),
+    ("augmentation", "crops, flips and cutout, after isolation", "color", VICTIMS),
+)  # fmt: skip
+
+
 DEFENSES = (
     Defense(
         "abl", abl, ("D", "f0"), "[related] arXiv 2110.11571; CLIP's loss, from f0, bounded: ours",
         options={"isolate": 0.01, "gamma": 0.5, "weight": 1.0}, cost=1 + CLIMB / PART, looks=1.0,
-        anew=True, whole=True,
+        anew=True, whole=True, deviations=DEVIATIONS,
     ),
 )  # fmt: skip

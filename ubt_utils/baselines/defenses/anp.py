@@ -25,6 +25,7 @@ from ubt_utils.clip.training import History
 from ubt_utils.core import distributed
 from ubt_utils.core.seeding import generator
 from ubt_utils.ubt.defense import Defense, Session, View
+from ubt_utils.ubt.deviation import NO_CLEAN, NO_LABELS, ONE_LOOP, ONE_RULE, OTHER_NET, VICTIMS_BATCH, listed
 
 MASK = "neuron_mask"  # the model's parameter while masks are learned
 Loss = Callable[[torch.Tensor], torch.Tensor]
@@ -133,11 +134,27 @@ def anp(
     return history
 
 
+DEVIATIONS = listed(  # source: csdongxian/ANP_backdoor, optimize_mask_cifar.py and prune_neuron_cifar.py
+    ("loss", "cross-entropy of labels", "CLIP's", NO_LABELS),
+    ("masked norms", "all of the network", "the image tower's", "the text tower has none"),
+    ("size of the push", "0.4", "tuned", ONE_RULE),
+    ("channels to prune", "swept, ASR measured at each", "a tuned portion",
+     "no defender here can measure ASR"),
+    ("clean data", "500 labelled pictures", "D_safe: D outside the pool, unchecked", NO_CLEAN),
+    ("augmentation", "crops and flips", "none", "the fine-tuning baseline's"),
+    ("optimizer", "SGD, momentum 0.9", "AdamW, fresh", ONE_LOOP),
+    ("batch", "128", "256", VICTIMS_BATCH),
+    ("rate", "0.2", "tuned", OTHER_NET),
+    ("length", "2,000 steps", "tuned", ONE_RULE),
+)  # fmt: skip
+
+
 DEFENSES = (
     Defense(
         "anp", anp, ("D_safe",), "[related] arXiv 2110.14430; CLIP's loss, AdamW, a portion to prune: ours",
         options={"eps": 0.4, "alpha": 0.2, "portion": 0.05},
         recipe={"lr": 0.02, "weight_decay": 0.0, "schedule": "constant", "freeze_norm": False},
+        deviations=DEVIATIONS,
         cost=2.0,  # no weight asks for a gradient: three passes forward and three half ones back
     ),
 )  # fmt: skip

@@ -24,6 +24,7 @@ from ubt_utils.core.seeding import generator
 from ubt_utils.data.pictures import take
 from ubt_utils.kernels.occlusion import inner
 from ubt_utils.ubt.defense import Defense, Session, View
+from ubt_utils.ubt.deviation import NO_CLEAN, NO_LABELS, ONE_RULE, OTHER_NET, UNREAD, VICTIMS_BATCH, listed
 
 CONTEXT = 4  # words at the start of a prompt that are learned, as many as CoOp has in "a photo of a"
 
@@ -111,10 +112,31 @@ def cbpt(
     return trained
 
 
+DEVIATIONS = listed(  # source: arXiv 2502.19269, abstract only
+    ("trigger", "inverted by contrastive learning (abstract only)", "InverTune's",
+     "one inversion for all rivals"),
+    ("prompts", "one of each class (abstract only)", "an offset of each class's first 4 words",
+     "as many as in CoOp"),
+    ("first loss", UNREAD, "cross-entropy of clean pictures", "keeps the accuracy"),
+    ("second loss", UNREAD, "cross-entropy of stamped pictures", "undoes the trigger"),
+    ("third loss", UNREAD, "distance from prompts as written", "keeps what they mean"),
+    ("weight of the second loss", UNREAD, "tuned", ONE_RULE),
+    ("weight of the third loss", UNREAD, "1", "one weight is tuned"),
+    ("clean data", UNREAD, "D_safe: D outside the pool, unchecked", NO_CLEAN),
+    ("labels", UNREAD, "classes named in captions", NO_LABELS),
+    ("batch", UNREAD, "256", VICTIMS_BATCH),
+    ("rate", UNREAD, "tuned", OTHER_NET),
+    ("length", UNREAD, "tuned", ONE_RULE),
+    ("schedule", UNREAD, "one cycle", "the fine-tuning baseline's"),
+    ("weight decay", UNREAD, "none", "offsets start at 0"),
+)  # fmt: skip
+
+
 DEFENSES = (
     Defense(
         "cbpt", cbpt, ("D_safe", "class names"),
         "[related] arXiv 2502.19269, its abstract; trigger as in InverTune, losses, labels: ours",
-        options={"repel": 1.0, "keep": 1.0}, recipe={"weight_decay": 0.0}, cost=4 / 3, looks=LOOKS + 2,
+        options={"repel": 1.0, "keep": 1.0}, recipe={"weight_decay": 0.0}, cost=4 / 3,
+        looks=LOOKS + 2, deviations=DEVIATIONS,
     ),
 )  # fmt: skip

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ubt_utils.baselines.defenses.finetune import PEERS, train_outside
+from ubt_utils.baselines.defenses.finetune import FINE_TUNED, PEERS, train_outside
 from ubt_utils.clip import models
 from ubt_utils.clip.augment import augment
 from ubt_utils.clip.objectives import clip_loss, gathered
@@ -18,6 +18,7 @@ from ubt_utils.core import distributed
 from ubt_utils.core.seeding import generator
 from ubt_utils.kernels.occlusion import inner
 from ubt_utils.ubt.defense import Defense, Session, View
+from ubt_utils.ubt.deviation import ONE_RULE, listed
 
 
 def eda(tokens: torch.Tensor, draw: random.Random) -> torch.Tensor:
@@ -70,9 +71,19 @@ def cleanclip(model: nn.Module, view: View, recipe: Recipe, session: Session, we
     return train_outside(model, view, recipe, session, objective, "CleanCLIP on D_safe")
 
 
+DEVIATIONS = FINE_TUNED + listed(  # source: nishadsinghi/CleanCLIP, src/train.py, src/data.py and utils/
+    ("second view of a picture", "AutoAugment", "pose and color", "AutoAugment's policy is for photos"),
+    ("second view of a caption", "EDA on a tenth of its words", "EDA on one token",
+     "captions of a few words"),
+    ("new words in a caption", "synonyms", "tokens of other captions", "no thesaurus among the packages"),
+    ("drawing of captions", "once, before training", "anew in each step", "nothing to store"),
+    ("weight of the unimodal loss", "1", "tuned", ONE_RULE),
+)  # fmt: skip
+
+
 DEFENSES = (
     Defense(
         "cleanclip", cleanclip, ("D_safe",), "[related] arXiv 2303.03323; EDA without a thesaurus: ours",
-        options={"weight": 1.0}, recipe=PEERS, cost=2.0,
+        options={"weight": 1.0}, recipe=PEERS, cost=2.0, deviations=DEVIATIONS,
     ),
 )  # fmt: skip

@@ -31,6 +31,7 @@ from ubt_utils.clip.training import History
 from ubt_utils.core import device, distributed
 from ubt_utils.core.seeding import generator
 from ubt_utils.ubt.defense import Defense, Session, View
+from ubt_utils.ubt.deviation import ONE_RULE, OTHER_NET, VICTIMS_BATCH, listed
 
 Names = Callable[[torch.Tensor], torch.Tensor]
 ASKED = 256  # pictures at a time
@@ -145,11 +146,35 @@ def eftclip(
     return train_outside(model, view, recipe, session, objective, "EftCLIP: what the oracle does not confirm")
 
 
+UNSAID = "not known (summaries only)"
+DEVIATIONS = listed(  # source: arXiv 2511.13545, its abstract and public summaries
+    ("oracle", "FastSAM", "superpixels, named by f0", "no segmentation model among the packages"),
+    ("the oracle's prompt", "the victim's list (summaries only)", "none", "superpixels take none"),
+    ("candidates", "the victim's list less the oracle's", "the top label, if not confirmed",
+     "one label is enough for ASR"),
+    ("regions of a picture", UNSAID, "5 at most", "each is asked about twice"),
+    ("confirmed labels", UNSAID, "3 of each region and of the picture", "a list as short as may be"),
+    ("affected labels", UNSAID, "more candidates than 7 deviations over the median", "no rule is known"),
+    ("pictures asked about", UNSAID, "the pool", "the rest counts as safe"),
+    ("set to fine-tune on", "affected labels and victims (summaries only)", "D_safe beside them",
+     "else CA is lost"),
+    ("loss", UNSAID, "CLIP's + weighted cross-entropy of the set", "the set has labels, no captions"),
+    ("weight of the set", UNSAID, "tuned", ONE_RULE),
+    ("batch", UNSAID, "256", VICTIMS_BATCH),
+    ("rate", UNSAID, "tuned", OTHER_NET),
+    ("length", UNSAID, "tuned", ONE_RULE),
+    ("schedule", UNSAID, "one cycle", "the fine-tuning baseline's"),
+    ("weight decay", UNSAID, "0.1, of all weights", "the fine-tuning baseline's"),
+    ("norm mode", UNSAID, "tuned", ONE_RULE),
+)  # fmt: skip
+
+
 DEFENSES = (
     Defense(
         "eftclip", eftclip, ("D_safe", "D", "f0", "class names"),
         "[related] arXiv 2511.13545; oracle, lists and loss: ours",
         # a pool of a quarter: each picture and its regions, asked of fb and of f0
         options={"weight": 1.0}, cost=1 + 1 / PART, looks=(1 + CUT) * 2 / 4,
+        deviations=DEVIATIONS,
     ),
 )  # fmt: skip

@@ -9,6 +9,7 @@ from ubt_utils.clip.objectives import Objective, contrastive
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History
 from ubt_utils.ubt.defense import Defense, Session, View, train_on
+from ubt_utils.ubt.deviation import NO_CLEAN, ONE_RULE, OTHER_NET, VICTIMS, VICTIMS_BATCH, listed
 
 # AdamW as CleanCLIP's authors fine-tune: half a cosine, no decay of norms and biases, norms in training mode
 # (nishadsinghi/CleanCLIP, src/main.py). Their 50 steps of warm-up are few of 15,625, and so are these.
@@ -49,10 +50,37 @@ def train_from_public(
     return train_on(model, view, index, recipe, session, label=label)
 
 
+FINE_TUNED = listed(  # source: nishadsinghi/CleanCLIP, README.md and src/main.py
+    ("clean data", "100,000 clean pairs", "D_safe: D outside the pool, unchecked", NO_CLEAN),
+    ("batch", "64", "256", VICTIMS_BATCH),
+    ("rate", "1e-5", "tuned", OTHER_NET),
+    ("length", "10 epochs", "tuned", ONE_RULE),
+    ("schedule", "half a cosine, 50 steps of warm-up", "half a cosine, 5 steps of warm-up",
+     "few steps in all"),
+    ("norm mode", "training", "tuned", ONE_RULE),
+    ("optimizer", "AdamW, with the victim's moments", "AdamW, fresh", "a defender holds the weights alone"),
+)  # fmt: skip
+RETRAINED = listed(  # source: BigML-CS-UCLA/SafeCLIP, src/main.py and src/parser.py
+    ("safe pairs", "a mixture of two Gaussians, anew each epoch", "D_safe: D outside the pool",
+     "one filter for all"),
+    ("risky pairs", "trained one modality at a time", "left out", "what filtering does by itself"),
+    ("start", "random weights", "f0", "the victim's start"),
+    ("batch", "128", "256", VICTIMS),
+    ("rate", "5e-4", "the victim's", VICTIMS),
+    ("length", "32 epochs", "the victim's", VICTIMS),
+    ("schedule", "half a cosine, 10,000 steps of warm-up", "one cycle", VICTIMS),
+    ("weight decay", "0.1, not of norms and biases", "0.1, of all weights", VICTIMS),
+    ("augmentation", "flips, crops, jitter, grey, blur", "color", VICTIMS),
+)  # fmt: skip
+
+
 DEFENSES = (
-    Defense("finetune", finetune, ("D_safe",), "[related] every study's first baseline", recipe=PEERS),
+    Defense(
+        "finetune", finetune, ("D_safe",), "[related] every study's first baseline", recipe=PEERS,
+        deviations=FINE_TUNED,
+    ),
     Defense(
         "retrain", retrain, ("D_safe", "f0"), "[related] filtering as in SafeCLIP; with f0: ours", anew=True,
-        whole=True,
+        whole=True, deviations=RETRAINED,
     ),
 )  # fmt: skip

@@ -21,6 +21,7 @@ from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History
 from ubt_utils.core import distributed
 from ubt_utils.ubt.defense import Defense, Session, View
+from ubt_utils.ubt.deviation import NO_CLEAN, NO_LABELS, ONE_LOOP, ONE_RULE, OTHER_NET, listed
 
 TINY = 1e-12  # keeps a gradient of zero from dividing by zero, as the source does
 
@@ -71,10 +72,25 @@ def ft_sam(model: nn.Module, view: View, recipe: Recipe, session: Session, rho: 
     return train_outside(model, view, recipe, session, objective, "FT-SAM on D_safe")
 
 
+DEVIATIONS = listed(  # source: SCLBD/BackdoorBench, defense/ft-sam.py and config/defense/ft-sam/config.yaml
+    ("loss", "cross-entropy, label smoothing 0.1", "CLIP's", NO_LABELS),
+    ("perturbed weights", "all", "the image tower's", "the trigger acts there"),
+    ("size of the perturbation", "2", "tuned", ONE_RULE),
+    ("clean data", "5 % of the training set", "D_safe: D outside the pool, unchecked", NO_CLEAN),
+    ("augmentation", "that of training", "none", "the fine-tuning baseline's"),
+    ("optimizer", "SGD, momentum 0.9", "AdamW, fresh", ONE_LOOP),
+    ("rate", "0.01", "tuned", OTHER_NET),
+    ("length", "100 epochs", "tuned", ONE_RULE),
+    ("schedule", "half a cosine of 100 steps, up and down again", "half a cosine", "one fall to 0"),
+    ("norm mode", "training", "tuned", ONE_RULE),
+)  # fmt: skip
+
+
 DEFENSES = (
     Defense(
         "ft_sam", ft_sam, ("D_safe",),
         "[related] arXiv 2304.11823; CLIP's loss, AdamW, the image tower as what is perturbed: ours",
-        options={"rho": 2.0}, recipe={"schedule": "cosine", "freeze_norm": False}, cost=2.0,
+        options={"rho": 2.0}, recipe={"schedule": "cosine", "freeze_norm": False, "weight_decay": 5e-4},
+        cost=2.0, deviations=DEVIATIONS,
     ),
 )  # fmt: skip

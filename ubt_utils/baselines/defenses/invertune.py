@@ -13,6 +13,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import nn
 
+from ubt_utils.baselines import inversion
 from ubt_utils.baselines.defenses.finetune import train_outside
 from ubt_utils.baselines.inversion import BATCH, LOOKS, Trigger, inverted
 from ubt_utils.clip import models
@@ -21,6 +22,7 @@ from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History
 from ubt_utils.core import device
 from ubt_utils.ubt.defense import Defense, Session, View
+from ubt_utils.ubt.deviation import ONE_LOOP, ONE_RULE, OTHER_NET, VICTIMS_BATCH, listed
 
 LAYERS = 3  # the layers that are tuned
 
@@ -114,10 +116,24 @@ def invertune(model: nn.Module, view: View, recipe: Recipe, session: Session, ke
     return train_outside(model, view, recipe, session, objective, "InverTune on D_safe")
 
 
+DEVIATIONS = inversion.DEVIATIONS + listed(  # source: Goodman-liyu/InverTune, ActivationTuning.py
+    ("tuned on", "one batch", "another batch of D_safe each step", "one batch would be fitted by heart"),
+    ("batch", "64", "256", VICTIMS_BATCH),
+    ("rate", "2e-6", "tuned", OTHER_NET),
+    ("length", "200 steps", "tuned", ONE_RULE),
+    ("schedule", "half a cosine of 100 steps, then up again", "half a cosine", "one fall to 0"),
+    ("norm mode", "training", "tuned", ONE_RULE),
+    ("gradient", "clipped to norm 1", "not clipped", ONE_LOOP),
+    ("model that is kept", "that of the lowest loss", "the last", ONE_LOOP),
+    ("weight of what is kept", "0.5", "tuned", ONE_RULE),
+)  # fmt: skip
+
+
 DEFENSES = (
     Defense(
         "invertune", invertune, ("D_safe", "class names"),
         "[related] arXiv 2506.12411; its adversarial noise, D_safe for clean pictures: ours",
         options={"keep": 0.5}, recipe={"weight_decay": 1e-4, "schedule": "cosine"}, cost=11 / 6, looks=LOOKS,
+        deviations=DEVIATIONS,
     ),
 )  # fmt: skip

@@ -10,6 +10,7 @@ from torch import nn
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History
 from ubt_utils.ubt.defense import OVERFIT, Defense, Session, View
+from ubt_utils.ubt.deviation import ONE_RULE, listed
 
 
 def direction(model: nn.Module, others: list[nn.Module]) -> dict[str, torch.Tensor]:
@@ -39,9 +40,21 @@ def negate(model: nn.Module, view: View, recipe: Recipe, session: Session, scale
     return history
 
 
+DEVIATIONS = listed(  # source: mlfoundations/task_vectors, README.md and src/finetune.py
+    ("task to forget", "a labelled data set", "the pool", "poison is denser there"),
+    ("task vector", "of one fine-tuned model", "mean over UBT's overfit models", "they are there already"),
+    ("its training", "AdamW, batch 128, rate 1e-5, 4 to 76 epochs", "UBT's overfitting",
+     "they are there already"),
+    ("loss", "cross-entropy to a zero-shot head", "CLIP's", "pairs have captions, no labels"),
+    ("model to edit", "the pretrained one", "the victim", "it has the backdoor"),
+    ("weights", "the image tower's", "all", "both towers were overfitted"),
+    ("scale", "0.5 in its example", "tuned", ONE_RULE),
+)  # fmt: skip
+
+
 DEFENSES = (
     Defense(
         "negation", negate, ("D", "f0", "overfit"), "[related] arXiv 2212.04089; the direction: ours",
-        options={"scale": 1.0},
+        options={"scale": 1.0}, deviations=DEVIATIONS,
     ),
 )  # fmt: skip

@@ -15,18 +15,19 @@ from ubt_utils.clip.training import History
 from ubt_utils.core import distributed
 from ubt_utils.core.seeding import generator
 from ubt_utils.ubt.defense import Defense, Session, View
+from ubt_utils.ubt.deviation import NO_CLEAN, ONE_LOOP, ONE_RULE, OTHER_NET, VICTIMS_BATCH, listed
 
 NOISE, CHANCE = 0.2, 0.5  # deviation of the pixel noise, and how often a picture gets it
-ERASED = (0.1, 0.5)  # smallest and largest side of the erased rectangle, as a part of the picture's [ours]
+ERASED = (0.005, 0.01)  # smallest and largest part of the picture that the erased square takes
 
 
 def disturb(images: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
-    """Noise and a grey rectangle, each on half of the pictures: (B, 3, H, W) float [0, 1] → the same."""
+    """Noise and a grey square, each on half of the pictures: (B, 3, H, W) float [0, 1] → the same."""
     n, _, h, w = images.shape
     hit = torch.rand(2, n, generator=draw) < CHANCE
     noise = torch.randn(images.shape, generator=draw) * NOISE * hit[0].view(n, 1, 1, 1)
     low, high = ERASED
-    side = low + (high - low) * torch.rand(n, 2, generator=draw)
+    side = (low + (high - low) * torch.rand(n, 1, generator=draw)).sqrt().expand(n, 2)
     corner = torch.rand(n, 2, generator=draw) * (1 - side)
 
     def span(axis: int, length: int) -> torch.Tensor:
@@ -61,10 +62,29 @@ def par(model: nn.Module, view: View, recipe: Recipe, session: Session, threshol
     return train_outside(model, view, recipe, session, objective, "PAR on D_safe")
 
 
+DEVIATIONS = listed(  # source: nmndeep/PerturbAndRecover, train.py, utils.py and trigger.sh
+    ("clean data", "250,000 pairs, of CC3M or synthetic", "D_safe: D outside the pool, unchecked", NO_CLEAN),
+    ("batch", "512 on each of four GPUs", "256", VICTIMS_BATCH),
+    ("rate", "3e-5, falling to 3e-6", "tuned", OTHER_NET),
+    ("length", "2 epochs in its script, 10 by default", "tuned", ONE_RULE),
+    ("schedule", "to a tenth over half, then a cosine to 1e-9", "to a tenth over half, then a cosine to 0",
+     ONE_LOOP),
+    ("norm mode", "training", "tuned", ONE_RULE),
+    ("Adam's betas", "0.9 and 0.98", "0.9 and 0.999", ONE_LOOP),
+    ("noise on pictures", "Gaussian, its negative half cut off", "Gaussian, both signs",
+     "no shift of brightness"),
+    ("color of the erased part", "the mean color", "grey", "nearly the same"),
+    ("threshold", "2.15", "tuned", ONE_RULE),
+)  # fmt: skip
+
+
 DEFENSES = (
     Defense(
-        "par", par, ("D_safe",), "[related] nmndeep/PerturbAndRecover; size of the erased part: ours",
+        "par", par, ("D_safe",), "[related] nmndeep/PerturbAndRecover; color of the erased part: ours",
         options={"threshold": 2.15}, cost=4 / 3,
-        recipe={"weight_decay": 1e-4, "schedule": "high_first", "freeze_norm": False},
+        recipe={
+            "weight_decay": 1e-4, "decay": "matrices", "schedule": "high_first", "freeze_norm": False
+        },
+        deviations=DEVIATIONS,
     ),
 )  # fmt: skip

@@ -19,6 +19,7 @@ from ubt_utils.clip import models
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History
 from ubt_utils.ubt.defense import Defense, Session, View, train_on
+from ubt_utils.ubt.deviation import NO_CLEAN, NO_LABELS, ONE_RULE, OTHER_NET, UNREAD, VICTIMS_BATCH, listed
 
 
 def pixel_prompt(
@@ -43,10 +44,30 @@ def pixel_prompt(
     return train_on(model, view, index, recipe, session, objective, "one prompt of pixels", targets=label)
 
 
+DEVIATIONS = listed(  # source: RVPT, arXiv 2412.20392, abstract only
+    ("prompt", "deep visual prompts (abstract only)", "one picture, added to all",
+     "a ResNet takes no tokens"),
+    ("what is repelled", "features of deeper layers (abstract only)", "the embedding",
+     "no layer has a prompt"),
+    ("measure of repelling", UNREAD, "cosine to the victim's embedding", "as plain as may be"),
+    ("weight of repelling", UNREAD, "tuned", ONE_RULE),
+    ("clean data", "few-shot downstream samples (abstract only)", "D_safe: D outside the pool, unchecked",
+     NO_CLEAN),
+    ("labels", "given (abstract only)", "classes named in captions", NO_LABELS),
+    ("batch", UNREAD, "256", VICTIMS_BATCH),
+    ("rate", UNREAD, "tuned", OTHER_NET),
+    ("length", UNREAD, "tuned", ONE_RULE),
+    ("schedule", UNREAD, "one cycle", "the fine-tuning baseline's"),
+    ("weight decay", UNREAD, "0.1, of all weights", "the fine-tuning baseline's"),
+    ("norm mode", UNREAD, "frozen", "no weight moves"),
+)  # fmt: skip
+
+
 DEFENSES = (
     Defense(
         "pixel_prompt", pixel_prompt, ("D_safe", "class names"),
         "[ours] after the loss of RVPT, arXiv 2412.20392; labels from captions",
-        options={"repel": 1.0}, cost=1.0,  # no weight asks for a gradient: two passes forward, one back
+        options={"repel": 1.0}, deviations=DEVIATIONS,
+        cost=1.0,  # no weight asks for a gradient: two passes forward, one back
     ),
 )  # fmt: skip

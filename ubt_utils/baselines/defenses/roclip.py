@@ -25,6 +25,7 @@ from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History
 from ubt_utils.core import distributed
 from ubt_utils.ubt.defense import Defense, Session, View, train_on
+from ubt_utils.ubt.deviation import VICTIMS, listed
 
 
 def matches(step: int, per_pass: int, every: int) -> bool:
@@ -64,9 +65,26 @@ def roclip(
         return train_on(model, view, index, changed, session, objective, "RoCLIP on D")
 
 
+DEVIATIONS = listed(  # source: BigML-CS-UCLA/RoCLIP, src/parser.py, src/train.py and utils/
+    ("start", "random weights", "f0", "the victim's start"),
+    ("batch", "512", "256", VICTIMS),
+    ("rate", "5e-5", "the victim's", VICTIMS),
+    ("length", "24 epochs", "the victim's", VICTIMS),
+    ("schedule", "half a cosine, 10,000 steps of warm-up", "one cycle", VICTIMS),
+    ("augmentation of pictures", "flips, crops, jitter, grey, blur", "pose and color",
+     "this kit's; pictures of 48 px"),
+    ("augmentation of captions", "EDA, before training", "one token changed, in each step",
+     "no thesaurus; nothing to store"),
+    ("pool", "21,845 captions", "2 % of D", "D is smaller"),
+    ("what fills the pool", "matched passes", "all passes", "else the first match is among noise"),
+    ("pool at first", "random vectors", "empty", "noise would pull somewhere"),
+)  # fmt: skip
+
+
 DEFENSES = (
     Defense(
         "roclip", roclip, ("D", "f0"), "[related] arXiv 2303.06854; the victim's recipe and start: ours",
-        options={"pool": 0.02, "every": 2}, anew=True, whole=True,
+        options={"pool": 0.02, "every": 2}, recipe={"decay": "matrices"}, anew=True, whole=True,
+        deviations=DEVIATIONS,
     ),
 )  # fmt: skip

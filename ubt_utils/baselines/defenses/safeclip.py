@@ -31,6 +31,7 @@ from ubt_utils.core import distributed
 from ubt_utils.core.seeding import generator
 from ubt_utils.data.pictures import take
 from ubt_utils.ubt.defense import Defense, Session, View
+from ubt_utils.ubt.deviation import VICTIMS, listed
 
 LEAST = 2  # pairs, below which nothing can be told apart
 ALONE, LOW, SAFE = "each modality alone", "CLIP at a low rate", "SafeCLIP on D"  # the three phases
@@ -179,10 +180,31 @@ def safeclip(
         return phases.train(model, view, index, parts, session)
 
 
+DEVIATIONS = listed(  # source: BigML-CS-UCLA/SafeCLIP, src/parser.py, src/main.py, src/train.py and utils/
+    ("start", "random weights", "f0", "the victim's start"),
+    ("batch", "128", "256", VICTIMS),
+    ("rate", "5e-4", "the victim's", VICTIMS),
+    ("length", "32 epochs", "the victim's", VICTIMS),
+    ("schedule", "half a cosine, 10,000 steps of warm-up", "one cycle", VICTIMS),
+    ("augmentation of pictures", "flips, crops, jitter, grey, blur", "pose and color",
+     "this kit's; pictures of 48 px"),
+    ("augmentation of captions", "EDA, before training", "one token changed, in each step",
+     "no thesaurus; nothing to store"),
+    ("low rate", "5e-6", "1 % of the victim's", "the same part"),
+    ("safe and risky pairs", "one after the other", "in one batch, by their shares",
+     "one training loop for all rivals"),
+    ("optimizer", "one AdamW for all phases", "AdamW, fresh in each phase",
+     "a phase is a training of its own"),
+    ("schedule of a phase", "a part of a longer one", "its own", "a phase is a training of its own"),
+    ("queues at first", "random vectors", "empty", "noise would pull somewhere"),
+)  # fmt: skip
+
+
 DEFENSES = (
     Defense(
         "safeclip", safeclip, ("D", "f0"), "[related] arXiv 2310.05862; mixed batches, recipe, start: ours",
         options={"warmup": 5 / 32, "slow": 0.01, "threshold": 0.9, "growth": 0.01, "places": 256},
+        recipe={"decay": "matrices"}, deviations=DEVIATIONS,
         cost=2.2, anew=True, whole=True,  # two views, and a look at all of D before each pass
     ),
 )  # fmt: skip

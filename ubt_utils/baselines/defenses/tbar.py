@@ -21,6 +21,7 @@ from ubt_utils.clip.objectives import Objective
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History
 from ubt_utils.ubt.defense import Defense, Session, View
+from ubt_utils.ubt.deviation import NO_CLEAN, ONE_RULE, OTHER_NET, UNREAD, VICTIMS_BATCH, listed
 
 
 def poisoning(trigger: Trigger, head: torch.Tensor) -> Objective:
@@ -55,10 +56,28 @@ def tbar(model: nn.Module, view: View, recipe: Recipe, session: Session, scale: 
     return history
 
 
+DEVIATIONS = listed(  # source: arXiv 2510.14845, abstract only
+    ("trigger", "known, or reverse-engineered (abstract only)", "InverTune's",
+     "one inversion for all rivals"),
+    ("what is learned", UNREAD, "cross-entropy for the target's captions",
+     "one caption contrasts with nothing"),
+    ("weights that learn", UNREAD, "the image tower's", "as in task arithmetic"),
+    ("scale of the subtraction", UNREAD, "tuned", ONE_RULE),
+    ("clean data", UNREAD, "D_safe: D outside the pool, unchecked", NO_CLEAN),
+    ("batch", UNREAD, "256", VICTIMS_BATCH),
+    ("rate", UNREAD, "tuned", OTHER_NET),
+    ("length", UNREAD, "tuned", ONE_RULE),
+    ("schedule", UNREAD, "one cycle", "the fine-tuning baseline's"),
+    ("weight decay", UNREAD, "none", "the difference holds what was learned alone"),
+    ("norm mode", UNREAD, "tuned", ONE_RULE),
+)  # fmt: skip
+
+
 DEFENSES = (
     Defense(
         "tbar", tbar, ("D_safe", "class names"),
         "[related] arXiv 2510.14845, its abstract; trigger as in InverTune, loss: ours",
         options={"scale": 1.0}, recipe={"weight_decay": 0.0}, cost=4 / 5, looks=LOOKS,
+        deviations=DEVIATIONS,
     ),
 )  # fmt: skip
