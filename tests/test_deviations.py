@@ -110,7 +110,6 @@ SETTINGS = {  # settings that many rivals tell, by what they are called
     "augmentation": lambda defense: plan(defense).recipe.augment,
     "start": lambda defense: "f0" if defense.anew and "f0" in defense.sees else "the victim",
 }
-LOW, HIGH = (100 * side for side in par.ERASED)
 OPTIONS = {name: defense.options for name, defense in RIVALS.items()}
 CELLS = {  # what one rival alone tells
     ("safeclip", "optimizer"): "AdamW, fresh in each phase",
