@@ -9,7 +9,7 @@ import torch
 
 from ubt_utils import profiles
 from ubt_utils.baselines import at_test, defenses, inversion, ranges
-from ubt_utils.baselines.defenses import abl, cbpt, controls, eftclip, par, safeclip
+from ubt_utils.baselines.defenses import abl, cbpt, controls, eftclip, safeclip
 from ubt_utils.clip import training
 from ubt_utils.report import defense_tables
 from ubt_utils.stages.defend import Plan, plan_of
