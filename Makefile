@@ -20,7 +20,7 @@ HAS_CPU := from importlib.metadata import version as of; \
 
 UNIT := not slow and not notebook and not ranks and not records
 
-.PHONY: help setup check test reproduce notebooks readme lab results sweep matrix study clean
+.PHONY: help setup check test reproduce notebooks readme lab results sweep matrix study tune rivals clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -82,6 +82,12 @@ matrix: $(READY)  ## attacks × defenses × seeds, a record a cell; resumes afte
 
 study: $(READY)  ## record the study of results/ENDPOINTS.md: hours; resumes after a kill
 	$(PY) -m ubt_utils study --workers $(WORKERS)
+
+tune: $(READY)  ## try 20 settings of every defense on victims that no table uses: hours; resumes after a kill
+	$(PY) -m ubt_utils tune --workers $(WORKERS)
+
+rivals: $(READY)  ## record all tuned rivals on six clusters, attack by attack: hours; resumes after a kill
+	$(PY) -m ubt_utils rivals --workers $(WORKERS)
 
 clean:  ## remove all runs (not the environment, not the records)
 	rm -rf runs

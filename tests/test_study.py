@@ -1,6 +1,7 @@
 """The study's plan: which cells, in which order."""
 
 from ubt_utils import profiles
+from ubt_utils.baselines import ranges
 from ubt_utils.baselines.defenses import DEFENSES
 from ubt_utils.core import paths
 from ubt_utils.profiles.base import DEFENDED
@@ -95,3 +96,38 @@ def test_the_endpoints_name_the_settings_that_the_profile_has():
     assert f"bar for lost agreement is {how.select.lost}" in text
     assert f"{how.select.lost_of_many} where {how.select.many} pictures or more are asked" in text
     assert f"{how.select.alike} for what suffers" in text
+
+
+def rivals_of(monkeypatch, **asked):
+    """The blocks of the rivals' round."""
+    found = []
+    monkeypatch.setattr(commands, "_record", lambda blocks, workers: found.extend(blocks))
+    commands.rivals(**asked)
+    return found
+
+
+def test_rivals_meet_one_attack_after_the_other_on_all_six_clusters(monkeypatch):
+    blocks = rivals_of(monkeypatch)
+    assert [{c.attack for c in part} for part in blocks[:6]] == [{attack} for attack in commands.MET]
+    for part in blocks[:9]:
+        runs = {(c.profile, c.seed) for c in part}
+        assert len(runs) == 6 and {s for _, s in runs} == {0, 1}
+        assert {c.defense for c in part} == {"none", "ubt", *commands.RIVALS}
+        assert len(part) == len(runs) * (2 + len(commands.RIVALS))
+    rates = [{profiles.get(c.profile).poison_rate for c in part} for part in blocks]
+    assert rates[:9] == [{0.01}] * 6 + [{0.003}] * 3
+    assert {c.attack for c in blocks[9]} == {"none"}
+
+
+def test_without_a_public_model_those_run_that_need_none(monkeypatch):
+    scratch = rivals_of(monkeypatch)[-1]
+    assert {c.profile for c in scratch} == {"mini-scratch"} and {c.seed for c in scratch} == {0}
+    left = {"ubt", *commands.RIVALS} - {c.defense for c in scratch}
+    assert left == {"eftclip", "negation"}
+    few = rivals_of(monkeypatch, attacks=("wanet",), defenses=("par",), seeds=(1,))
+    assert [len(part) for part in few] == [9, 9, 0]  # no attack that is met at 0.3 % or without f0
+
+
+def test_the_rivals_are_all_that_is_tuned_but_ubt():
+    assert {*commands.RIVALS, "ubt"} == set(ranges.tuned())
+    assert not any(DEFENSES[name].whole or DEFENSES[name].given for name in commands.RIVALS)

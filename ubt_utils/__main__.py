@@ -188,6 +188,7 @@ ALONE: dict[
     "sweep": commands.sweep,
     "detectors": commands.detectors,
     "tune": commands.tune,
+    "rivals": commands.rivals,
     "matrix": commands.matrix,
     "study": commands.study,
     "plan": plan,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ubt_utils import profiles, stages
 from ubt_utils.attacks.triggers import TRIGGERS
@@ -16,6 +16,7 @@ from ubt_utils.profiles.base import DEFENDED, UNMET
 from ubt_utils.study import detection, tuning
 from ubt_utils.study import matrix as grid
 from ubt_utils.study import sweep as sweeping
+from ubt_utils.ubt.settings import UBT
 from ubt_utils.ubt.variants import LADDER
 
 SEEDS = (0, 1, 2)
@@ -27,6 +28,8 @@ CONTROLS = (
     "ubt-described", "carry_on", "merge", "finetune", "ubt-anew", "ubt-sample", "ubt-unfit",
     *(rung.name for rung in LADDER), "retrain", "retrain_ubt", "retrain_gain", "retrain_dao",
 )  # fmt: skip
+MET = (*DEFENDED, "wanet", "badclip", "trojanvqa")  # the attacks that all rivals meet
+RIVALS = tuple(name for name in ranges.tuned() if name != UBT)
 
 
 def results(
@@ -72,9 +75,32 @@ def study(seeds: tuple[int, ...] = (0, 1), whole: bool = False, workers: int = 1
     controls and the ladder, four further seeds at 0.3 %, clean sets, other attacks, and what is harder to
     find; whole: with the defenses that train as long as the victim, too. To results/mini/, block by block;
     resumes."""
-    outcomes = []
     blocks = (block for seed in seeds for block in _blocks(seed, whole))
-    for wanted in (*blocks, _further(), _clean(), _unmet(), _edges()):
+    _record((*blocks, _further(), _clean(), _unmet(), _edges()), workers)
+
+
+def rivals(
+    attacks: tuple[str, ...] = MET,
+    defenses: tuple[str, ...] = RIVALS,
+    seeds: tuple[int, ...] = (0, 1),
+    workers: int = 1,
+) -> None:
+    """The rivals' round of results/ENDPOINTS.md: UBT and `defenses` on three public models × seeds, attack by
+    attack at 1 %, the defended ones at 0.3 %, clean sets, and without a public model. To results/mini/, block
+    by block; resumes."""
+    everyone, rare = (UBT, *defenses), [p.name for p in profiles.RARE]
+    without = [name for name in everyone if "f0" not in DEFENSES[name].sees]
+    blocks = [_cross(COMMON, (attack,), everyone, seeds) for attack in attacks]
+    blocks += [_cross(rare, (attack,), everyone, seeds) for attack in attacks if attack in DEFENDED]
+    blocks += [_cross(COMMON, (stages.NONE,), everyone, seeds)]
+    blocks += [_cross((profiles.SCRATCH.name,), [a for a in attacks if a in DEFENDED], without, seeds[:1])]
+    _record(blocks, workers)
+
+
+def _record(blocks: Iterable[list[grid.Cell]], workers: int) -> None:
+    """Run and collect them, one block after the other, and complain of failures at the end."""
+    outcomes = []
+    for wanted in blocks:
         done = grid.run(wanted, workers)
         for profile in dict.fromkeys(cell.profile for cell in wanted):
             print(grid.collect(profile, [o for o in done if o.cell.profile == profile]))
