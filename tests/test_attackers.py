@@ -115,3 +115,13 @@ def test_of_several_targets_there_is_the_mean_and_the_worst(made):
     assert row["ASR ubt-rounds"] == pytest.approx((0 + 0.31 + 0.61) / 3)
     assert row["worst ASR ubt-rounds"] == pytest.approx(0.62)
     assert defense_tables.attackers().loc["mini"].isna()["ASR ubt-rounds"]
+
+
+def test_the_words_are_those_of_todays_detection_where_a_run_has_them(made):
+    table = pd.read_parquet(made)
+    ubt = (table.profile == "mini") & (table.defense == "ubt")
+    table.loc[ubt, "found"] = ['[{"word": "clock</w>"}, {"word": "rice "}]', "[]"]
+    table.to_parquet(made)
+    found = defense_tables.attackers()["the vote's words"]
+    assert found["mini"] == "clock</w>, rice" and found["mini-phrasings"] == "word0, word1"
+    assert defense_tables.attackers("badnets", cells.STUDY).equals(defense_tables.attackers())

@@ -118,3 +118,21 @@ def test_a_cluster_with_one_run_that_failed_has_failed(met):
 def test_variants_stand_there_where_they_are_named(met):
     found = defense_tables.removed(attacks=("badnets",), which=("ubt-retain", "par"))
     assert found.index.tolist() == ["ubt-retain", "par"]
+
+
+# Detection at test time
+
+
+def test_detection_at_test_time_is_told_by_attack_the_least_sure_first(met):
+    assert defense_tables.at_test_time().empty  # of runs from before it was measured
+    path = records.table_path("mini", records.MATRIX)
+    table = pd.read_parquet(path)
+    asked = table.defense == "none"
+    table.loc[asked, "bdetclip_auroc"] = [0.7, 0.9, 0.4, 0.6]  # badnets, then sig
+    table.loc[asked, "bdetclip_fpr_at_95_tpr"] = [0.5, 0.3, 1.0, 0.8]
+    table.to_parquet(path)
+    found = defense_tables.at_test_time()
+    assert found.index.tolist() == [("sig", 0.01), ("badnets", 0.01)]
+    assert found.auroc.tolist() == pytest.approx([0.5, 0.8]) and found.least.tolist() == [0.4, 0.7]
+    assert found.false_alarms.tolist() == pytest.approx([0.9, 0.4])
+    assert found.runs.tolist() == [2, 2] and found.clusters.tolist() == [2, 2]

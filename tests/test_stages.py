@@ -11,14 +11,14 @@ import torch
 
 from ubt_utils import profiles, stages
 from ubt_utils.attacks.manifest import Manifest
-from ubt_utils.baselines import defenses
+from ubt_utils.baselines import at_test, defenses
 from ubt_utils.baselines.defenses import finetune
 from ubt_utils.clip import models
 from ubt_utils.clip.scoring import similarity
 from ubt_utils.clip.training import fit
 from ubt_utils.core import records, store
 from ubt_utils.evaluate import measure
-from ubt_utils.stages import defend
+from ubt_utils.stages import defend, evaluate
 from ubt_utils.stages.defend import MARKS, ubt_cost
 
 # It runs
@@ -410,3 +410,14 @@ def test_a_defense_that_is_given_pairs_sees_no_others(chain, monkeypatch):
     assert made.config["defense"] == "finetune-100" and len(seen[0]) == 100
     held = chain.run.view().held_out
     assert set(seen[0].tolist()) == set(defend.given_pairs(chain.run, chain["attack"], 100, held).tolist())
+
+
+def test_what_is_undefended_is_told_what_a_detector_at_test_time_makes_of_it(chain):
+    found, model = chain["evaluate"].metrics, chain.run.model(chain["attack"])
+    expected = at_test.detected(model, chain.profile, chain.profile.trigger("badnets"))
+    assert found["bdetclip_auroc"] == pytest.approx(expected["auroc"])
+    assert found["bdetclip_fpr_at_95_tpr"] == pytest.approx(expected["fpr_at_95_tpr"])
+    assert "bdetclip_auroc" not in chain["evaluate ubt"].metrics
+    aimed = profiles.get("tiny").trigger("targeted_image")
+    for none in (None, aimed):  # nothing is stamped
+        assert evaluate._at_test(model, chain.profile, none) == {}

@@ -26,6 +26,7 @@ from ubt_utils.ubt.settings import UBT
 
 ORDINARY = "mini"
 BROKEN = 0.05  # ASR after a defense from which it counts as broken
+AUROC = "bdetclip_auroc"
 RETIRED = {  # recorded under a name that is no longer registered
     "ubt-rounds": replace(  # UBT now takes several votes anyway
         defenses.get(UBT), name="ubt-rounds", variant_of=UBT, changed="several votes, for several words"
@@ -253,14 +254,33 @@ def _clusters_freed(own: pd.DataFrame) -> str:
     return f"{clusters - failed} of {clusters}" if clusters else ""
 
 
-def attackers(attack: str = "badnets") -> pd.DataFrame:
+def at_test_time(
+    family: str = ORDINARY,
+    attacks: Sequence[str] | None = None,
+    profiles: Sequence[str] | None = study_tables.STUDY,
+) -> pd.DataFrame:
+    """Detection at test time by BDetCLIP, the least sure first: per attack and poison rate the mean and least
+    AUROC, the mean part of clean pictures that it calls stamped where it finds 95 % of the stamped ones, runs
+    and clusters. Attacks that stamp no picture, and runs from before it was measured, are left out."""
+    runs = study_tables.recorded(family, None, attacks, (NONE,), profiles).reset_index()
+    if AUROC not in runs:
+        return pd.DataFrame()
+    over = runs[runs[AUROC].notna()].groupby(["attack", "poison_rate"])
+    found = over.agg(
+        auroc=(AUROC, "mean"), least=(AUROC, "min"), false_alarms=("bdetclip_fpr_at_95_tpr", "mean"),
+        runs=(AUROC, "size"), clusters=("cluster", "nunique"),
+    )  # fmt: skip
+    return found.sort_values("auroc")
+
+
+def attackers(attack: str = "badnets", family: str = cells.STUDY) -> pd.DataFrame:
     """Per profile of an attacker who knows UBT, the ordinary one first, means over seeds: poison rate (of
     each trigger), ASR undefended, after UBT and after UBT with several votes, the worst ASR of each, the
     change of CA under UBT, the part of the poison in the pool, the part of D_u that is poisoned; and the
-    words that the vote named. Where there are several targets, ASR is the mean over them, and the worst
+    words that detection named. Where there are several targets, ASR is the mean over them, and the worst
     that of any. Raises FileNotFoundError when nothing is recorded.
     """
-    found = cells.read(cells.STUDY)
+    found = cells.read(family)
     found = found[found.attack == attack]
     names = [p.name for p in (profiles.MINI, *profiles.ADAPTIVE) if p.name in set(found.profile)]
     rows = {name: _attacker(profiles.get(name), found[found.profile == name]) for name in names}
@@ -279,8 +299,15 @@ def _attacker(profile: profiles.Profile, found: pd.DataFrame) -> dict[str, objec
         "CA change": ubt.clean_accuracy.mean() - undefended.clean_accuracy.mean(),
         "poison in the pool": ubt.pool_recall.mean(),
         "D_u poisoned": (ubt.chosen_poisoned / ubt.chosen).mean(),
-        "the vote's words": ", ".join(sorted(set(ubt.anchor))),
+        "the vote's words": ", ".join(sorted(set(_words(ubt)))),
     }
+
+
+def _words(ubt: pd.DataFrame) -> list[str]:
+    """What detection named in each run: one word in the first study, several in this one."""
+    if "found" not in ubt or ubt.found.isna().all():
+        return list(ubt.anchor)
+    return [one["word"].strip() for told in ubt.found for one in json.loads(told)] or ["(none)"]
 
 
 def deviations() -> pd.DataFrame:

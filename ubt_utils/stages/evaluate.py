@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from ubt_utils.attacks.base import Trigger
+from ubt_utils.baselines import at_test
 from ubt_utils.core import records
 from ubt_utils.core.records import NONE
 from ubt_utils.core.store import Stage, Work, run_stage
@@ -19,12 +20,14 @@ from ubt_utils.stages.base import Run, load_model
 from ubt_utils.ubt.settings import UBT
 
 DETECTION = ("auroc", "average_precision", "precision_at_64")
+AT_TEST = ("auroc", "fpr_at_95_tpr")
 COST = ("seconds", "detection_seconds", "pairs_seen")
 PUBLIC = f"public_{records.PREDICTIONS}"
 
 
 def evaluate_undefended(run: Run, public: Stage, attacked: Stage, trigger: Trigger | None) -> Stage:
-    """The victim's model as it is, and what the public model does with the same pictures. Attack "none" is
+    """The victim's model as it is, what a detector at test time makes of it, and what the public model does
+    with the same pictures. Attack "none" is
     the clean twin of the backdoored model: same D, no poison. Writes the predictions of both."""
     profile = run.profile
 
@@ -32,7 +35,8 @@ def evaluate_undefended(run: Run, public: Stage, attacked: Stage, trigger: Trigg
         f0 = _rates(load_model(profile, public), profile, trigger, folder / PUBLIC)
         _warn_of_chance(profile, f0["clean_accuracy"])
         named = {f"public_{k}": v for k, v in f0.items() if k != "rates"}
-        return named | _measured(load_model(profile, attacked), profile, trigger, folder)
+        model = load_model(profile, attacked)
+        return named | _measured(model, profile, trigger, folder) | _at_test(model, profile, trigger)
 
     return _stage(run, NONE, work, {"public": public, "attacked": attacked}, trigger, {})
 
@@ -58,6 +62,14 @@ def _measured(model: nn.Module, profile: Profile, trigger: Trigger | None, folde
     """All numbers of a model; writes its predictions."""
     found = _rates(model, profile, trigger, folder / records.PREDICTIONS)
     return found | measure.beyond(model, profile)
+
+
+def _at_test(model: nn.Module, profile: Profile, trigger: Trigger | None) -> dict[str, float]:
+    """How well BDetCLIP tells stamped test pictures from clean ones; nothing where none is stamped."""
+    if trigger is None or trigger.label == "targeted":
+        return {}
+    found = at_test.detected(model, profile, trigger)
+    return {f"bdetclip_{name}": found[name] for name in AT_TEST}
 
 
 def _warn_of_chance(profile: Profile, ca: float) -> None:
