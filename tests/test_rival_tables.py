@@ -28,6 +28,14 @@ def test_settings_are_measured_by_all_victims_that_they_met():
     assert choice.ranked(found) == [json.dumps(one) for one in (SOURCE, STRONG, GENTLE)]
     assert choice.chosen(found) == json.dumps(STRONG) and choice.choose(par) == {"par": STRONG}
     assert choice.over_victims(par.drop(columns="paid")).paid.isna().all()
+    assert choice.chosen(found, 0.12) == json.dumps(GENTLE) and choice.chosen(found, 0.01) == ""
+    assert choice.choose(trials(), 0.12)["par"] == GENTLE
+
+
+def test_a_budget_chooses_among_what_it_pays_for(tuning):
+    found = defense_tables.tuned(most=0.12)
+    assert found.loc["par", "setting"] == defense_tables.in_words(GENTLE) and not found.loc["par", "holds"]
+    assert "par" not in defense_tables.tuned(most=0.05).index
 
 
 def test_what_holds_comes_first_then_the_more_accurate_and_ubt_is_one_of_all(tuning):

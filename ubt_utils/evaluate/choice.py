@@ -42,14 +42,14 @@ def ranked(found: pd.DataFrame) -> list[str]:
     return [*within.index, *found[~holds].sort_values("asr", kind="stable").index]
 
 
-def chosen(found: pd.DataFrame) -> str:
-    """The best setting of one defense, of those that met every victim; found: `over_victims`."""
-    return ranked(found[met_all(found)])[0]
+def chosen(found: pd.DataFrame, most: float = math.inf) -> str:
+    """The best setting of one defense, of those that met every victim and paid `most` of its cost on average,
+    detection included; "" where none did. found: `over_victims`."""
+    return next(iter(ranked(found[met_all(found) & ~(found.paid > most)])), "")
 
 
 def choose(table: pd.DataFrame, most: float = math.inf) -> dict[str, dict[str, Any]]:
-    """Per defense the setting that is chosen, of those that met every victim and paid `most` of its cost on
-    average, detection included; no entry for a defense of which none did. table: a row a trial."""
-    found = {name: over_victims(part) for name, part in table.groupby("defense", sort=False)}
-    within = {name: over[met_all(over) & ~(over.paid > most)] for name, over in found.items()}
-    return {name: json.loads(chosen(over)) for name, over in within.items() if len(over)}
+    """Per defense the setting that is `chosen`, where there is one; table: a row a trial."""
+    every = table.groupby("defense", sort=False)
+    found = {name: chosen(over_victims(part), most) for name, part in every}
+    return {name: json.loads(setting) for name, setting in found.items() if setting}
