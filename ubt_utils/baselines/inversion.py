@@ -9,6 +9,7 @@ few may be poisoned [ours].
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -195,3 +196,13 @@ def inverted(model: nn.Module, view: View, *key: object) -> Trigger:
     trigger.target.fill_(target)
     distributed.same_buffers(trigger)
     return trigger
+
+
+def told(model: nn.Module, view: View, trigger: Trigger) -> dict[str, Any]:
+    """What the searches came to: the class that they take for the target, and the part of pictures of D_safe
+    that the inverted trigger leads there, read at zero-shot."""
+    head, index = models.zero_shot_head(model, view.prompts), view.outside[:ASKED]
+    z = models.embed_images(model, take(view.pairs.images, index), change=trigger.stamp)
+    target = int(trigger.target)
+    reached = ((z @ head.T).argmax(1) == target).double().mean().item()
+    return {"inverted_target": view.names[target][0], "inverted_reaches": reached}

@@ -1,7 +1,9 @@
 """Which of the settings that were tried is chosen.
 
 The rule [ours]: of the settings whose ASR is at most 5 % on every victim the one of the highest clean
-accuracy; where there is none, the one of the lowest mean ASR.
+accuracy; where there is none, the one of the lowest mean ASR. So it may choose a model that has forgotten
+everything. The rule is therefore asked a second time among the settings that *mend*: that cost 5 points of
+the undefended model's clean accuracy at most, as a mean over victims.
 """
 
 from __future__ import annotations
@@ -14,19 +16,22 @@ import numpy as np
 import pandas as pd
 
 BAR = 0.05  # the highest ASR of a setting that holds
+MENDS = 0.05  # the most clean accuracy that a setting may cost which mends
 QUICK = 0.2  # of the victim's cost: the budget of the study's first table, detection included
 
 
 def over_victims(table: pd.DataFrame) -> pd.DataFrame:
     """The settings of one defense in the order of their trials: how many victims each met, mean (asr) and
-    worst ASR, mean clean accuracy, and what it paid on average (NaN where it is not known); table: a row a
-    trial."""
+    worst ASR, mean clean accuracy, what of the undefended model's it lost (lost), and what it paid on average
+    (both NaN where it is not known); table: a row a trial."""
     over = table.groupby("setting", sort=False)
     found = over.agg(
         victims=("asr", "size"), asr=("asr", "mean"), worst=("asr", "max"),
         clean_accuracy=("clean_accuracy", "mean"),
     )  # fmt: skip
-    return found.assign(paid=over.paid.mean() if "paid" in table else np.nan)
+    paid = over.paid.mean() if "paid" in table else np.nan
+    undefended = over.undefended.mean() if "undefended" in table else np.nan
+    return found.assign(paid=paid, lost=undefended - found.clean_accuracy)
 
 
 def met_all(found: pd.DataFrame) -> pd.Series:
@@ -42,14 +47,20 @@ def ranked(found: pd.DataFrame) -> list[str]:
     return [*within.index, *found[~holds].sort_values("asr", kind="stable").index]
 
 
-def chosen(found: pd.DataFrame, most: float = math.inf) -> str:
-    """The best setting of one defense, of those that met every victim and paid `most` of its cost on average,
-    detection included; "" where none did. found: `over_victims`."""
-    return next(iter(ranked(found[met_all(found) & ~(found.paid > most)])), "")
+def within(found: pd.DataFrame, most: float = math.inf, mends: bool = False) -> pd.DataFrame:
+    """The settings that paid `most` of the victim's cost at most, all of it, and, if asked, that mend; found:
+    `over_victims`."""
+    return found[~(found.paid > most) & (~(found.lost > MENDS) | (not mends))]
 
 
-def choose(table: pd.DataFrame, most: float = math.inf) -> dict[str, dict[str, Any]]:
+def chosen(found: pd.DataFrame, most: float = math.inf, mends: bool = False) -> str:
+    """The best setting of one defense, of those `within` that met every victim; "" where none did. found:
+    `over_victims`."""
+    return next(iter(ranked(within(found[met_all(found)], most, mends))), "")
+
+
+def choose(table: pd.DataFrame, most: float = math.inf, mends: bool = False) -> dict[str, dict[str, Any]]:
     """Per defense the setting that is `chosen`, where there is one; table: a row a trial."""
     every = table.groupby("defense", sort=False)
-    found = {name: chosen(over_victims(part), most) for name, part in every}
+    found = {name: chosen(over_victims(part), most, mends) for name, part in every}
     return {name: json.loads(setting) for name, setting in found.items() if setting}

@@ -92,10 +92,10 @@ class Plan:
 def plan_of(profile: Profile, attack: str, defense: Defense, budget: float, pairs: int) -> Plan:
     """UBT and its variants take the profile's `unlearn`; all others as many steps as the budget pays for on a
     D of `pairs`, with what their source fixes, then what the profile has for them: learning rate (lr), norm
-    mode (freeze_norm), another budget (part, of the victim's cost, or passes over D_safe or the pairs that
-    it is given), options. Those that stand in for the
-    victim's training train as the victim did but for these. Those that are given pairs train on no more of
-    them at once than there are."""
+    mode (freeze_norm), another budget (part, of the victim's cost beside their looks, or passes over D_safe
+    or the pairs that they are given), options. Those that stand in for the victim's training train as the
+    victim did but for these. Those that are given pairs train on no more of them at once than there are.
+    """
     if defense.is_ubt:
         how = replace(profile.unlearn, **defense.options)
         return Plan(defense, how.recipe, how.options())
@@ -103,7 +103,7 @@ def plan_of(profile: Profile, attack: str, defense: Defense, budget: float, pair
     victim = profile.recipe(attack)
     fixed = {**defense.recipe, **{name: settings.pop(name) for name in TUNED if name in settings}}
     if "part" in settings:
-        budget = settings.pop("part") * victim.steps * victim.batch
+        budget = settings.pop("part") * victim.steps * victim.batch + defense.looked_at(pairs)
     elif "passes" in settings:
         budget = settings.pop("passes") * defense.cost * (defense.given or (1 - profile.suspect.pool) * pairs)
     options = {**defense.options, **settings}
@@ -176,7 +176,7 @@ def unlearn(
         if defense.given:
             sight = sight.given(given_pairs(run, inputs["attacked"], defense.given, sight.held_out))
         victim = profile.recipe(run.attack)
-        detected = detection_cost(defense.sees, *seen)
+        detected = detection_cost(defense.sees, *seen) + defense.looked_at(len(sight.pool))
         whole, steps = victim.steps * victim.batch, range(plan.recipe.steps + 1)
         spent = [(detected + step * plan.pairs) / whole for step in steps]
         watch = _watch(model, profile, trigger, sight, spent)
@@ -193,6 +193,8 @@ def unlearn(
             "seconds": history.seconds + detection,
             "detection_seconds": detection,
             "detection_pairs": detected,
+            "paid": spent[len(history.loss)],
+            **session.told,
             "curve": [
                 {"step": step, "part": spent[step], "seconds": detection + step * each, **point}
                 for step, point in history.curve

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
+from itertools import product
 
 from ubt_utils import profiles, stages
 from ubt_utils.attacks.triggers import TRIGGERS
@@ -176,10 +177,11 @@ def tune(
     workers: int = 1,
 ) -> None:
     """Try `count` settings of every defense on attacks and seeds kept for that; print the chosen ones, at a
-    fifth of the victim's cost and at any."""
+    fifth of the victim's cost and at any, of all and of those that mend."""
     table = tuning.run_all(profile, defenses, count, workers)
     print(tuning.write(profile, table))
-    for most in (choice.QUICK, math.inf):
-        for name, setting in choice.choose(table, most).items():
+    for most, mends in product((choice.QUICK, math.inf), (False, True)):
+        for name, setting in choice.choose(table, most, mends).items():
             ends = ", ".join(ranges.at_an_end(name, setting))
-            print(name, f"{most:.0%}", json.dumps(setting), f"at an end: {ends}" if ends else "")
+            about = [f"{most:.0%}", "mends" if mends else "all", f"at an end: {ends}" if ends else ""]
+            print(name, json.dumps(setting), *about)

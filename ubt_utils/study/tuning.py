@@ -1,11 +1,11 @@
 """How every defense gets its settings: the same number of trials, on attacks and seeds kept for that.
 
 [ours]: each defense has ranges for its learning rate, its length, its norm mode and what is its own. Points
-of a Halton sequence over these, and the setting of its source where one is known, are tried on two attacks
-that no table uses, and measured on the validation vendor, of which no number is reported. The best by the
-rule of `evaluate.choice`, and the best of those that pay a fifth of the victim's cost at most, are tried on
-the same attacks of another seed, and the rule chooses among them by all four victims: once for that budget,
-once for any. UBT is tuned like all others, its variants take its settings.
+of a Halton sequence over these, all within the study's budget, and the setting of its source at three rates
+where one is known, are tried on two attacks that the rivals' tables do not use, and measured on the
+validation vendor, of which no number is reported. The best by the rule of `evaluate.choice`, for that budget
+and for any, of all settings and of those that mend, are tried on the same attacks of another seed, and the
+rule chooses among them by all four victims. UBT is tuned like all others, its variants take its settings.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,19 @@ import pandas as pd
 from scipy.stats import qmc
 
 from ubt_utils import profiles, stages
-from ubt_utils.baselines.ranges import BEFORE, PUBLISHED, Range, Span, Value, ranges_of
+from ubt_utils.baselines.ranges import Range, Span, Value, base_of, known, ranges_of
 from ubt_utils.clip.training import TrainingDiverged
 from ubt_utils.core import provenance, records
+from ubt_utils.core.seeding import generator
 from ubt_utils.evaluate import choice, measure
 from ubt_utils.profiles import Profile
 from ubt_utils.study import parallel
 from ubt_utils.ubt.settings import UBT
 
-DOTS, PICTURE = "badnets_dots", "blended_picture"
-FIRST, SECOND = ((DOTS, 100), (PICTURE, 101)), ((DOTS, 101), (PICTURE, 100))  # victims: attack and seed
+BLEND, STAMP = "blended_stripes", "text_on_image"  # trained at the rate of most victims
+FIRST, SECOND = ((BLEND, 100), (STAMP, 101)), ((BLEND, 101), (STAMP, 100))  # victims: attack and seed
 TRIALS = 20  # settings of each defense, beside its source's
-FINALISTS = 5  # of them, and of those within choice.QUICK, meet the second two victims
+FINALISTS = 4  # for each question of `choice`, which meet the second two victims
 FAILED = {"clean_accuracy": 0.0, "asr": 1.0, "target_recall": 0.0}
 Victim = tuple[str, int]
 
@@ -48,16 +49,17 @@ class Trial:
     seed: int
 
 
-def settings(defense: str, count: int = TRIALS) -> list[dict[str, Value]]:
-    """The settings of a defense that are tried, the same ones each time, its source's last; ValueError for
-    one that is not tuned."""
-    ranges = ranges_of(defense)
-    points = qmc.Halton(len(ranges), scramble=False).random(count + 1)[1:]  # the first is the low end of all
+def settings(defense: str, rate: float, count: int = TRIALS) -> list[dict[str, Value]]:
+    """The settings of a defense that are tried, the same ones each time, those that are known beforehand
+    last; rate: the victims'. ValueError for a defense that is not tuned."""
+    found = ranges_of(defense)
+    seed = generator("settings", base_of(defense)).initial_seed() % 2**32  # else all would share their rates
+    points = qmc.Halton(len(found), seed=seed).random(count)
     drawn = [
-        {name: _drawn(one, u) for (name, one), u in zip(ranges.items(), point, strict=True)}
+        {name: _drawn(one, u) for (name, one), u in zip(found.items(), point, strict=True)}
         for point in points
     ]
-    return drawn + [dict(known[defense]) for known in (PUBLISHED, BEFORE) if defense in known]
+    return drawn + known(defense, rate)
 
 
 def _drawn(one: Range, u: float) -> Value:
@@ -73,8 +75,8 @@ def trials(wanted: Mapping[str, Sequence[Mapping[str, Value]]], victims: Sequenc
 
 
 def run(profile: Profile, trial: Trial) -> dict[str, Any]:
-    """One trial as a row: CA, ASR and target recall at its end on the validation vendor, and what it paid as
-    a part of the victim's cost; the worst there is where the training diverged."""
+    """One trial as a row: CA, ASR and target recall at its end on the validation vendor, CA undefended, and
+    what it paid as a part of the victim's cost; the worst there is where the training diverged."""
     row = {
         "defense": trial.defense,
         "setting": json.dumps(trial.setting),
@@ -83,14 +85,23 @@ def run(profile: Profile, trial: Trial) -> dict[str, Any]:
     }
     attempt = stages.chain(at(profile, trial), trial.attack, trial.seed)
     row["f0"] = records.content_of(attempt.pretrained.contents)
+    row["undefended"] = undefended(profile.name, trial.attack, trial.seed)
     try:
         made = attempt.defended(trial.defense)
     except TrainingDiverged:
         return {**row, "commit": provenance.commit(), **FAILED, "paid": math.nan, "stage": ""}
     measured = measure.full(attempt.model(made), attempt.profile, attempt.trigger, split=measure.VALIDATION)
     last = {name: measured[name] for name in FAILED}
-    paid = made.metrics["curve"][-1]["part"]
+    paid = made.metrics["paid"]
     return {**row, "commit": made.made["commit"], **last, "paid": paid, "stage": made.folder.name}
+
+
+@lru_cache(maxsize=8)
+def undefended(profile: str, attack: str, seed: int) -> float:
+    """Clean accuracy of a victim on the validation vendor."""
+    run = stages.chain(profiles.get(profile), attack, seed)
+    measured = measure.full(run.model(run.attacked), run.profile, None, split=measure.VALIDATION)
+    return measured["clean_accuracy"]
 
 
 def at(profile: Profile, trial: Trial) -> Profile:
@@ -107,8 +118,9 @@ def at(profile: Profile, trial: Trial) -> Profile:
 
 def run_all(profile: str, names: Sequence[str], count: int, workers: int = 1) -> pd.DataFrame:
     """All trials of these defenses, a row each; after a kill the same call goes on."""
-    work = partial(run, profiles.get(profile))
-    begun = trials({name: settings(name, count) for name in names}, FIRST)
+    setting = profiles.get(profile)
+    work, rate = partial(run, setting), setting.recipe(BLEND).lr
+    begun = trials({name: settings(name, rate, count) for name in names}, FIRST)
     table = pd.DataFrame(parallel.each(work, begun, workers, "tune", "trial"))
     ended = trials({name: finalists(part) for name, part in table.groupby("defense", sort=False)}, SECOND)
     more = parallel.each(work, ended, workers, "tune on other victims", "trial")
@@ -116,11 +128,12 @@ def run_all(profile: str, names: Sequence[str], count: int, workers: int = 1) ->
 
 
 def finalists(table: pd.DataFrame) -> list[dict[str, Value]]:
-    """The best settings of one defense, and the best of those within QUICK, each once."""
-    found = choice.over_victims(table)
-    quick = found[found.paid <= choice.QUICK]
-    best = dict.fromkeys([*choice.ranked(found)[:FINALISTS], *choice.ranked(quick)[:FINALISTS]])
-    return [json.loads(one) for one in best]
+    """The best settings of one defense for each of the rule's questions, each once."""
+    found, best = choice.over_victims(table), list[str]()
+    for most in (choice.QUICK, math.inf):
+        for mends in (False, True):
+            best += choice.ranked(choice.within(found, most, mends))[:FINALISTS]
+    return [json.loads(one) for one in dict.fromkeys(best)]
 
 
 def write(profile: str, table: pd.DataFrame) -> Path:

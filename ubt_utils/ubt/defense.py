@@ -81,11 +81,13 @@ class View:
 
 @dataclass(frozen=True)
 class Session:
-    """How a defense runs: the key of its randomness, where it checkpoints, what it reports to."""
+    """How a defense runs: the key of its randomness, where it checkpoints, what it reports to; told: what it
+    found on its way, by name, to be kept among the stage's metrics."""
 
     key: tuple[object, ...]
     checkpoint: Path | None = None
     watch: Callable[[int], Any] | None = None
+    told: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,11 @@ class Defense:
 
     def steps(self, budget: float, pairs: int, batch: int) -> int:
         """Steps of `batch` that a budget of trained pairs pays for, on a D of `pairs`; rounded up."""
-        left = budget - self.looks * FORWARD_COST * pairs
-        return max(1, -int(-left // (self.cost * batch)))
+        return max(1, -int(-(budget - self.looked_at(pairs)) // (self.cost * batch)))
+
+    def looked_at(self, pairs: int) -> float:
+        """What its looks at a D of `pairs` cost, in trained pairs."""
+        return self.looks * FORWARD_COST * pairs
 
 
 def train_on(

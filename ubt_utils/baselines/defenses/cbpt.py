@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ubt_utils.baselines.defenses.supervised import labelled
-from ubt_utils.baselines.inversion import LOOKS, inverted
+from ubt_utils.baselines.inversion import LOOKS, inverted, told
 from ubt_utils.clip import models
 from ubt_utils.clip.objectives import Objective
 from ubt_utils.clip.recipe import Recipe
@@ -96,6 +96,7 @@ def cbpt(
     keeps its weights. Labels come from captions [ours]."""
     index, label = labelled(view)
     trigger = inverted(model, view, *session.key)
+    session.told.update(told(model, view, trigger))
     shown = take(view.pairs.images, index)
     z = [models.embed_images(model, shown, change=change) for change in (None, trigger.stamp)]
     learner = Prompts(model, view.prompts)

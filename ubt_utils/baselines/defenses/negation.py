@@ -7,10 +7,14 @@ import time
 import torch
 from torch import nn
 
+from ubt_utils.clip import models
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History
+from ubt_utils.core import device
 from ubt_utils.ubt.defense import OVERFIT, Defense, Session, View
 from ubt_utils.ubt.deviation import ONE_RULE, listed
+
+NORMED, BATCH = 2048, 256  # pictures that norms are read on
 
 
 def direction(model: nn.Module, others: list[nn.Module]) -> dict[str, torch.Tensor]:
@@ -20,6 +24,26 @@ def direction(model: nn.Module, others: list[nn.Module]) -> dict[str, torch.Tens
         name: torch.stack([one[name].detach() for one in theirs]).mean(0).to(weight) - weight.detach()
         for name, weight in model.named_parameters()
     }
+
+
+@torch.no_grad()
+def renew_norms(model: nn.Module, view: View) -> None:
+    """Read batch norms' statistics anew, on NORMED pictures of D_safe: those of before belong to other
+    weights. Nothing for a model without such norms."""
+    norms = [part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momentum = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over batches
+    model.train()
+    for part in view.outside[:NORMED].split(BATCH):
+        pictures = view.pairs.images[part].to(device.pick()).float() / 255
+        model.encode_image(models.normalize(model, pictures))
+    for norm, before in zip(norms, momentum, strict=True):
+        norm.momentum = before
+    model.eval()
 
 
 def negate(model: nn.Module, view: View, recipe: Recipe, session: Session, scale: float = 1.0) -> History:
@@ -35,8 +59,9 @@ def negate(model: nn.Module, view: View, recipe: Recipe, session: Session, scale
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.sub_(scale * found[name])
+    renew_norms(model, view)
     history.seconds += time.perf_counter() - start
-    history.note(recipe.steps, session.watch)
+    history.note(0, session.watch)  # no step was taken
     return history
 
 

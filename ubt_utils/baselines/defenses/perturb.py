@@ -30,8 +30,7 @@ def shrink_perturb(
     model: nn.Module, view: View, recipe: Recipe, session: Session, keep: float = 0.9
 ) -> History:
     """Shrink and perturb, then fine-tune on D_safe."""
-    if session.checkpoint is None or not session.checkpoint.exists():
-        shrink(model, keep, *session.key)
+    shrink(model, keep, *session.key)  # a run that goes on reads its weights from the checkpoint
     return train_outside(model, view, recipe, session, label="shrink–perturb, fine-tune on D_safe")
 
 

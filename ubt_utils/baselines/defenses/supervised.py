@@ -97,7 +97,7 @@ SEES = ("D_safe", "class names")
 DEFENSES = (
     Defense(
         "supervised", supervised, SEES, "[related] as in CleanCLIP; labels from captions: ours",
-        recipe={**PEERS, "weight_decay": 0.01}, deviations=SUPERVISED,
+        recipe={**PEERS, "weight_decay": 0.01}, cost=4 / 5, deviations=SUPERVISED,
     ),
     Defense(
         "linear_probe", linear_probe, SEES, "[related] the field's usual probe; labels from captions: ours",
