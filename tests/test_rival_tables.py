@@ -47,7 +47,7 @@ def test_what_holds_comes_first_then_the_more_accurate_and_ubt_is_one_of_all(tun
 def test_the_chosen_setting_stands_with_its_rates_its_price_and_its_ends(tuning):
     found = defense_tables.tuned()
     par = found.loc["par"]
-    assert par.setting == "lr 0.01, part 0.1, freeze_norm no, threshold 1" and par["at an end"] == "lr"
+    assert par.setting == "lr 0.02, part 0.1, freeze_norm no, threshold 1" and par["at an end"] == "lr"
     assert par[["ASR", "worst ASR", "CA", "paid"]].tolist() == pytest.approx([0.02, 0.05, 0.41, 0.15])
     assert found.victims.tolist() == [4, 4, 4] and found.loc["negation", "at an end"] == ""
     assert found.loc["negation", ["ASR", "CA", "paid"]].tolist() == pytest.approx([0.85, 0.60, 0.02])

@@ -7,7 +7,7 @@ import pandas as pd
 
 VICTIMS = (("dots", 100), ("picture", 101), ("dots", 101), ("picture", 100))
 GENTLE = {"lr": 1e-3, "part": 0.1, "freeze_norm": False, "threshold": 1.0}
-STRONG = GENTLE | {"lr": 1e-2}  # the highest there is
+STRONG = GENTLE | {"lr": 2e-2}  # the highest there is
 SOURCE = {"lr": 3.75e-3, "passes": 10, "freeze_norm": False, "threshold": 2.15}
 TRIALS = [  # defense, setting, and of each victim that it met ASR, CA and what it paid
     ("par", GENTLE, [(0.10, 0.60, 0.1), (0.02, 0.60, 0.1), (0.02, 0.60, 0.1), (0.02, 0.60, 0.1)]),

@@ -69,10 +69,10 @@ RANGES: Mapping[str, Mapping[str, Range]] = {
     "tbar": {**TRAINED, "part": looking("tbar"), "lr": Span(1e-6, 1e-3), "scale": Span(0.1, 10)},
     "cbpt": {**SHORT, "part": looking("cbpt"), "lr": Span(5e-4, 1e-1), "repel": Span(0.1, 30)},
 }
-# A source's norm mode, weights, and passes over D_safe or the given pairs. Its rate, of another network, means
-# nothing to mini's: half of the victim's, the victim's and twice that are tried; of PAR's, which starts high,
-# three times as much. FT-SAM's 100 epochs over 5 % of the data are 5 passes, InverTune's 200 steps of 64
-# pictures are one. `supervised` is CleanCLIP's authors'.
+# A source's norm mode, weights, and passes over D_safe or the given pairs. Its rate, of another network,
+# means nothing to mini's: half of the victim's, the victim's and twice that are tried; of PAR's, which
+# starts high, three times as much. FT-SAM's 100 epochs over 5 % of the data are 5 passes, InverTune's 200
+# steps of 64 pictures are one. `supervised` is CleanCLIP's authors'.
 RATES = (0.5, 1.0, 2.0)
 TEN = {"passes": 10, "freeze_norm": False}
 PUBLISHED: Mapping[str, Mapping[str, Value]] = {
