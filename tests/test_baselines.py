@@ -254,7 +254,22 @@ def test_negation_goes_from_the_overfit_models_to_the_other_side(view):
     start, one, two = (model_of(s).state_dict()["visual.conv1.weight"] for s in (5, 6, 7))
     expected = start - 0.5 * ((one + two) / 2 - start)
     torch.testing.assert_close(model.state_dict()["visual.conv1.weight"], expected)
-    assert watched == [0, RECIPE.steps] and history.loss == [] and history.pairs_seen == 0
+    assert watched == [0, 0] and history.loss == [] and history.pairs_seen == 0  # no step is paid for
+
+
+def test_norms_are_read_anew_on_pictures_of_d_safe(view):
+    model = model_of(5)
+    norm = next(m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    norm.running_mean.fill_(9.0)
+    seen = []
+    hook = norm.register_forward_hook(lambda layer, given, out: seen.append(given[0]))
+    negation.renew_norms(model, view)
+    hook.remove()
+    read = torch.cat(seen)
+    assert len(read) == len(view.outside) and norm.momentum == 0.1 and not model.training
+    torch.testing.assert_close(norm.running_mean, read.mean((0, 2, 3)), atol=1e-4, rtol=1e-4)
+    plain = torch.nn.Linear(2, 2)
+    negation.renew_norms(plain, view)  # nothing to read
 
 
 def test_shrinking_by_nothing_changes_nothing_and_norms_always_stay():

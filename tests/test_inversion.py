@@ -371,3 +371,16 @@ def test_prompts_learn_what_stamped_pictures_show_and_no_weight_moves(monkeypatc
     assert own[1] > 0.9 and own[0] < 0.5
     assert all(torch.equal(value, before[name]) for name, value in after.items())
     assert watched == [(0, False), (80, True)] and [step for step, _ in history.curve] == [0, 80]
+
+
+def test_what_the_searches_came_to_is_told():
+    model, view, trigger = tiny(), small_view(), corner()
+    trigger.target.fill_(2)
+    found = inversion.told(model, view, trigger)
+    head = models.zero_shot_head(model, view.prompts)
+    stamped = trigger.stamp(view.pairs.images[view.outside].float() / 255)
+    read = (models.unit(model.encode_image(models.normalize(model, stamped))) @ head.T).argmax(1)
+    assert found == {
+        "inverted_target": view.names[2][0],
+        "inverted_reaches": pytest.approx((read == 2).double().mean().item()),
+    }

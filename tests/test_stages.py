@@ -254,6 +254,7 @@ def test_the_curve_runs_from_the_attacked_model_to_the_defended_one(chain, defen
     assert [first[n] for n in names] == pytest.approx([before[n] for n in names])
     assert last["step"] == chain[defense].metrics["pairs_seen"] // chain.profile.baseline.batch
     assert [last[n] for n in names] == pytest.approx([after[n] for n in names])
+    assert chain[defense].metrics["paid"] == last["part"]
 
 
 def test_a_curve_is_read_where_a_part_of_the_victims_pairs_is_spent(chain):

@@ -111,7 +111,7 @@ def test_rivals_meet_one_attack_after_the_other_on_all_six_clusters(monkeypatch)
     assert [{c.attack for c in part} for part in blocks[:6]] == [{attack} for attack in commands.MET]
     for part in blocks[:9]:
         runs = {(c.profile, c.seed) for c in part}
-        assert len(runs) == 6 and {s for _, s in runs} == {0, 1}
+        assert len(runs) == 6 and {s for _, s in runs} == {6, 7}
         assert {c.defense for c in part} == {"none", "ubt", *commands.RIVALS}
         assert len(part) == len(runs) * (2 + len(commands.RIVALS))
     rates = [{profiles.get(c.profile).poison_rate for c in part} for part in blocks]
@@ -121,7 +121,7 @@ def test_rivals_meet_one_attack_after_the_other_on_all_six_clusters(monkeypatch)
 
 def test_without_a_public_model_those_run_that_need_none(monkeypatch):
     scratch = rivals_of(monkeypatch)[-1]
-    assert {c.profile for c in scratch} == {"mini-scratch"} and {c.seed for c in scratch} == {0}
+    assert {c.profile for c in scratch} == {"mini-scratch"} and {c.seed for c in scratch} == {6}
     left = {"ubt", *commands.RIVALS} - {c.defense for c in scratch}
     assert left == {"eftclip", "negation"}
     few = rivals_of(monkeypatch, attacks=("wanet",), defenses=("par",), seeds=(1,))

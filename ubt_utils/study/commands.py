@@ -29,6 +29,7 @@ CONTROLS = (
     "ubt-described", "carry_on", "merge", "finetune", "ubt-anew", "ubt-sample", "ubt-unfit",
     *(rung.name for rung in LADDER), "retrain", "retrain_ubt", "retrain_gain", "retrain_dao",
 )  # fmt: skip
+UNSEEN = (6, 7)  # seeds with poison on which nothing was chosen
 MET = (*DEFENDED, "wanet", "badclip", "trojanvqa")  # the attacks that all rivals meet
 RIVALS = tuple(name for name in ranges.tuned() if name != UBT)
 
@@ -83,7 +84,7 @@ def study(seeds: tuple[int, ...] = (0, 1), whole: bool = False, workers: int = 1
 def rivals(
     attacks: tuple[str, ...] = MET,
     defenses: tuple[str, ...] = RIVALS,
-    seeds: tuple[int, ...] = (0, 1),
+    seeds: tuple[int, ...] = UNSEEN,
     workers: int = 1,
 ) -> None:
     """The rivals' round of results/ENDPOINTS.md: UBT and `defenses` on three public models × seeds, attack by

@@ -196,7 +196,7 @@ DEVIATIONS = listed(  # source: BigML-CS-UCLA/SafeCLIP, src/parser.py, src/main.
     ("optimizer", "one AdamW for all phases", "AdamW, fresh in each phase",
      "a phase is a training of its own"),
     ("schedule of a phase", "a part of a longer one", "its own", "a phase is a training of its own"),
-    ("growth of the safe part", "1 % in each of 26 passes", "1 % in each of 9 passes", "fewer passes"),
+    ("passes in which it grows", "26, by 1 % each", "those of the victim, by as much each", VICTIMS),
     ("queues at first", "random vectors", "empty", "noise would pull somewhere"),
 )  # fmt: skip
 
