@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 
 from ubt_utils import profiles, stages
@@ -146,9 +147,11 @@ def tune(
     count: int = tuning.TRIALS,
     workers: int = 1,
 ) -> None:
-    """Try `count` settings of every defense on attacks and seeds kept for that; print the chosen ones."""
+    """Try `count` settings of every defense on attacks and seeds kept for that; print the chosen ones, at a
+    fifth of the victim's cost and at any."""
     table = tuning.run_all(profile, defenses, count, workers)
     print(tuning.write(profile, table))
-    for name, setting in tuning.choose(table).items():
-        ends = ", ".join(tuning.at_an_end(name, setting))
-        print(name, json.dumps(setting), f"at an end: {ends}" if ends else "")
+    for most in (tuning.QUICK, math.inf):
+        for name, setting in tuning.choose(table, most).items():
+            ends = ", ".join(tuning.at_an_end(name, setting))
+            print(name, f"{most:.0%}", json.dumps(setting), f"at an end: {ends}" if ends else "")

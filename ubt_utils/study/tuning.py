@@ -4,8 +4,9 @@
 of a Halton sequence over these, and the setting of its source where one is known, are tried on two attacks
 that no table uses, and measured on the validation vendor, of which no number is reported. The rule: of the
 settings whose ASR is at most 5 % on every victim the one of the highest clean accuracy; where there is none,
-the one of the lowest mean ASR. The best by this rule are tried on the same attacks of another seed, and the
-rule chooses among them by all four victims. UBT is tuned like all others, its variants take its settings.
+the one of the lowest mean ASR. The best by this rule, and the best of those that pay a fifth of the victim's
+cost at most, are tried on the same attacks of another seed, and the rule chooses among them by all four
+victims: once for that budget, once for any. UBT is tuned like all others, its variants take its settings.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from ubt_utils.ubt.settings import UBT
 DOTS, PICTURE = "badnets_dots", "blended_picture"
 FIRST, SECOND = ((DOTS, 100), (PICTURE, 101)), ((DOTS, 101), (PICTURE, 100))  # victims: attack and seed
 TRIALS = 20  # settings of each defense, beside its source's
-FINALISTS = 5  # of them meet the second two victims
+QUICK = 0.2  # of the victim's cost: the budget of the study's first table, detection included
+FINALISTS = 5  # of them, and of those within QUICK, meet the second two victims
 BAR = 0.05  # the highest ASR of a setting that holds
 END = 0.05  # of a range: who chooses a value so near to its end would perhaps have gone beyond it
 FAILED = {"clean_accuracy": 0.0, "asr": 1.0, "target_recall": 0.0}
@@ -77,10 +79,11 @@ RANGES: Mapping[str, Mapping[str, Range]] = {
     "tbar": {**TRAINED, "lr": Span(1e-6, 1e-3), "scale": Span(0.1, 10)},
     "cbpt": {**SHORT, "lr": Span(5e-4, 1e-1), "repel": Span(0.1, 30)},
 }
-# Passes over D_safe and norm mode of a source; the rate is the victim's own, or three times that for PAR,
+# Passes over D_safe and norm mode of a source, and UBT's setting from before it was tuned; the rate is the victim's own, or three times that for PAR,
 # which starts high: rates of CLIP's ResNet mean nothing to mini's. FT-SAM's 100 epochs over 5 % are 5 passes.
 TEN = {"lr": 1.25e-3, "passes": 10, "freeze_norm": False}
 PUBLISHED: Mapping[str, Mapping[str, Value]] = {
+    UBT: {"lr": 5e-4, "part": 0.0919, "freeze_norm": True, "weight": 0.3},  # 60 steps, as in the first rounds
     "finetune": TEN,
     "cleanclip": {**TEN, "weight": 1.0},
     "par": {**TEN, "lr": 3.75e-3, "threshold": 2.15},
@@ -175,10 +178,16 @@ def run_all(profile: str, names: Sequence[str], count: int, workers: int = 1) ->
     work = partial(run, profiles.get(profile))
     begun = trials({name: settings(name, count) for name in names}, FIRST)
     table = pd.DataFrame(parallel.each(work, begun, workers, "tune", "trial"))
-    best = {name: [json.loads(one) for one in ranked(part)] for name, part in table.groupby("defense")}
-    ended = trials({name: best[name][:FINALISTS] for name in names}, SECOND)
+    ended = trials({name: finalists(part) for name, part in table.groupby("defense", sort=False)}, SECOND)
     more = parallel.each(work, ended, workers, "tune on other victims", "trial")
     return pd.concat([table, pd.DataFrame(more)], ignore_index=True)
+
+
+def finalists(table: pd.DataFrame) -> list[dict[str, Value]]:
+    """The best settings of one defense, and the best of those within QUICK, each once."""
+    quick = table[table.groupby("setting").paid.transform("max") <= QUICK]
+    best = dict.fromkeys([*ranked(table)[:FINALISTS], *ranked(quick)[:FINALISTS]])
+    return [json.loads(one) for one in best]
 
 
 def ranked(table: pd.DataFrame) -> list[str]:
@@ -191,12 +200,16 @@ def ranked(table: pd.DataFrame) -> list[str]:
     return [*within.index, *found[~holds].sort_values("asr", kind="stable").index]
 
 
-def choose(table: pd.DataFrame) -> dict[str, dict[str, Value]]:
-    """Per defense the setting that is chosen, of those that met every victim."""
+def choose(table: pd.DataFrame, most: float = math.inf) -> dict[str, dict[str, Value]]:
+    """Per defense the setting that is chosen, of those that met every victim and paid `most` of its cost at
+    most, detection included; no entry for a defense of which none did."""
     chosen = {}
     for name, part in table.groupby("defense", sort=False):
-        met = part.groupby("setting").setting.transform("size")
-        chosen[name] = json.loads(ranked(part[met == met.max()])[0])
+        over = part.groupby("setting")
+        met, paid = over.setting.transform("size"), over.paid.transform("max")
+        within = part[(met == len(FIRST + SECOND)) & (paid <= most)]
+        if len(within):
+            chosen[name] = json.loads(ranked(within)[0])
     return chosen
 
 
