@@ -79,8 +79,9 @@ RANGES: Mapping[str, Mapping[str, Range]] = {
     "tbar": {**TRAINED, "lr": Span(1e-6, 1e-3), "scale": Span(0.1, 10)},
     "cbpt": {**SHORT, "lr": Span(5e-4, 1e-1), "repel": Span(0.1, 30)},
 }
-# Passes over D_safe and norm mode of a source, and UBT's setting from before it was tuned; the rate is the victim's own, or three times that for PAR,
-# which starts high: rates of CLIP's ResNet mean nothing to mini's. FT-SAM's 100 epochs over 5 % are 5 passes.
+# A source's norm mode and passes over D_safe; FT-SAM's 100 epochs over 5 % of the data are 5 of them. The
+# rate is the victim's own, or three times that for PAR, which starts high: rates of CLIP's ResNet mean
+# nothing to mini's. UBT's is the setting from before it was tuned.
 TEN = {"lr": 1.25e-3, "passes": 10, "freeze_norm": False}
 PUBLISHED: Mapping[str, Mapping[str, Value]] = {
     UBT: {"lr": 5e-4, "part": 0.0919, "freeze_norm": True, "weight": 0.3},  # 60 steps, as in the first rounds
