@@ -75,6 +75,6 @@ DEFENSES = (
     Defense(
         "ft_sam", ft_sam, ("D_safe",),
         "[related] arXiv 2304.11823; CLIP's loss, AdamW, the image tower as what is perturbed: ours",
-        options={"rho": 2.0}, recipe={"schedule": "cosine", "freeze_norm": False}, cost=2.0,
+        options={"rho": 2.0}, recipe={"schedule": "cosine", "freeze_norm": False, "weight_decay": 5e-4}, cost=2.0,
     ),
 )  # fmt: skip

@@ -17,7 +17,7 @@ from ubt_utils.core.seeding import generator
 from ubt_utils.ubt.defense import Defense, Session, View
 
 NOISE, CHANCE = 0.2, 0.5  # deviation of the pixel noise, and how often a picture gets it
-ERASED = (0.1, 0.5)  # smallest and largest side of the erased rectangle, as a part of the picture's [ours]
+ERASED = (0.005, 0.01)  # smallest and largest part of the picture that the erased square takes
 
 
 def disturb(images: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
@@ -26,7 +26,7 @@ def disturb(images: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
     hit = torch.rand(2, n, generator=draw) < CHANCE
     noise = torch.randn(images.shape, generator=draw) * NOISE * hit[0].view(n, 1, 1, 1)
     low, high = ERASED
-    side = low + (high - low) * torch.rand(n, 2, generator=draw)
+    side = (low + (high - low) * torch.rand(n, 1, generator=draw)).sqrt().expand(n, 2)
     corner = torch.rand(n, 2, generator=draw) * (1 - side)
 
     def span(axis: int, length: int) -> torch.Tensor:
@@ -65,6 +65,6 @@ DEFENSES = (
     Defense(
         "par", par, ("D_safe",), "[related] nmndeep/PerturbAndRecover; size of the erased part: ours",
         options={"threshold": 2.15}, cost=4 / 3,
-        recipe={"weight_decay": 1e-4, "schedule": "high_first", "freeze_norm": False},
+        recipe={"weight_decay": 1e-4, "decay": "matrices", "schedule": "high_first", "freeze_norm": False},
     ),
 )  # fmt: skip

@@ -66,10 +66,11 @@ def linear_probe(model: nn.Module, view: View, recipe: Recipe, session: Session)
 SEES = ("D_safe", "class names")
 DEFENSES = (
     Defense(
-        "supervised", supervised, SEES, "[related] as in CleanCLIP; labels from captions: ours", recipe=PEERS
+        "supervised", supervised, SEES, "[related] as in CleanCLIP; labels from captions: ours",
+        recipe={**PEERS, "weight_decay": 0.01},
     ),
     Defense(
         "linear_probe", linear_probe, SEES, "[related] the field's usual probe; labels from captions: ours",
-        cost=1 / 3,
+        recipe={"schedule": "cosine", "weight_decay": 0.01, "decay": "matrices"}, cost=1 / 3,
     ),
 )  # fmt: skip
