@@ -116,3 +116,13 @@ def test_the_cloud_of_a_defense_that_only_diverged_is_drawn():
     axis = panel(plots.cloud(table), "par")
     assert json.loads(table.setting[0]) == SOURCE
     assert dots(axis, "its source's setting") == dots(axis, "chosen") == [(100, 0)]
+
+
+def test_the_ring_answers_the_question_that_is_asked():
+    par = panel(plots.cloud(trials()), "par")
+    assert dots(par, "chosen") == [(2, 41)]
+    assert dots(panel(plots.cloud(trials(), most=0.12), "par"), "chosen") == [(4, 60)]
+    within = trials().assign(undefended=0.63)  # of which one setting costs 3 points, the other 22
+    assert dots(panel(plots.cloud(within, mends=True), "par"), "chosen") == [(4, 60)]
+    none = panel(plots.cloud(trials(), most=0.001), "par")
+    assert all(len(one.get_offsets()) == 0 for one in none.collections if one.get_label() == "chosen")

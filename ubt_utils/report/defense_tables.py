@@ -177,32 +177,37 @@ def trials(family: str = cells.STUDY) -> pd.DataFrame:
     return evidence.of_one_model(records.read_table(path, "python -m ubt_utils tune"))
 
 
-def tuned(family: str = ORDINARY, most: float = math.inf) -> pd.DataFrame:
-    """What tuning came to for a budget of `most` of the victim's cost, a row a defense that has a setting for
-    it: those whose chosen setting holds first (ASR at most 5 % on every victim), then by its clean accuracy.
+def tuned(family: str = ORDINARY, most: float = math.inf, mends: bool = False) -> pd.DataFrame:
+    """What tuning came to for a budget of `most` of the victim's cost, of all settings or of those that mend
+    (`choice.within`), a row a defense that has one: those whose chosen setting holds first (ASR at most 5 %
+    on every victim), then by its clean accuracy.
 
     Columns: settings, how many were tried, its source's among them, and hold, how many of these hold on the
     victims that they met; setting, the chosen one in words, whether it holds, its mean and worst ASR and mean
-    CA, over how many victims, the part of the victim's cost that it paid, and which of its numbers lie at an
-    end of their range; and ASR, worst ASR, CA and victims of the source's setting, NaN where none is known.
+    CA, over how many victims, what of the undefended CA it lost, the part of the victim's cost that it paid,
+    and which of its numbers lie at an end of their range; and ASR, worst ASR, CA and victims of the source's
+    setting, at the best of its rates, NaN where none is known.
     """
     found = {name: choice.over_victims(part) for name, part in trials(family).groupby("defense")}
-    rows = {name: _tuned(name, over, most) for name, over in found.items() if choice.chosen(over, most)}
+    chosen = {name: choice.chosen(over, most, mends) for name, over in found.items()}
+    rows = {name: _tuned(name, found[name], setting) for name, setting in chosen.items() if setting}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("defense")
     table["source's victims"] = table["source's victims"].astype("Int64")
     return table.sort_values(["holds", "CA"], ascending=False, kind="stable")
 
 
-def _tuned(defense: str, found: pd.DataFrame, most: float) -> dict[str, object]:
-    """One row of `tuned`, from the settings of one defense (`choice.over_victims`)."""
-    name, holds = choice.chosen(found, most), found.worst <= choice.BAR
+def _tuned(defense: str, found: pd.DataFrame, name: str) -> dict[str, object]:
+    """One row of `tuned`, from the settings of one defense (`choice.over_victims`) and the chosen one."""
+    holds = found.worst <= choice.BAR
     published = [one for one in found.index if ranges.is_published(json.loads(one))]
-    source = found.loc[published[0]] if published else pd.Series(dtype=float)
+    best = choice.ranked(found.loc[published])
+    source = found.loc[best[0]] if best else pd.Series(dtype=float)
     rates = {"ASR": "asr", "worst ASR": "worst", "CA": "clean_accuracy", "victims": "victims"}
     return {
         "settings": len(found), "hold": int(holds.sum()), "setting": in_words(json.loads(name)),
         "holds": bool(holds[name]), **{title: found.loc[name, column] for title, column in rates.items()},
-        "paid": found.loc[name, "paid"], "at an end": ", ".join(ranges.at_an_end(defense, json.loads(name))),
+        "lost": found.loc[name, "lost"], "paid": found.loc[name, "paid"],
+        "at an end": ", ".join(ranges.at_an_end(defense, json.loads(name))),
         **{f"source's {title}": source.get(column) for title, column in rates.items()},
     }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,12 +36,13 @@ MARKS: Mapping[str, Mapping[str, Any]] = {  # of a setting: title → as a line 
 
 
 @styled
-def cloud(table: pd.DataFrame, columns: int = 5) -> Figure:
+def cloud(table: pd.DataFrame, columns: int = 5, most: float = math.inf, mends: bool = False) -> Figure:
     """Every setting that was tried, a panel per defense, UBT's first and the others by name: mean ASR over
     its victims (on a scale of square roots, so that the bar of 5 % has room) and mean CA, colored by the part
     of the victim's cost that it paid. Filled: it met every victim; a diamond: its source's own; ringed:
     chosen; shaded: where the mean ASR is within the bar. Above a panel how many hold on every victim that
-    they met. table: `defense_tables.trials`; columns: panels a row at most."""
+    they met. table: `defense_tables.trials`; columns: panels a row at most; most, mends: which question the
+    ringed setting answers, see `choice.within`; no ring where it has no answer."""
     settings = {name: choice.over_victims(part) for name, part in table.groupby("defense")}
     names = sorted(settings, key=lambda name: (name != UBT, name))
     high = -(-len(names) // columns)
@@ -50,7 +52,7 @@ def cloud(table: pd.DataFrame, columns: int = 5) -> Figure:
     )
     colors = _scale(table.paid)
     for axis, name in zip(axes.flat, names, strict=False):
-        _panel(axis, name, settings[name], colors)
+        _panel(axis, name, settings[name], choice.chosen(settings[name], most, mends), colors)
     _frame(axes, len(names))
     _legends(figure, axes, colors)
     return figure
@@ -64,15 +66,15 @@ def _scale(paid: pd.Series) -> ScalarMappable:
     return ScalarMappable(LogNorm(low, high if high > low else 2 * low), colors)
 
 
-def _panel(axis: plt.Axes, name: str, found: pd.DataFrame, colors: ScalarMappable) -> None:
-    """One defense; found: `choice.over_victims`."""
-    bar, chosen = 100 * choice.BAR, choice.chosen(found)
+def _panel(axis: plt.Axes, name: str, found: pd.DataFrame, chosen: str, colors: ScalarMappable) -> None:
+    """One defense; found: `choice.over_victims`; chosen: the setting that is ringed, or ""."""
+    bar = 100 * choice.BAR
     axis.axvspan(-100, bar, color=LINES[UBT], alpha=0.09, lw=0, zorder=0)
     axis.axvline(bar, color="#555555", lw=0.8, zorder=1)
     whole = choice.met_all(found)
     for setting in sorted(found.index, key=lambda one: (one == chosen, whole[one])):  # the chosen one on top
         _dot(axis, found.loc[setting], setting, whole[setting], colors)
-    ring = found.loc[chosen]
+    ring = found.loc[found.index == chosen]
     axis.scatter(
         100 * ring.asr, 100 * ring.clean_accuracy, s=120, facecolor="none", edgecolor=INK, lw=1.4, zorder=4,
         label="chosen", clip_on=False,
