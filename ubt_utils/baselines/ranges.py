@@ -58,6 +58,7 @@ RANGES: Mapping[str, Mapping[str, Range]] = {
     "cleanclip": {**TRAINED, "weight": Span(0.3, 10)},
     "par": {**TRAINED, "threshold": Span(0.3, 3)},
     "shrink_perturb": {**TRAINED, "keep": (0.6, 0.7, 0.8, 0.9, 0.95)},
+    "retrain": TRAINED,
     "eftclip": {**TRAINED, "part": looking("eftclip"), "weight": Span(0.3, 10)},
     "supervised": TRAINED,
     "linear_probe": {**SHORT, "lr": Span(1e-3, 1e-1)},

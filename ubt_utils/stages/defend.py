@@ -101,18 +101,29 @@ def plan_of(profile: Profile, attack: str, defense: Defense, budget: float, pair
         return Plan(defense, how.recipe, how.options())
     settings = dict(profile.defenses.get(defense.name, {}))
     victim = profile.recipe(attack)
+    asked = _asked(settings, profile, victim, defense, pairs)
     fixed = {**defense.recipe, **{name: settings.pop(name) for name in TUNED if name in settings}}
+    base = victim if defense.whole else profile.baseline
+    batch = min(base.batch, defense.given or base.batch)
+    if asked is None and defense.whole:
+        steps = victim.steps
+    else:
+        steps = defense.steps(budget if asked is None else asked, pairs, batch)
+    fixed |= {"steps": steps, "batch": batch, "warmup": min(fixed.get("warmup", base.warmup), steps)}
+    return Plan(defense, replace(base, **fixed), {**defense.options, **settings})
+
+
+def _asked(
+    settings: dict[str, Any], profile: Profile, victim: Recipe, defense: Defense, pairs: int
+) -> float | None:
+    """The budget, in trained pairs, that the settings ask for, and which is taken out of them; None where
+    they ask for none."""
     if "part" in settings:
-        budget = settings.pop("part") * victim.steps * victim.batch + defense.looked_at(pairs)
-    elif "passes" in settings:
-        budget = settings.pop("passes") * defense.cost * (defense.given or (1 - profile.suspect.pool) * pairs)
-    options = {**defense.options, **settings}
-    if defense.whole:
-        return Plan(defense, replace(victim, **fixed), options)
-    batch = min(profile.baseline.batch, defense.given or profile.baseline.batch)
-    steps = defense.steps(budget, pairs, batch)
-    fixed["warmup"] = min(fixed.get("warmup", profile.baseline.warmup), steps)
-    return Plan(defense, replace(profile.baseline, **{**fixed, "steps": steps, "batch": batch}), options)
+        return settings.pop("part") * victim.steps * victim.batch + defense.looked_at(pairs)
+    if "passes" in settings:
+        seen = defense.given or (1 - profile.suspect.pool) * pairs
+        return settings.pop("passes") * defense.cost * seen
+    return None
 
 
 def view_of(
