@@ -253,6 +253,7 @@ def test_the_registry_knows_every_defense_by_name():
     known |= {"eftclip", "shrink_perturb", "negation", "ubt-described", "ft_sam", "anp"}
     known |= {"carry_on", "merge", "retrain_ubt", "retrain_gain", "retrain_dao", "roclip", "safeclip"}
     known |= {"invertune", "tbar", "cbpt", "pixel_prompt", *UBTS}
+    known |= {f"{name}-{count}" for name in defenses.TRUSTING for count in (100, 1000)}
     assert set(defenses.DEFENSES) == known and set(defenses.COMPARED) <= known
     for name, found in defenses.DEFENSES.items():
         assert found.name == name and found.source[0] == "[" and found.cost > 0 and found.sees
@@ -275,7 +276,7 @@ def test_a_variant_says_what_it_changes_and_is_set_by_its_options_alone():
 def test_what_is_not_known_is_refused():
     with pytest.raises(ValueError, match="unknown defense 'luck'; known: ubt, ubt-sample, "):
         defenses.get("luck")
-    with pytest.raises(ValueError, match=r"dear sees \['labels'\]; known: D_safe, D, f0"):
+    with pytest.raises(ValueError, match=r"dear sees \['labels'\]; known: D_safe, given pairs, D, f0"):
         Defense("dear", finetune, ("labels",), "[ours]")
 
 

@@ -207,7 +207,7 @@ def test_impossible_recipes_are_refused(bad):
     ("field", "known"),
     [
         ("augment", "none, color, full"),
-        ("schedule", "one_cycle, cosine, constant"),
+        ("schedule", "one_cycle, cosine, high_first, constant"),
         ("decay", "all, matrices"),
     ],
 )

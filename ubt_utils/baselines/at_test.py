@@ -119,4 +119,4 @@ def detected(
     clean = bdetclip(model, task.images, benign, against)
     stamped = bdetclip(model, others, benign, against, lambda part: stamp_bytes(trigger, part))
     truth = torch.arange(len(clean) + len(stamped)) >= len(clean)
-    return metrics.detection(torch.cat([clean, stamped]), truth)
+    return metrics.detection(torch.cat([clean, stamped]), truth, min(64, len(truth)))
