@@ -95,10 +95,12 @@ def test_the_planted_class_is_found_and_its_patch_too(planted):
 def test_both_searches_give_the_target_with_the_trigger_and_leave_the_model_alone(planted, monkeypatch):
     monkeypatch.setattr(models, "zero_shot_head", lambda model, prompts: torch.eye(4))
     model, view = planted
-    trigger = inversion.inverted(model, view, 0)
+    session = Session((0,))
+    trigger = inversion.inverted(model, view, session)
+    assert session.told["inverted_target"] == view.names[int(trigger.target)][0]
     assert int(trigger.target) == TARGET and trigger.mask.shape == (3, 16, 16)
     assert all(p.grad is None for p in model.parameters())
-    again = inversion.inverted(model, view, 0)
+    again = inversion.inverted(model, view, Session((0,)))
     assert torch.equal(again.mask, trigger.mask) and torch.equal(again.pattern, trigger.pattern)
 
 
@@ -177,7 +179,7 @@ def test_noise_lies_in_five_places_and_faintly_everywhere():
 def test_without_pictures_or_classes_there_is_nothing_to_invert(planted, lacking):
     model, view = planted
     with pytest.raises(ValueError, match="needs names of classes, and pictures outside the pool"):
-        inversion.inverted(model, replace(view, **lacking), 0)
+        inversion.inverted(model, replace(view, **lacking), Session((0,)))
 
 
 # InverTune
@@ -376,8 +378,8 @@ def test_prompts_learn_what_stamped_pictures_show_and_no_weight_moves(monkeypatc
 def test_what_the_searches_came_to_is_told():
     model, view, trigger = tiny(), small_view(), corner()
     trigger.target.fill_(2)
-    found = inversion.told(model, view, trigger)
     head = models.zero_shot_head(model, view.prompts)
+    found = inversion.told(model, view, head, trigger)
     stamped = trigger.stamp(view.pairs.images[view.outside].float() / 255)
     read = (models.unit(model.encode_image(models.normalize(model, stamped))) @ head.T).argmax(1)
     assert found == {

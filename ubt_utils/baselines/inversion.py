@@ -21,7 +21,7 @@ from ubt_utils.core import device, distributed
 from ubt_utils.core.seeding import generator
 from ubt_utils.data.pictures import take
 from ubt_utils.kernels.similarity import ssim
-from ubt_utils.ubt.defense import FORWARD_COST, View
+from ubt_utils.ubt.defense import FORWARD_COST, Session, View
 from ubt_utils.ubt.deviation import NO_CLEAN, NO_LABELS, listed
 
 BATCH = 64  # InverTune's
@@ -185,24 +185,26 @@ def invert(model: nn.Module, view: View, head: torch.Tensor, target: int, *key: 
     return search(model, view, INVERTED, torch.ones(view.pairs.images.shape[1:]), True, loss, *key, "invert")
 
 
-def inverted(model: nn.Module, view: View, *key: object) -> Trigger:
-    """Both searches: the target, and a trigger that leads there; of several ranks, the first one's.
+def inverted(model: nn.Module, view: View, session: Session) -> Trigger:
+    """Both searches: the target, and a trigger that leads there; of several ranks, the first one's. The
+    session is told what they came to.
     ValueError where there are no pictures, or no classes to ask about."""
     if not len(view.outside) or not view.prompts:
         raise ValueError("trigger inversion needs names of classes, and pictures outside the pool")
     head = models.zero_shot_head(model, view.prompts)
-    target = target_of(model, view, head, *key)
-    trigger = invert(model, view, head, target, *key)
+    target = target_of(model, view, head, *session.key)
+    trigger = invert(model, view, head, target, *session.key)
     trigger.target.fill_(target)
     distributed.same_buffers(trigger)
+    session.told.update(told(model, view, head, trigger))
     return trigger
 
 
-def told(model: nn.Module, view: View, trigger: Trigger) -> dict[str, Any]:
+def told(model: nn.Module, view: View, head: torch.Tensor, trigger: Trigger) -> dict[str, Any]:
     """What the searches came to: the class that they take for the target, and the part of pictures of D_safe
-    that the inverted trigger leads there, read at zero-shot."""
-    head, index = models.zero_shot_head(model, view.prompts), view.outside[:ASKED]
-    z = models.embed_images(model, take(view.pairs.images, index), change=trigger.stamp)
+    that the inverted trigger leads there. head: (C, D) class weights."""
+    images = take(view.pairs.images, view.outside[:ASKED])
+    z = models.embed_images(model, images, change=trigger.stamp)
     target = int(trigger.target)
     reached = ((z @ head.T).argmax(1) == target).double().mean().item()
     return {"inverted_target": view.names[target][0], "inverted_reaches": reached}

@@ -100,10 +100,10 @@ def known(defense: str, rate: float) -> list[dict[str, Value]]:
     """The settings that are known beforehand: its source's, at several rates, where `rate` is that of a
     victim, and those of before it was tuned."""
     name = base_of(defense)
-    source = [
-        {"lr": rate * times * HIGH.get(name, 1.0), **PUBLISHED[name]} for times in RATES if name in PUBLISHED
-    ]
-    return source + [dict(BEFORE[name]) for name in (defense,) if name in BEFORE]
+    if name in BEFORE:
+        return [dict(BEFORE[name])]
+    high = rate * HIGH.get(name, 1.0)
+    return [{"lr": high * times, **PUBLISHED[name]} for times in RATES] if name in PUBLISHED else []
 
 
 def tuned() -> tuple[str, ...]:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-BAR = 0.05  # the highest ASR of a setting that holds
+from ubt_utils.evaluate import statistics
+
 MENDS = 0.05  # the most clean accuracy that a setting may cost which mends
 QUICK = 0.2  # of the victim's cost: the budget of the study's first table, detection included
 
@@ -42,7 +43,7 @@ def met_all(found: pd.DataFrame) -> pd.Series:
 def ranked(found: pd.DataFrame) -> list[str]:
     """The settings of one defense, the best by the rule first, in the order of the trials where some tie;
     found: `over_victims`."""
-    holds = found.worst <= BAR
+    holds = found.worst <= statistics.BAR
     within = found[holds].sort_values("clean_accuracy", ascending=False, kind="stable")
     return [*within.index, *found[~holds].sort_values("asr", kind="stable").index]
 

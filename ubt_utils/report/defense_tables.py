@@ -26,7 +26,7 @@ from ubt_utils.ubt.defense import Defense
 from ubt_utils.ubt.settings import UBT
 
 ORDINARY = "mini"
-BROKEN = 0.05  # ASR after a defense from which it counts as broken
+BROKEN = statistics.BAR  # ASR after a defense from which it counts as broken
 AUROC = "bdetclip_auroc"
 RETIRED = {  # recorded under a name that is no longer registered
     "ubt-rounds": replace(  # UBT now takes several votes anyway
@@ -198,7 +198,7 @@ def tuned(family: str = ORDINARY, most: float = math.inf, mends: bool = False) -
 
 def _tuned(defense: str, found: pd.DataFrame, name: str) -> dict[str, object]:
     """One row of `tuned`, from the settings of one defense (`choice.over_victims`) and the chosen one."""
-    holds = found.worst <= choice.BAR
+    holds = found.worst <= statistics.BAR
     published = [one for one in found.index if ranges.is_published(json.loads(one))]
     best = choice.ranked(found.loc[published])
     source = found.loc[best[0]] if best else pd.Series(dtype=float)
@@ -257,7 +257,7 @@ def _removed(name: str, own: pd.DataFrame, attacks: Sequence[str]) -> dict[str, 
 
 def _clusters_freed(own: pd.DataFrame) -> str:
     """On how many clusters no run is left with its backdoor, and of how many."""
-    failed, clusters = statistics.failures(own.asr, own.cluster, choice.BAR)
+    failed, clusters = statistics.failures(own.asr, own.cluster)
     return f"{clusters - failed} of {clusters}" if clusters else ""
 
 

@@ -37,7 +37,6 @@ BETTER = {"asr": -1, "clean_accuracy": 1, "robust_accuracy": 1, "target_recall":
 FACES = ("asr", "clean_accuracy")  # what a rival is compared by
 DEVELOPMENT = (0, 1, 2, 3)  # seeds on which detection's settings were chosen
 CLEAN_DEVELOPMENT = (*DEVELOPMENT, 4)  # and those of clean sets
-BAR = 0.05  # an ASR above it: the defense failed
 CLEAN_MARGIN, ROBUST_MARGIN = 0.01, 0.05  # what may be lost: results/ENDPOINTS.md
 RETAIN = "ubt-retain"  # UBT without the push
 RUNGS = (*(rung.name for rung in LADDER), UBT)
@@ -249,7 +248,7 @@ def ladder(
     for name in [rung for rung in RUNGS if rung in runs.index.get_level_values("defense")]:
         own = runs.xs(name, level="defense")
         rates = own[["asr", "clean_accuracy", "robust_accuracy", "target_recall"]].astype(float)
-        failed = statistics.failures(own.asr, own.cluster, BAR).failed
+        failed = statistics.failures(own.asr, own.cluster).failed
         rows[name] = {
             "what": registry.get(name).changed or "the whole method",
             "runs": len(own), "clusters": own.cluster.nunique(), "asr": rates.asr.mean(),
@@ -294,7 +293,7 @@ def _end(run: dict) -> dict[str, float]:
     return {"step": 0, "part": free, "seconds": run["seconds"], **rates}
 
 
-def first_holds(found: pd.DataFrame, bar: float = BAR) -> pd.DataFrame:
+def first_holds(found: pd.DataFrame, bar: float = statistics.BAR) -> pd.DataFrame:
     """Where each path's ASR first is at most `bar` and stays there to the end; found: `paths`. A row a run:
     its design, and step, part, seconds, asr and clean_accuracy of that point, NaN where there is none. The
     runs that never hold come first, then the dearest."""
@@ -408,7 +407,7 @@ def seen(family: str, attacks: Sequence[str], profiles: Sequence[str] | None = N
     rows = {}
     parts = [(rate, *half) for rate, every in runs.groupby("poison_rate") for half in _sides(every)]
     for rate, side, own in parts:
-        failed, clusters = statistics.failures(own.asr, own.cluster, BAR)
+        failed, clusters = statistics.failures(own.asr, own.cluster)
         low, high = proportion_confint(failed, clusters, method="beta")
         rows[rate, side] = {
             "runs": len(own), "clusters": clusters, "failed": failed, "low": low, "high": high,
@@ -469,7 +468,7 @@ def endpoints(family: str, attacks: Sequence[str], profiles: Sequence[str] | Non
         metric = "clean_accuracy"
         beside[other] = compared(family, UBT, other, metric, CLEAN_MARGIN, attacks, profiles)
     for rate, runs in every.xs(UBT, level="defense").groupby("poison_rate"):
-        failed, clusters = statistics.failures(runs.asr, runs.cluster, BAR)
+        failed, clusters = statistics.failures(runs.asr, runs.cluster)
         size = {"runs": len(runs), "clusters": clusters}
         rows["clusters that failed", rate] = {"value": failed, **size, "target": "none", "met": failed == 0}
         for other, title in ((RETAIN, "retain only"), (NONE, "undefended")):
@@ -542,7 +541,7 @@ def _row(own: pd.DataFrame, values: dict[str, pd.DataFrame], sure: Sequence[str]
         if metric == "asr":
             row["asr_bound"] = statistics.upper_bound(min(1.0, row[metric]) * drawings, drawings)
             row["worst_asr"] = own.asr.max()
-            row["failed"] = statistics.failures(own.asr, own.cluster, BAR).failed
+            row["failed"] = statistics.failures(own.asr, own.cluster).failed
     return row | {"seconds": own.seconds.mean() if "seconds" in own else np.nan}
 
 

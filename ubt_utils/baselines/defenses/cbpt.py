@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ubt_utils.baselines.defenses.supervised import labelled
-from ubt_utils.baselines.inversion import LOOKS, inverted, told
+from ubt_utils.baselines.inversion import LOOKS, inverted
 from ubt_utils.clip import models
 from ubt_utils.clip.objectives import Objective
 from ubt_utils.clip.recipe import Recipe
@@ -95,8 +95,7 @@ def cbpt(
     """Learn prompts under which stamped pictures are read as what they show; the model gets their head, and
     keeps its weights. Labels come from captions [ours]."""
     index, label = labelled(view)
-    trigger = inverted(model, view, *session.key)
-    session.told.update(told(model, view, trigger))
+    trigger = inverted(model, view, session)
     shown = take(view.pairs.images, index)
     z = [models.embed_images(model, shown, change=change) for change in (None, trigger.stamp)]
     learner = Prompts(model, view.prompts)

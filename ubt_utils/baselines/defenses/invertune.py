@@ -15,7 +15,7 @@ from torch import nn
 
 from ubt_utils.baselines import inversion
 from ubt_utils.baselines.defenses.finetune import train_outside
-from ubt_utils.baselines.inversion import BATCH, LOOKS, Trigger, inverted, told
+from ubt_utils.baselines.inversion import BATCH, LOOKS, Trigger, inverted
 from ubt_utils.clip import models
 from ubt_utils.clip.objectives import Objective
 from ubt_utils.clip.recipe import Recipe
@@ -110,8 +110,7 @@ def tuning(
 def invertune(model: nn.Module, view: View, recipe: Recipe, session: Session, keep: float = 0.5) -> History:
     """Invert the trigger, find the layers and units that it moves, and tune the image tower until they move
     no more. Each step has another batch of D_safe; the source tunes on one batch of 64 clean pictures."""
-    trigger = inverted(model, view, *session.key)
-    session.told.update(told(model, view, trigger))
+    trigger = inverted(model, view, session)
     layers, units = moved_most(model, view, trigger)
     objective = tuning(model, trigger, layers, units, keep)
     return train_outside(model, view, recipe, session, objective, "InverTune on D_safe")

@@ -15,7 +15,7 @@ from torch import nn
 
 from ubt_utils.baselines.defenses.finetune import train_outside
 from ubt_utils.baselines.defenses.negation import direction, renew_norms
-from ubt_utils.baselines.inversion import LOOKS, Trigger, inverted, told
+from ubt_utils.baselines.inversion import LOOKS, Trigger, inverted
 from ubt_utils.clip import models
 from ubt_utils.clip.objectives import Objective
 from ubt_utils.clip.recipe import Recipe
@@ -43,8 +43,7 @@ def poisoning(trigger: Trigger, head: torch.Tensor) -> Objective:
 def tbar(model: nn.Module, view: View, recipe: Recipe, session: Session, scale: float = 1.0) -> History:
     """θ ← θ − scale · (θ trained on stamped pairs of D_safe − θ), in place; trained without weight decay, so
     that the difference holds what was learned and nothing else [ours]."""
-    trigger = inverted(model, view, *session.key)
-    session.told.update(told(model, view, trigger))
+    trigger = inverted(model, view, session)
     head = models.zero_shot_head(model, view.prompts).to(trigger.mask)
     taught, unseen = copy.deepcopy(model), Session(session.key, session.checkpoint)
     history = train_outside(taught, view, recipe, unseen, poisoning(trigger, head), "TBAR: learn the trigger")

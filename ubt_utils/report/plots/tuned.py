@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from ubt_utils.baselines import ranges
-from ubt_utils.evaluate import choice
+from ubt_utils.evaluate import choice, statistics
 from ubt_utils.report.plots.matrix import FREE
 from ubt_utils.report.plots.style import LINES, TITLES, styled
 from ubt_utils.ubt.settings import UBT
@@ -68,7 +68,7 @@ def _scale(paid: pd.Series) -> ScalarMappable:
 
 def _panel(axis: plt.Axes, name: str, found: pd.DataFrame, chosen: str, colors: ScalarMappable) -> None:
     """One defense; found: `choice.over_victims`; chosen: the setting that is ringed, or ""."""
-    bar = 100 * choice.BAR
+    bar = 100 * statistics.BAR
     axis.axvspan(-100, bar, color=LINES[UBT], alpha=0.09, lw=0, zorder=0)
     axis.axvline(bar, color="#555555", lw=0.8, zorder=1)
     whole = choice.met_all(found)
@@ -81,7 +81,7 @@ def _panel(axis: plt.Axes, name: str, found: pd.DataFrame, chosen: str, colors: 
     )  # fmt: skip
     color = LINES[UBT] if name == UBT else INK
     axis.set_title(TITLES.get(name, name), fontsize=9, color=color, pad=12)
-    hold = f"{int((found.worst <= choice.BAR).sum())} of {len(found)} hold"
+    hold = f"{int((found.worst <= statistics.BAR).sum())} of {len(found)} hold"
     axis.annotate(
         hold, (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points", fontsize=7.5,
         color="#555555",
