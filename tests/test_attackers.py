@@ -120,7 +120,7 @@ def test_of_several_targets_there_is_the_mean_and_the_worst(made):
 def test_the_words_are_those_of_todays_detection_where_a_run_has_them(made):
     table = pd.read_parquet(made)
     ubt = (table.profile == "mini") & (table.defense == "ubt")
-    table.loc[ubt, "found"] = ['[{"word": "clock</w>"}, {"word": "rice "}]', "[]"]
+    table.loc[ubt, "anchors"] = ['["clock</w>", "rice"]', "[]"]
     table.to_parquet(made)
     found = defense_tables.attackers()["the vote's words"]
     assert found["mini"] == "clock</w>, rice" and found["mini-phrasings"] == "word0, word1"

@@ -312,9 +312,9 @@ def _attacker(profile: profiles.Profile, found: pd.DataFrame) -> dict[str, objec
 
 def _words(ubt: pd.DataFrame) -> list[str]:
     """What detection named in each run: one word in the first study, several in this one."""
-    if "found" not in ubt or ubt.found.isna().all():
+    if "anchors" not in ubt or ubt.anchors.isna().all():
         return list(ubt.anchor)
-    return [one["word"].strip() for told in ubt.found for one in json.loads(told)] or ["(none)"]
+    return [word for told in ubt.anchors for word in json.loads(told)] or ["(none)"]
 
 
 def deviations() -> pd.DataFrame:
