@@ -163,6 +163,15 @@ def test_the_forgetting_loss_by_hand(model, view, level, words, weight):
     assert found - retain == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("words", [0, 1, 3])
+def test_each_found_word_is_pushed_as_hard_as_one_alone(model, view, words):
+    batch, tokens = models.normalize(model, view.pairs.images[view.safe] / 255), view.tokens[view.safe]
+    found = replace(view, anchors=torch.arange(300, 300 + words))
+    with torch.no_grad():
+        one, some = (forget(v, 0, retain=False)(model, batch, tokens, 0).item() for v in (view, found))
+    assert one > 0.001 and some == pytest.approx(max(1, words) * one)  # a detector names pairs and no words
+
+
 def test_the_hand_computation_has_something_on_both_sides_of_zero(model, view):
     sample = cosines(model, view, WHOLE)
     for more in (sample, sample - cosines(model, view, CUT), sample - cosines(model, view, IN_PLACE["fox"])):

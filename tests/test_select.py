@@ -336,7 +336,7 @@ def six() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def test_sure_pairs_of_the_pool_are_ranked_before_the_pool_and_the_pool_before_all_else():
-    found = select(*six(), HOW)
+    found = select(*six(), torch.tensor([TARGET]), HOW)
     torch.testing.assert_close(
         found.score, torch.tensor([0.9, 2.1, -0.5, 2.3, -torch.inf, -torch.inf]), rtol=0, atol=1e-6
     )
@@ -345,14 +345,32 @@ def test_sure_pairs_of_the_pool_are_ranked_before_the_pool_and_the_pool_before_a
 
 def test_at_most_top_pairs_are_chosen_and_equal_ones_by_position():
     tokens, rank, pool, sure = six()
-    assert select(tokens, rank, pool, sure, replace(HOW, top=1)).chosen.tolist() == [3]
-    assert select(tokens, torch.zeros(6), pool, sure, HOW).chosen.tolist() == [1, 3]
+    anchors = torch.tensor([TARGET])
+    assert select(tokens, rank, pool, sure, anchors, replace(HOW, top=1)).chosen.tolist() == [3]
+    assert select(tokens, torch.zeros(6), pool, sure, anchors, HOW).chosen.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("top", "expected"),
+    [(1, [0]), (2, [0, 2]), (4, [0, 2, 5, 1]), (5, [0, 2, 5, 1, 3]), (9, [0, 2, 5, 1, 3, 4])],
+)
+def test_d_u_takes_of_each_found_word_in_turn(top, expected):
+    first, second, third = [TARGET], [SECOND], [PARTNER]
+    tokens = write(first, first, first + second, second, first, third)
+    rank = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    everyone = torch.ones(6, dtype=torch.bool)
+    anchors = torch.tensor([TARGET, SECOND, PARTNER])
+    # 2 is the third of the first word and the first of the second; 5 the first of the third word
+    found = select(tokens, rank, everyone, everyone, anchors, replace(HOW, top=top))
+    assert found.chosen.tolist() == expected
 
 
 @pytest.mark.parametrize("sure", [[False] * 6, [False] * 5 + [True]])
 def test_where_the_pool_holds_no_sure_pair_d_u_and_b_are_empty(sure):
     tokens, rank, pool, _ = six()
-    found = select(tokens, rank, pool, torch.tensor(sure), HOW)
+    found = select(tokens, rank, pool, torch.tensor(sure), torch.tensor([TARGET]), HOW)
+    nothing = select(tokens, rank, pool, torch.tensor(sure), torch.tensor([], dtype=torch.long), HOW)
+    assert nothing.chosen.tolist() == []
     assert found.chosen.tolist() == found.compromised.tolist() == []
     assert torch.equal(found.score, rank)
 

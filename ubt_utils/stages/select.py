@@ -37,7 +37,8 @@ def select(run: Run, attacked: Stage, suspected: Stage, overfitted: Stage) -> St
         scores, _ = scores_of(suspected, overfitted)
         suffers, how = suspected.arrays()["suffers"], profile.select
         start = time.perf_counter()
-        found = choose(tokens, scores.overfit, scores.pool, suffers >= how.sure, how)
+        anchors = suspected.arrays()["anchors"]
+        found = choose(tokens, scores.overfit, scores.pool, suffers >= how.sure, anchors, how)
         seconds = time.perf_counter() - start
         drops = _drops(run, overfitted, pairs.images, tokens, found.chosen)
         save_arrays(

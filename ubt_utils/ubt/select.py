@@ -12,8 +12,8 @@ agrees with itself: in its captions, and, as long as the trigger holds, in its p
 4. `suffering`: how much each carrier of an anchor suffers, as a part of the worst of them, under all the
    disturbances that speak against the word.
 5. `select`: those in the pool that surely suffer like poison are the candidates of the unlearning set D_u;
-   the best by overfit similarity are taken. Words that D_u holds more often than D are the compromised tokens
-   B.
+   the best by overfit similarity are taken, of each anchor in turn. Words that D_u holds more often than D
+   are the compromised tokens B.
 6. The second look: carriers outside the pool that suffer at all alike are left out of D_safe.
 """
 
@@ -63,8 +63,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Selection:
-    """chosen: (k,) indices of D_u, most suspicious first. score: (N,) what ranked them: suffering carriers of
-    the anchors first, then the rest of the pool, −inf outside. compromised: (b,) the tokens B."""
+    """chosen: (k,) indices of D_u, the most suspicious of each anchor first. score: (N,) what ranked them:
+    suffering carriers of the anchors first, then the rest of the pool, −inf outside. compromised: (b,) the
+    tokens B."""
 
     chosen: torch.Tensor
     score: torch.Tensor
@@ -195,18 +196,35 @@ def suffering(tokens: torch.Tensor, drops: torch.Tensor, found: list[Finding], h
 
 
 def select(
-    tokens: torch.Tensor, rank: torch.Tensor, pool: torch.Tensor, sure: torch.Tensor, how: Select
+    tokens: torch.Tensor,
+    rank: torch.Tensor,
+    pool: torch.Tensor,
+    sure: torch.Tensor,
+    anchors: torch.Tensor,
+    how: Select,
 ) -> Selection:
     """The unlearning set D_u and the compromised tokens B.
 
     tokens: (N, L). rank: (N,) by which the pool's pairs are ranked, within a span of 2, as overfit
     similarity is. pool: (N,) bool.
-    sure: (N,) bool, the pairs that may be in D_u, which is empty where the pool holds none.
+    sure: (N,) bool, the pairs that may be in D_u, which is empty where the pool holds none; each carries one
+    of the anchors (a,).
     """
     carriers = pool & sure
     score = torch.where(pool, rank + 2.0 * carriers, -torch.inf)  # cosines span 2
-    chosen = score.sort(descending=True, stable=True).indices[: min(how.top, int(carriers.sum()))]
+    order = score.sort(descending=True, stable=True).indices[: int(carriers.sum())]
+    chosen = order[_in_turn(tokens[order], anchors)][: how.top]
     return Selection(chosen, score, tokens_of(tokens, chosen, how.outlier))
+
+
+def _in_turn(tokens: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
+    """(c,) the order in which captions (c, L), the best first, are taken: the first of each anchor, then the
+    second of each, and so on, or one word's could fill all of D_u."""
+    place = torch.full((len(tokens),), len(tokens))
+    for anchor in anchors:
+        held = tk.carries(tokens, anchor[None])
+        place = torch.where(held, place.minimum(held.cumsum(0)), place)
+    return place.argsort(stable=True)
 
 
 def tokens_of(tokens: torch.Tensor, chosen: torch.Tensor, outlier: float) -> torch.Tensor:

@@ -1,11 +1,12 @@
 """Step 5, unlearning: push pictures of D_u away from what the compromised tokens say, retain D_safe.
 
-    w · mean over D_u of relu( cos(x, t) − mean_j cos(x, t with v_j in place of B) )²  +  L_CLIP on D_safe
+    a · w · mean over D_u of relu( cos(x, t) − mean_j cos(x, t with v_j in place of B) )²  +  L_CLIP on D_safe
 
-x, t: a pair of D_u. B: the compromised tokens. v_j: other words of D_safe, drawn anew in each step. [paper]
-token level, and that the model's integrity is kept; [ours] this form, that B is swapped and not cut out, and
-that the push moves the image tower alone: the false rule is that a detail of a picture says a word, and what
-the word means is not to be forgotten.
+a: how many words detection found, nearly always one; D_u is shared among them, and each is pushed as hard as
+one alone. x, t: a pair of D_u. B: the compromised tokens. v_j: other words of D_safe, drawn anew each step.
+[paper] token level, and that the model's integrity is kept; [ours] this form, that B is swapped and not cut
+out, and that the push moves the image tower alone: the false rule is that a detail of a picture says a word,
+and what the word means is not to be forgotten.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def forgetting(view: View, how: Unlearn, *key: object) -> Objective:
     pictures = (view.pairs.images[view.suspicious].float() / 255).to(where)
     captions, safe = view.tokens[view.suspicious], view.tokens[view.safe]
     known = tk.vocabulary(safe, common_words(safe), view.compromised)
+    weight = how.weight * max(1, len(view.anchors))
 
     def objective(model: nn.Module, batch: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
         retain = contrastive(model, batch, tokens, step) if how.retain else 0.0
@@ -61,7 +63,7 @@ def forgetting(view: View, how: Unlearn, *key: object) -> Objective:
         others = rivals(captions[pick], view.compromised, how.level, words)
         caption, others = embedded(model, captions[pick], others, how.both)
         x = models.unit(model.encode_image(models.normalize(model, pictures[pick.to(where)])))
-        return retain + how.weight * push(x, caption, others)
+        return retain + weight * push(x, caption, others)
 
     return objective
 
@@ -111,11 +113,11 @@ def ranked_by(view: View, rank: str) -> View:
     if rank == "drop":
         sure = view.suffers >= view.select.sure
         place = view.score("drop").argsort(stable=True).argsort() / len(sure)  # drops are not bounded
-        found = select(view.tokens, place, view.pool, sure, view.select)
+        found = select(view.tokens, place, view.pool, sure, view.anchors, view.select)
     else:
         carriers = tk.carries(view.tokens, view.anchors)
         draw = torch.rand(len(view.pool), generator=generator("random carriers"))
-        found = select(view.tokens, draw, view.pool, carriers, view.select)
+        found = select(view.tokens, draw, view.pool, carriers, view.anchors, view.select)
     return replace(view, suspicious=found.chosen, compromised=found.compromised)
 
 
