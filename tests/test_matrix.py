@@ -16,6 +16,7 @@ from ubt_utils.clip.training import TrainingDiverged
 from ubt_utils.core import paths, records
 from ubt_utils.core.store import StageError
 from ubt_utils.evaluate import choice, measure
+from ubt_utils.profiles.chosen import CHOSEN
 from ubt_utils.report import cells
 from ubt_utils.stages.defend import plan_of
 from ubt_utils.study import commands, matrix, tuning
@@ -472,15 +473,14 @@ def test_a_setting_at_an_end_of_its_range_is_told():
     assert ranges.at_an_end("par", inside | {"lr": 1.99e-2, "threshold": 0.3}) == ["lr", "threshold"]
 
 
-def test_the_settings_of_mini_are_those_that_the_recorded_trials_choose():
-    table = records.read_table(records.table_path("first-study", records.TUNING), "")
-    score = (table.clean_accuracy - table.asr).groupby([table.defense, table.setting], sort=False).mean()
-    best = score.groupby("defense", sort=False).idxmax()  # the first study's rule, of its four settings each
-    chosen = {defense: json.loads(setting) for defense, setting in best}
-    chosen["pixel_prompt"] = chosen.pop("rvpt")  # as it was recorded
-    assert {name: chosen[name] for name in profiles.MINI.defenses} == profiles.MINI.defenses
-    assert set(chosen) - set(profiles.MINI.defenses) == {"ubt", "finetune", "retrain", "abl"}
-    assert profiles.TINY.defenses == {}  # its numbers mean nothing
+@pytest.mark.parametrize("question", choice.QUESTIONS)
+def test_the_chosen_settings_are_those_that_the_recorded_trials_choose(question):
+    table = records.read_table(records.table_path("mini", records.TUNING), "")
+    found = choice.choose(table, *choice.QUESTIONS[question])
+    if question.endswith("-all"):  # those with another answer
+        same = CHOSEN[question.removesuffix("-all")]
+        found = {name: setting for name, setting in found.items() if setting != same.get(name)}
+    assert found == CHOSEN[question]
 
 
 def test_a_trial_that_diverges_is_the_worst_there_is(chain, monkeypatch):

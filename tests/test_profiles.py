@@ -35,7 +35,7 @@ def test_ubt_is_set_by_the_profile_and_not_among_the_other_defenses(profile):
     assert not [name for name in profile.defenses if defenses.get(name).is_ubt]
     assert set(profile.defenses) <= set(defenses.DEFENSES)
     for name, settings in profile.defenses.items():
-        known = set(inspect.signature(defenses.get(name).run).parameters) | {"lr"}
+        known = {*inspect.signature(defenses.get(name).run).parameters, "lr", "freeze_norm", "part", "passes"}
         assert set(settings) <= known
 
 

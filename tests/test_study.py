@@ -1,10 +1,16 @@
 """The study's plan: which cells, in which order."""
 
+from dataclasses import replace
+
+import pytest
+
 from ubt_utils import profiles
-from ubt_utils.baselines import ranges
 from ubt_utils.baselines.defenses import DEFENSES
 from ubt_utils.core import paths
+from ubt_utils.evaluate import choice
 from ubt_utils.profiles.base import DEFENDED
+from ubt_utils.profiles.chosen import CHOSEN
+from ubt_utils.profiles.tuned import unlearn_at
 from ubt_utils.report import study_tables
 from ubt_utils.study import commands
 
@@ -112,8 +118,9 @@ def test_rivals_meet_one_attack_after_the_other_on_all_six_clusters(monkeypatch)
     for part in blocks[:9]:
         runs = {(c.profile, c.seed) for c in part}
         assert len(runs) == 6 and {s for _, s in runs} == {6, 7}
-        assert {c.defense for c in part} == {"none", "ubt", *commands.RIVALS}
-        assert len(part) == len(runs) * (2 + len(commands.RIVALS))
+        assert {c.defense for c in part} == {"none", *CHOSEN["fifth"]}
+        assert len(part) == len(runs) * (1 + len(CHOSEN["fifth"]))
+        assert all(c.profile.endswith("-fifth") for c in part)
     rates = [{profiles.get(c.profile).poison_rate for c in part} for part in blocks]
     assert rates[:9] == [{0.01}] * 6 + [{0.003}] * 3
     assert {c.attack for c in blocks[9]} == {"none"}
@@ -121,14 +128,31 @@ def test_rivals_meet_one_attack_after_the_other_on_all_six_clusters(monkeypatch)
 
 def test_without_a_public_model_those_run_that_need_none(monkeypatch):
     scratch = rivals_of(monkeypatch)[-1]
-    assert {c.profile for c in scratch} == {"mini-scratch"} and {c.seed for c in scratch} == {6}
-    left = {"ubt", *commands.RIVALS} - {c.defense for c in scratch}
-    assert left == {"retrain", "eftclip", "negation"}
-    few = rivals_of(monkeypatch, attacks=("wanet",), defenses=("par",), seeds=(1,))
-    assert [len(part) for part in few] == [9, 9, 0]  # no attack that is met at 0.3 % or without f0
+    assert {c.profile for c in scratch} == {"mini-scratch-fifth"} and {c.seed for c in scratch} == {6}
+    left = set(CHOSEN["fifth"]) - {c.defense for c in scratch}
+    assert left == {"retrain", "eftclip", "negation"} & set(CHOSEN["fifth"])
+    few = rivals_of(monkeypatch, attacks=("wanet",), defenses=("ubt",), seeds=(1,), question="long")
+    assert [len(part) for part in few] == [6, 6, 0]  # no attack that is met at 0.3 % or without f0
 
 
-def test_the_rivals_are_all_that_is_tuned_but_ubt():
-    assert {*commands.RIVALS, "ubt"} == set(ranges.tuned())
-    assert not any(DEFENSES[name].given for name in commands.RIVALS)
-    assert [name for name in commands.RIVALS if DEFENSES[name].whole] == ["retrain"]  # within the budget, too
+def test_a_rival_without_a_setting_is_refused(monkeypatch):
+    with pytest.raises(ValueError, match=r"setting \(long\) for abl: tune them first"):
+        rivals_of(monkeypatch, defenses=("ubt", "abl"), question="long")
+
+
+@pytest.mark.parametrize("question", choice.QUESTIONS)
+def test_a_profile_of_each_question_has_the_chosen_settings(question):
+    for base in (profiles.MINI, *profiles.RARE):
+        found, settings = profiles.get(f"{base.name}-{question}"), dict(CHOSEN[question])
+        how, settings = found.unlearn, {n: s for n, s in settings.items() if n != "ubt"}
+        assert settings.items() <= found.defenses.items()
+        same = replace(found, name=base.name, about=base.about, defenses=base.defenses, unlearn=base.unlearn)
+        assert same == base  # but for these
+        ubt = CHOSEN[question].get("ubt")
+        assert how == (unlearn_at(base, ubt) if ubt else base.unlearn)
+
+
+def test_ubt_for_any_length_is_that_of_mini():
+    assert profiles.get("mini-long").unlearn == profiles.MINI.unlearn
+    fifth = profiles.get("mini-fifth").unlearn.recipe  # of 816 · 256 pairs, 256 + 64 in each step
+    assert fifth.steps == round(CHOSEN["fifth"]["ubt"]["part"] * 816 * 256 / 320)

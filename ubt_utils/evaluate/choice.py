@@ -19,6 +19,14 @@ from ubt_utils.evaluate import statistics
 
 MENDS = 0.05  # the most clean accuracy that a setting may cost which mends
 QUICK = 0.2  # of the victim's cost: the budget of the study's first table, detection included
+# What is asked of the trials, by name: what a setting may pay at most, as a part of the victim's cost, and
+# whether it must mend.
+QUESTIONS = {
+    "fifth": (QUICK, True),
+    "fifth-all": (QUICK, False),
+    "long": (math.inf, True),
+    "long-all": (math.inf, False),
+}
 
 
 def over_victims(table: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from ubt_utils.profiles.base import Poisoning, Profile
 from ubt_utils.profiles.mini import EDGES, KNOWN, MINI, NOISES, PUBLIC, RARE, SCRATCH, TINY
 from ubt_utils.profiles.paper import PAPER, PAPER_VIT
 from ubt_utils.profiles.photos import PHOTOS, PHOTOS_GPU, PHOTOS_TINY
+from ubt_utils.profiles.tuned import TUNED
 
 __all__ = [
     "ABLATIONS",
@@ -26,6 +27,7 @@ __all__ = [
     "RARE",
     "SCRATCH",
     "TINY",
+    "TUNED",
     "Poisoning",
     "Profile",
     "get",
@@ -44,6 +46,7 @@ PROFILES = {
         *EDGES,
         *ABLATIONS,
         *ADAPTIVE,
+        *TUNED,
         PHOTOS,
         PHOTOS_GPU,
         PHOTOS_TINY,

@@ -38,8 +38,8 @@ class Profile:
     pretraining, and `pretrain` trains the rest. "" trains all of f0 from nothing. locked: stages of the image
     tower that no later training moves. weights: f0 as a file: a name under ubt_utils/clip/public, a
     checkpoint of one's own, or a tag that open_clip knows for the model, such as "openai"; `pretrain` then
-    trains nothing, and the recipe says how a shipped one was made. defenses: defense name → its learning rate
-    and options where they differ from its own; UBT's are `suspect`, `overfit`, `select` and `unlearn`.
+    trains nothing, and the recipe says how a shipped one was made. defenses: defense name → its learning
+    rate, norm mode, budget (`stages.defend.plan_of`) and options where they differ from its own; UBT's are `suspect`, `overfit`, `select` and `unlearn`.
     poisoning: what the attacker does beside the trigger. also: further attacks on the same D, each with its
     target. family: the folder that profiles share, with the stages that do not differ between them; the name
     itself where it is empty. changed: the one choice that an ablation makes otherwise, in words; "" for all

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Sequence
-from itertools import product
 
 from ubt_utils import profiles, stages
 from ubt_utils.attacks.triggers import TRIGGERS
@@ -14,16 +12,17 @@ from ubt_utils.baselines.defenses import COMPARED, DEFENSES
 from ubt_utils.core import records, store
 from ubt_utils.evaluate import choice
 from ubt_utils.profiles.base import DEFENDED, UNMET
+from ubt_utils.profiles.chosen import CHOSEN
 from ubt_utils.study import detection, tuning
 from ubt_utils.study import matrix as grid
 from ubt_utils.study import sweep as sweeping
-from ubt_utils.ubt.settings import UBT
 from ubt_utils.ubt.variants import LADDER
 
 SEEDS = (0, 1, 2)
 FURTHER = (2, 3, 4, 5)  # seeds at the field's poison rate; on the last two no setting of detection was chosen
 CLEAN_SEEDS = tuple(range(7))  # with three public models 21 clean sets
 COMMON = tuple(p.name for p in (profiles.MINI, *profiles.PUBLIC))
+RARE = tuple(p.name for p in profiles.RARE)
 PRIMARY = ("ubt", "ubt-retain")
 CONTROLS = (
     "ubt-described", "carry_on", "merge", "finetune", "ubt-anew", "ubt-sample", "ubt-unfit",
@@ -31,7 +30,6 @@ CONTROLS = (
 )  # fmt: skip
 UNSEEN = (6, 7)  # seeds with poison on which nothing was chosen
 MET = (*DEFENDED, "wanet", "badclip", "trojanvqa")  # the attacks that all rivals meet
-RIVALS = tuple(name for name in ranges.tuned() if name != UBT)
 
 
 def results(
@@ -83,19 +81,24 @@ def study(seeds: tuple[int, ...] = (0, 1), whole: bool = False, workers: int = 1
 
 def rivals(
     attacks: tuple[str, ...] = MET,
-    defenses: tuple[str, ...] = RIVALS,
+    defenses: tuple[str, ...] = (),
     seeds: tuple[int, ...] = UNSEEN,
+    question: str = "fifth",
     workers: int = 1,
 ) -> None:
-    """The rivals' round of results/ENDPOINTS.md: UBT and `defenses` on three public models × seeds, attack by
-    attack at 1 %, the defended ones at 0.3 %, clean sets, and without a public model. To results/mini/, block
-    by block; resumes."""
-    everyone, rare = (UBT, *defenses), [p.name for p in profiles.RARE]
-    without = [name for name in everyone if "f0" not in DEFENSES[name].sees]
-    blocks = [_cross(COMMON, (attack,), everyone, seeds) for attack in attacks]
-    blocks += [_cross(rare, (attack,), everyone, seeds) for attack in attacks if attack in DEFENDED]
-    blocks += [_cross(COMMON, (stages.NONE,), everyone, seeds)]
-    blocks += [_cross((profiles.SCRATCH.name,), [a for a in attacks if a in DEFENDED], without, seeds[:1])]
+    """The rivals' round of results/ENDPOINTS.md: `defenses`, all unless named, with the settings that answer
+    a question of `evaluate.choice`, on three public models × seeds, attack by attack at 1 %, the defended
+    ones at 0.3 %, clean sets, and without a public model. To results/mini/, block by block; resumes."""
+    defenses = defenses or tuple(CHOSEN[question])
+    if missing := [name for name in defenses if name not in CHOSEN[question]]:
+        raise ValueError(f"no trials chose a setting ({question}) for {', '.join(missing)}: tune them first")
+    common, rare = ([f"{name}-{question}" for name in names] for names in (COMMON, RARE))
+    scratch, known = f"{profiles.SCRATCH.name}-{question}", [a for a in attacks if a in DEFENDED]
+    without = [name for name in defenses if "f0" not in DEFENSES[name].sees]
+    blocks = [_cross(common, (attack,), defenses, seeds) for attack in attacks]
+    blocks += [_cross(rare, (attack,), defenses, seeds) for attack in known]
+    blocks += [_cross(common, (stages.NONE,), defenses, seeds)]
+    blocks += [_cross((scratch,), known, without, seeds[:1])]
     _record(blocks, workers)
 
 
@@ -112,15 +115,14 @@ def _record(blocks: Iterable[list[grid.Cell]], workers: int) -> None:
 
 def _blocks(seed: int, whole: bool) -> list[list[grid.Cell]]:
     """The blocks of one seed; those that the primary endpoints need come first."""
-    rare = tuple(p.name for p in profiles.RARE)
     others = tuple(n for n in CONTROLS if whole or not DEFENSES[n].whole)
-    blocks = ((rare, PRIMARY), (COMMON, PRIMARY), (rare, others), (COMMON, others))
+    blocks = ((RARE, PRIMARY), (COMMON, PRIMARY), (RARE, others), (COMMON, others))
     return [_cross(names, DEFENDED, defenses, (seed,)) for names, defenses in blocks]
 
 
 def _further() -> list[grid.Cell]:
     """The field's poison rate on more seeds."""
-    return _cross([p.name for p in profiles.RARE], DEFENDED, PRIMARY, FURTHER)
+    return _cross(RARE, DEFENDED, PRIMARY, FURTHER)
 
 
 def _clean() -> list[grid.Cell]:
@@ -181,8 +183,7 @@ def tune(
     fifth of the victim's cost and at any, of all and of those that mend."""
     table = tuning.run_all(profile, defenses, count, workers)
     print(tuning.write(profile, table))
-    for most, mends in product((choice.QUICK, math.inf), (False, True)):
+    for question, (most, mends) in choice.QUESTIONS.items():
         for name, setting in choice.choose(table, most, mends).items():
             ends = ", ".join(ranges.at_an_end(name, setting))
-            about = [f"{most:.0%}", "mends" if mends else "all", f"at an end: {ends}" if ends else ""]
-            print(name, json.dumps(setting), *about)
+            print(question, name, json.dumps(setting), f"at an end: {ends}" if ends else "")

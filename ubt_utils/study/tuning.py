@@ -28,6 +28,7 @@ from ubt_utils.core import provenance, records
 from ubt_utils.core.seeding import generator
 from ubt_utils.evaluate import choice, measure
 from ubt_utils.profiles import Profile
+from ubt_utils.profiles.tuned import unlearn_at
 from ubt_utils.study import parallel
 from ubt_utils.ubt.settings import UBT
 
@@ -108,12 +109,7 @@ def at(profile: Profile, trial: Trial) -> Profile:
     """The profile with that trial's setting, where that defense has its settings."""
     if trial.defense != UBT:
         return replace(profile, defenses={trial.defense: trial.setting})
-    setting: dict[str, Any] = dict(trial.setting)
-    how, victim = profile.unlearn.recipe, profile.recipe(trial.attack)
-    pays = setting.pop("part") * victim.steps * victim.batch  # beside detection, which it pays for as well
-    steps = max(1, round(pays / (how.batch + profile.select.top)))
-    recipe = replace(how, steps=steps, lr=setting.pop("lr"), freeze_norm=setting.pop("freeze_norm"))
-    return replace(profile, unlearn=replace(profile.unlearn, recipe=recipe, **setting))
+    return replace(profile, unlearn=unlearn_at(profile, trial.setting))
 
 
 def run_all(profile: str, names: Sequence[str], count: int, workers: int = 1) -> pd.DataFrame:
@@ -130,9 +126,8 @@ def run_all(profile: str, names: Sequence[str], count: int, workers: int = 1) ->
 def finalists(table: pd.DataFrame) -> list[dict[str, Value]]:
     """The best settings of one defense for each of the rule's questions, each once."""
     found, best = choice.over_victims(table), list[str]()
-    for most in (choice.QUICK, math.inf):
-        for mends in (False, True):
-            best += choice.ranked(choice.within(found, most, mends))[:FINALISTS]
+    for most, mends in choice.QUESTIONS.values():
+        best += choice.ranked(choice.within(found, most, mends))[:FINALISTS]
     return [json.loads(one) for one in dict.fromkeys(best)]
 
 

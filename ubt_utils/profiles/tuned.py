@@ -1,0 +1,42 @@
+"""mini with the settings that its trials chose, a profile for each question that they were asked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from ubt_utils.evaluate.choice import QUESTIONS
+from ubt_utils.profiles.base import Profile
+from ubt_utils.profiles.chosen import CHOSEN, Setting
+from ubt_utils.profiles.mini import MINI, PUBLIC, RARE, SCRATCH
+from ubt_utils.ubt.settings import UBT, Unlearn
+
+
+def unlearn_at(profile: Profile, setting: Setting) -> Unlearn:
+    """UBT's unlearning at a setting as `study.tuning` draws it: `part` of what the profile's victim paid goes
+    to trained pairs, those of D_u among them."""
+    rest: dict[str, Any] = dict(setting)
+    how, victim = profile.unlearn.recipe, profile.finetune
+    pays = rest.pop("part") * victim.steps * victim.batch
+    steps = max(1, round(pays / (how.batch + profile.select.top)))
+    recipe = replace(how, steps=steps, lr=rest.pop("lr"), freeze_norm=rest.pop("freeze_norm"))
+    return replace(profile.unlearn, recipe=recipe, **rest)
+
+
+def tuned(profile: Profile, question: str) -> Profile:
+    """The profile with the settings that answer the question; defenses that have none keep their own."""
+    most, mends = QUESTIONS[question]
+    budget = "any budget" if most == math.inf else f"{most:.0%} of the victim's cost"
+    settings = dict(CHOSEN[question])
+    ubt = settings.pop(UBT, None)
+    return replace(
+        profile,
+        name=f"{profile.name}-{question}",
+        about=f"{profile.about}; settings for {budget}, {'those that mend' if mends else 'of all'}",
+        defenses={**profile.defenses, **settings},
+        unlearn=unlearn_at(profile, ubt) if ubt else profile.unlearn,
+    )
+
+
+TUNED = tuple(tuned(base, question) for question in QUESTIONS for base in (MINI, *PUBLIC, *RARE, SCRATCH))
