@@ -39,12 +39,13 @@ class Profile:
     tower that no later training moves. weights: f0 as a file: a name under ubt_utils/clip/public, a
     checkpoint of one's own, or a tag that open_clip knows for the model, such as "openai"; `pretrain` then
     trains nothing, and the recipe says how a shipped one was made. defenses: defense name → its learning
-    rate, norm mode, budget (`stages.defend.plan_of`) and options where they differ from its own; UBT's are `suspect`, `overfit`, `select` and `unlearn`.
-    poisoning: what the attacker does beside the trigger. also: further attacks on the same D, each with its
-    target. family: the folder that profiles share, with the stages that do not differ between them; the name
-    itself where it is empty. changed: the one choice that an ablation makes otherwise, in words; "" for all
-    other profiles. f0: the seed of the public model's pretraining, a factor of the study; without a
-    `pretrain` recipe the victim starts from random weights of that seed."""
+    rate, norm mode, budget (`stages.defend.plan_of`) and options where they differ from its own; UBT's are
+    `suspect`, `overfit`, `select` and `unlearn`. poisoning: what the attacker does beside the trigger. also:
+    further attacks on the same D, each with its target. family: the folder that profiles share, with the
+    stages that do not differ between them; the name itself where it is empty. changed: the one choice that an
+    ablation makes otherwise, in words; "" for all other profiles. f0: the seed of the public model's
+    pretraining, a factor of the study; without a `pretrain` recipe the victim starts from random weights of
+    that seed."""
 
     name: str
     about: str
