@@ -111,8 +111,21 @@ def _drop_unseen(notebook: nbformat.NotebookNode) -> None:
     models = widget_models(notebook)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     shown = [o.data[WIDGET_VIEW]["model_id"] for o in outputs if WIDGET_VIEW in o.get("data", {})]
-    for name in set(models) - _reached(models, *shown):
+    seen = _reached(models, *shown)
+    for name in set(models) - seen - _links(models, seen):
         del models[name]
+
+
+def _links(models: Mapping[str, Any], seen: Collection[str]) -> set[str]:
+    """The links (jslink) between widgets that are seen: no view leads to them, and without them a slider
+    moves nothing."""
+    ends = {name: _parts(model) for name, model in models.items() if "target" in model["state"]}
+    return {name for name, parts in ends.items() if parts and set(parts) <= set(seen)}
+
+
+def _parts(model: Mapping[str, Any]) -> list[str]:
+    """The widgets that a widget is made of."""
+    return re.findall(r"IPY_MODEL_(\w+)", json.dumps(model["state"]))
 
 
 def _reached(models: Mapping[str, Any], *names: str) -> set[str]:
@@ -122,7 +135,7 @@ def _reached(models: Mapping[str, Any], *names: str) -> set[str]:
         name = todo.pop()
         if name in models and name not in seen:
             seen.add(name)
-            todo += re.findall(r"IPY_MODEL_(\w+)", json.dumps(models[name]["state"]))
+            todo += _parts(models[name])
     return seen
 
 
