@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from sphinx.cmd.build import build_main
@@ -18,7 +19,10 @@ def build(out: Path | None = None) -> None:
     if not (sources / "conf.py").exists():
         raise ValueError(f"{paths.home()} is no checkout: the book is made from docs/, which no wheel holds")
     folder = out or paths.runs() / "book"
-    words = ["-W", "--keep-going", "-q", "-c", str(sources), "-d", str(paths.runs() / "book-read")]
+    shutil.rmtree(
+        folder / "_modules", ignore_errors=True
+    )  # viewcode would keep what it once linked from there
+    words = ["-W", "--keep-going", "-q", "-E", "-c", str(sources), "-d", str(paths.runs() / "book-read")]
     if build_main([*words, str(paths.home()), str(folder)]):
         raise ValueError("the book has errors: Sphinx names them above")
     script = assets.widgets()
