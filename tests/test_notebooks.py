@@ -240,10 +240,12 @@ def test_of_the_widgets_those_that_nobody_sees_are_dropped():
         "bar": {"layout": "IPY_MODEL_wide"},
         "wide": {},
         "gone": {},
+        "link": {"source": ["IPY_MODEL_bar", "value"], "target": ["IPY_MODEL_box", "selected_index"]},
+        "loose": {"source": ["IPY_MODEL_bar", "value"], "target": ["IPY_MODEL_gone", "value"]},
     }
     held = {"state": {name: {"state": one} for name, one in state.items()}}
     view = nbformat.v4.new_output("display_data", {notebooks.WIDGET_VIEW: {"model_id": "box"}})
     cell = nbformat.v4.new_code_cell("1", outputs=[view, nbformat.v4.new_output("stream", text="1")])
     notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {notebooks.WIDGET_STATE: held}})
     tidied = notebooks._tidy(notebook).metadata.widgets[notebooks.WIDGET_STATE].state
-    assert set(tidied) == {"box", "bar", "wide"}
+    assert set(tidied) == {"box", "bar", "wide", "link"}

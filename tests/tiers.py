@@ -13,6 +13,7 @@ MARKS = ("slow", "notebook", "ranks", "records")
 
 FIXTURES = {  # they train, or run notebooks
     "_finished_chain": "slow",
+    "book": "slow",
     "notebook_runs": "notebook",
     "photo_world": "notebook",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,11 +16,12 @@ import tyro
 from ubt_utils import profiles, stages
 from ubt_utils.attacks.gate import BackdoorDidNotTake
 from ubt_utils.clip.training import TrainingDiverged
-from ubt_utils.core import distributed, paths, records, store
+from ubt_utils.core import distributed, paths, provenance, records, store
 from ubt_utils.data import download, emoji
 from ubt_utils.own import commands as own
 from ubt_utils.report import cells, readme, tables
 from ubt_utils.study import commands, cost, public, reproduction
+from ubt_utils.study import handout as packing
 
 DEBUG = "--debug"
 KNOWN = (ValueError, OSError, store.StageError, BackdoorDidNotTake, TrainingDiverged)
@@ -137,6 +139,29 @@ def renew() -> None:
     notebooks.renew()
 
 
+def handout(profile: str = "mini", out: Path | None = None) -> None:
+    """One archive with all that notebooks 00 to 05 would train, for a class: unpack it in each checkout."""
+    from ubt_utils.report import notebooks
+
+    commit = str(provenance.environment()["commit"])
+    out = out or paths.runs() / f"handout-{profile}-{commit[:7]}.tar"
+    own = paths.runs() / "handout"  # holds what these notebooks make, and nothing else
+    os.environ["UBT_RUNS"] = str(own.resolve())  # of the kernels, too
+    for path in notebooks.committed()[:6]:
+        print(path.stem, flush=True)
+        notebooks.run(path, own / "notebooks" / path.name, profile)
+    made = packing.pack(own, out)
+    print(f"{out}: {len(made)} stages, {out.stat().st_size / 1e6:,.0f} MB, for checkouts of commit {commit}")
+    print(f"in each of them: tar -xf {out.name}")
+
+
+def book(out: Path | None = None) -> None:
+    """Build the book, with the slides, into runs/book; it opens from disk, without a network."""
+    from ubt_utils.report.book import site  # needs the extra [book]
+
+    site.build(out)
+
+
 def data(record: bool = False) -> None:
     """Check the emoji drawings against the recorded checksum (--record writes it anew)."""
     count, digest = emoji.drawings_digest()
@@ -197,6 +222,8 @@ ALONE: dict[
     "reproduce": reproduce,
     "notebooks": renew,
     "readme": readme.write,
+    "book": book,
+    "handout": handout,
     "data": data,
     "fetch": fetch,
     "report": show,

@@ -28,9 +28,10 @@ KEPT_METADATA = {"tags"}
 PNG = "image/png"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+OWN_WIDGETS = "@jupyter-widgets/"
 STILL = "still"
 STILL_STYLE = (  # the scripts give what they draw the class of boxes
-    f"<style>.jp-OutputArea:has(.widget-box) .{STILL} {{ display: none }}</style>"
+    f"<style>:is(.jp-OutputArea, .cell_output):has(.widget-box) .{STILL} {{ display: none }}</style>"
 )
 SAME = 0.3  # of 255, on average, that a color may be off
 TIMED = ("07_paper_scale",)  # these measure seconds, and run when no other does
@@ -107,16 +108,35 @@ def _tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def _drop_unseen(notebook: nbformat.NotebookNode) -> None:
     """Drop the state of widgets that no output shows, such as a progress bar that ended before it came up."""
-    models, seen = _widget_models(notebook), set()
+    models = widget_models(notebook)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    todo = [o.data[WIDGET_VIEW]["model_id"] for o in outputs if WIDGET_VIEW in o.get("data", {})]
+    shown = [o.data[WIDGET_VIEW]["model_id"] for o in outputs if WIDGET_VIEW in o.get("data", {})]
+    seen = _reached(models, *shown)
+    for name in set(models) - seen - _links(models, seen):
+        del models[name]
+
+
+def _links(models: Mapping[str, Any], seen: Collection[str]) -> set[str]:
+    """The links (jslink) between widgets that are seen: no view leads to them, and without them a slider
+    moves nothing."""
+    ends = {name: _parts(model) for name, model in models.items() if "target" in model["state"]}
+    return {name for name, parts in ends.items() if parts and set(parts) <= set(seen)}
+
+
+def _parts(model: Mapping[str, Any]) -> list[str]:
+    """The widgets that a widget is made of."""
+    return re.findall(r"IPY_MODEL_(\w+)", json.dumps(model["state"]))
+
+
+def _reached(models: Mapping[str, Any], *names: str) -> set[str]:
+    """Those of the widgets that are known, with all that they are made of."""
+    todo, seen = list(names), set()
     while todo:
         name = todo.pop()
         if name in models and name not in seen:
             seen.add(name)
-            todo += re.findall(r"IPY_MODEL_(\w+)", json.dumps(models[name]["state"]))
-    for name in set(models) - seen:
-        del models[name]
+            todo += _parts(models[name])
+    return seen
 
 
 def lighter(picture: str) -> str:
@@ -136,7 +156,7 @@ def html(path: Path, folder: Path) -> Path:
     """Write a notebook with its outputs as one HTML page, links to notebooks rewritten. Scripts of widgets
     and formulas come from the network; without it each widget is the picture that it begins with."""
     folder.mkdir(parents=True, exist_ok=True)
-    page, _ = HTMLExporter().from_notebook_node(_with_stills(nbformat.read(path, as_version=4)))
+    page, _ = HTMLExporter().from_notebook_node(with_stills(nbformat.read(path, as_version=4)))
     for other in committed():
         page = page.replace(f'href="{other.name}', f'href="{other.stem}.html')
     out = folder / f"{path.stem}.html"
@@ -146,9 +166,21 @@ def html(path: Path, folder: Path) -> Path:
     return out
 
 
-def _with_stills(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+def drop_foreign(notebook: nbformat.NotebookNode) -> None:
+    """Drop the widgets that ipywidgets' own script cannot draw: a page would ask a network for theirs. What
+    else their output holds, such as a picture, is shown then."""
+    models = widget_models(notebook)
+    foreign = {name for name in models if not models[name]["model_module"].startswith(OWN_WIDGETS)}
+    for cell in notebook.cells:
+        for data in (output.get("data", {}) for output in cell.get("outputs", ())):
+            if WIDGET_VIEW in data and _reached(models, data[WIDGET_VIEW]["model_id"]) & foreign:
+                del data[WIDGET_VIEW]
+    _drop_unseen(notebook)
+
+
+def with_stills(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The notebook with a still picture behind each widget, which is hidden where the widget is shown."""
-    models = _widget_models(notebook)
+    models = widget_models(notebook)
     for cell in notebook.cells:
         for output in list(cell.get("outputs", ())):
             view = output.get("data", {}).get(WIDGET_VIEW)
@@ -158,7 +190,7 @@ def _with_stills(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def _widget_models(notebook: nbformat.NotebookNode) -> dict[str, Any]:
+def widget_models(notebook: nbformat.NotebookNode) -> dict[str, Any]:
     """The state of all widgets by id. Colab saves it one level too high, where nbconvert stumbles over it: it
     is put in its place."""
     widgets = notebook.metadata.get("widgets", {})

@@ -1,0 +1,63 @@
+"""What a class is given: whoever unpacks it trains nothing."""
+
+import tarfile
+
+import pytest
+
+from ubt_utils import __main__ as cli
+from ubt_utils import stages
+from ubt_utils.core import paths, store
+from ubt_utils.report import notebooks
+from ubt_utils.study import handout
+
+
+def test_what_is_unpacked_is_found_and_nothing_is_made_anew(chain, tmp_path, monkeypatch):
+    packed = handout.pack(chain.root, tmp_path / "out" / "class.tar")
+    assert {stage.folder for stage in chain.stages.values()} <= set(packed)
+    with tarfile.open(tmp_path / "out" / "class.tar") as archive:
+        archive.extractall(tmp_path, filter="data")
+    monkeypatch.setenv("UBT_RUNS", str(tmp_path / "runs"))
+
+    def never(*_):
+        raise AssertionError("a stage was made anew")
+
+    monkeypatch.setattr(store, "_make", never)
+    run = stages.chain(chain.profile, "badnets", 0)
+    assert run.evaluated("ubt").metrics == chain["evaluate ubt"].metrics
+    assert run.defended().folder.is_relative_to(tmp_path)
+
+
+def test_what_is_not_finished_is_left_out(tmp_path):
+    place = tmp_path / "tiny" / "badnets" / "0"
+    for name in ("attack-0123456789ab", "attack-ba9876543210.partial"):
+        (place / name).mkdir(parents=True)
+        (place / name / store.CONFIG).write_text("{}")
+    (place / "suspect-0123456789ab").mkdir()
+    assert handout.finished(tmp_path) == [place / "attack-0123456789ab"]
+
+
+def test_nothing_to_hand_out_is_said(tmp_path):
+    with pytest.raises(ValueError, match="holds no finished stage"):
+        handout.pack(tmp_path, tmp_path / "class.tar")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_packs_what_the_notebooks_make_and_nothing_else(runs_root, monkeypatch, capsys):
+    old = runs_root / "tiny" / "badnets" / "0" / "attack-ba9876543210"
+    old.mkdir(parents=True)
+    (old / store.CONFIG).write_text("{}")
+    ran = []
+
+    def run(path, out, profile):
+        ran.append(path.stem[:2])
+        made = paths.runs() / "tiny" / "badnets" / "0" / "attack-0123456789ab"
+        made.mkdir(parents=True, exist_ok=True)
+        (made / store.CONFIG).write_text("{}")
+
+    monkeypatch.setattr(notebooks, "run", run)
+    assert cli.main(["handout", "--profile", "tiny", "--out", str(runs_root / "class.tar")]) == 0
+    assert ran == ["00", "01", "02", "03", "04", "05"]
+    with tarfile.open(runs_root / "class.tar") as archive:
+        files = {member.name for member in archive if member.isfile()}
+    assert files == {f"runs/tiny/badnets/0/attack-0123456789ab/{store.CONFIG}"}
+    assert "1 stages" in capsys.readouterr().out

@@ -1,0 +1,30 @@
+"""Build the book: the pages by Sphinx, the slides by nbconvert, into one folder that opens from disk."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from sphinx.cmd.build import build_main
+
+from ubt_utils.core import paths
+from ubt_utils.report.book import assets, slides
+
+
+def build(out: Path | None = None) -> None:
+    """Build the book into a folder (runs/book unless named); its first page is index.html. A warning of
+    Sphinx is an error: a link that leads nowhere, a page that nothing leads to, a docstring that it cannot
+    read. ValueError where there is one, or where this is no checkout."""
+    sources = paths.home() / "docs"
+    if not (sources / "conf.py").exists():
+        raise ValueError(f"{paths.home()} is no checkout: the book is made from docs/, which no wheel holds")
+    folder = out or paths.runs() / "book"
+    shutil.rmtree(
+        folder / "_modules", ignore_errors=True
+    )  # viewcode would keep what it once linked from there
+    words = ["-W", "--keep-going", "-q", "-E", "-c", str(sources), "-d", str(paths.runs() / "book-read")]
+    if build_main([*words, str(paths.home()), str(folder)]):
+        raise ValueError("the book has errors: Sphinx names them above")
+    script = assets.widgets()
+    slides.write(folder / "slides", f"../_static/{script.name}" if script else "")
+    print(f"open {folder / 'index.html'}; the slides are {folder / 'slides' / 'index.html'}")
