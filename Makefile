@@ -20,7 +20,7 @@ HAS_CPU := from importlib.metadata import version as of; \
 
 UNIT := not slow and not notebook and not ranks and not records
 
-.PHONY: help setup check test reproduce notebooks readme lab results sweep matrix study tune rivals clean
+.PHONY: help setup check test reproduce notebooks readme paper lab results sweep matrix study tune rivals clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -67,6 +67,9 @@ notebooks: $(READY)  ## run the committed notebooks anew, outputs included
 
 readme: $(READY)  ## write the README's tables and picture from the records
 	$(PY) -m ubt_utils readme
+
+paper: $(READY)  ## draw the figures, tables and numbers of a paper from the records: results/paper
+	$(PY) -m ubt_utils paper
 
 lab: $(READY)  ## open the notebooks
 	$(VENV)/bin/jupyter lab notebooks

@@ -46,14 +46,22 @@ def text(readme: str) -> str:
 def headline() -> str:
     """The study in a table, as Markdown: per poison rate what there is to lose (f0 untouched, the clean
     twin), then the models that are defended, mean over attacks and clusters."""
-    lines = []
+    lines = [
+        [f"{rate:.1%}", "undefended" if name == NONE else str(name), *_cells(row)]
+        for (rate, name), row in standing().iterrows()
+    ]
+    return tables.markdown_table(HEAD, lines)
+
+
+def standing() -> pd.DataFrame:
+    """The same as numbers, fractions 0–1: index (poison_rate, model), columns of `study_tables.table`."""
+    parts = {}
     for rate in _rates():
         defenses = study_tables.known(FAMILY, rate, SHOWN)
         beside = study_tables.untouched(FAMILY, rate, DEFENDED, study_tables.STUDY)
         found = study_tables.table(FAMILY, rate, DEFENDED, defenses, study_tables.STUDY, sure=("asr",))
-        for name, row in pd.concat([beside, found]).iterrows():
-            lines.append([f"{rate:.1%}", "undefended" if name == NONE else str(name), *_cells(row)])
-    return tables.markdown_table(HEAD, lines)
+        parts[rate] = pd.concat([beside, found])
+    return pd.concat(parts, names=["poison_rate", "model"])
 
 
 def _rates() -> list[float]:

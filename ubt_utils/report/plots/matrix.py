@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -14,6 +13,7 @@ from matplotlib.ticker import NullFormatter
 
 from ubt_utils.core.records import NONE
 from ubt_utils.report import defense_tables
+from ubt_utils.report.plots.detection import dots
 from ubt_utils.report.plots.style import ATTACK_NAMES, FAINT, INK, LINES, TITLES, marks, named, size, styled
 from ubt_utils.ubt.settings import UBT
 
@@ -160,7 +160,7 @@ def rungs(runs: pd.DataFrame, order: Sequence[str], names: Mapping[str, str] | N
     for axis, (metric, (title, _)) in zip(axes, METRICS.items(), strict=True):
         for place, name in enumerate(there):
             values = 100 * runs[runs.index.isin([name], level="defense")][metric].astype(float)
-            _dots(axis, place, values, LINES[UBT] if name == UBT else FAINT)
+            dots(axis, place, values, LINES[UBT] if name == UBT else FAINT)
         axis.set(xlabel=title, xmargin=0.1)
         axis.grid(axis="y", visible=False)
     labels = [
@@ -168,14 +168,3 @@ def rungs(runs: pd.DataFrame, order: Sequence[str], names: Mapping[str, str] | N
     ]
     axes[0].set(yticks=range(len(there)), yticklabels=labels, xlim=(-4, 112), ylim=(len(there) - 0.5, -0.6))
     return figure
-
-
-def _dots(axis: plt.Axes, place: float, values: pd.Series, color: str) -> None:
-    """The runs of one row beside each other, a line at their mean, and the mean as a number."""
-    across = place + np.linspace(-0.16, 0.16, len(values)) * (len(values) > 1)
-    axis.plot(values, across, "o", color=color, ms=4.5, alpha=0.8, mec="none")
-    axis.vlines(values.mean(), place - 0.3, place + 0.3, color=color, lw=2)
-    axis.annotate(
-        f"{values.mean():.1f}", (values.max(), place), (6, 0), textcoords="offset points", va="center",
-        fontsize="small", color=color,
-    )  # fmt: skip

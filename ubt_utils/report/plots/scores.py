@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
-from ubt_utils.report.plots.style import COLORS, FAINT, LINES, OTHER, named, size, styled
+from ubt_utils.report.plots.style import COLORS, FAINT, LINES, OTHER, PLAIN, named, size, styled
 from ubt_utils.ubt.settings import Select
 
 KINDS: Mapping[str, Mapping[str, Any]] = {  # of pairs, told apart in gray by their lines
@@ -61,6 +61,7 @@ def similarity_panels(
         if bounds and title in bounds:
             axis.axvline(bounds[title], color=FAINT, lw=1, ls=":")
         axis.set(title=title, xlabel=label, yscale="log")
+        axis.yaxis.set_major_formatter(PLAIN)
         axis.set_ylabel("pairs" if axis in axes[:, 0] else "")
         axis.xaxis.set_major_locator(MaxNLocator(4))
     axes[0][0].set_ylim(bottom=0.7)  # above the foot of what is empty
@@ -140,7 +141,7 @@ def agreement(asked: Sequence[Mapping[str, Any]], how: Select, named: int = 8) -
         believed = one["lost"] >= how.bar(one["carriers"])
         color = COLORS["poisoned" if believed else "honest"]
         large = 3 + one["carriers"] / 16
-        form = {"marker": "D" if believed else "o", "color": color}
+        form: dict[str, Any] = {"marker": "D" if believed else "o", "color": color}
         axis.plot(one["lost"], one["surprise"], ls="", ms=large, alpha=0.75, mew=0, **form)
         if believed or len(shown) < named:
             shown.setdefault(one["word"], one)

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from ubt_utils.report.plots.style import COLORS, FAINT, INK, LINES, OTHER, size, styled
+from ubt_utils.report.plots.style import COLORS, FAINT, INK, LINES, OTHER, PLAIN, size, styled
 
 DEFENDS = ("suspect", "overfit", "select", "unlearn")  # stages of the method itself
 LETTER = 0.55  # mean width of a letter, as a part of the font's size
@@ -76,6 +76,7 @@ def growth(measured: pd.DataFrame) -> Figure:
         ends = sizes[[0, -1]]
         axis.plot(ends, start * ends / ends[0], color=OTHER, lw=0.7, zorder=0, label="linear")
         axis.set(title=stage, xscale="log", yscale="log")
+        axis.yaxis.set_major_formatter(PLAIN)
     for axis in axes[-1]:
         axis.set_xticks([sizes[0], sizes[-1]], [f"{n / 1000:.0f}k" for n in (sizes[0], sizes[-1])])
         axis.minorticks_off()

@@ -18,6 +18,7 @@ from typing import Any, ParamSpec
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from ubt_utils.core import paths
 
@@ -47,6 +48,7 @@ TITLES = {"none": "undefended", "finetune": "finetune", "ubt": "ubt"}  # defense
 ATTACK_NAMES = {"badnets": "BadNets", "blended": "Blended", "sig": "SIG", "none": "no attack"}
 STYLE, PRINT = (Path(__file__).with_name(f"{name}.mplstyle") for name in ("ubt", "paper"))
 SERIF = {"font.family": "STIXGeneral", "mathtext.fontset": "stix", "font.size": 9.2}  # its letters are small
+PLAIN = FuncFormatter(lambda value, _: f"{value:,g}")  # of logarithms: powers are too small to read
 Given = ParamSpec("Given")
 
 
