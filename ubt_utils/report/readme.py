@@ -54,14 +54,17 @@ def headline() -> str:
 
 
 def standing() -> pd.DataFrame:
-    """The same as numbers, fractions 0–1: index (poison_rate, model), columns of `study_tables.table`."""
+    """The same as numbers, fractions 0–1: index (poison_rate, model), columns of `study_tables.table`; where
+    nothing is hit, asr_high is the exact bound, which says how sure that is."""
     parts = {}
     for rate in _rates():
         defenses = study_tables.known(FAMILY, rate, SHOWN)
         beside = study_tables.untouched(FAMILY, rate, DEFENDED, study_tables.STUDY)
         found = study_tables.table(FAMILY, rate, DEFENDED, defenses, study_tables.STUDY, sure=("asr",))
         parts[rate] = pd.concat([beside, found])
-    return pd.concat(parts, names=["poison_rate", "model"])
+    table = pd.concat(parts, names=["poison_rate", "model"])
+    unhit = (table.asr < 0.0005) & table.asr_high.notna()
+    return table.assign(asr_high=table.asr_high.mask(unhit, table[["asr_high", "asr_bound"]].max(axis=1)))
 
 
 def _rates() -> list[float]:
@@ -73,9 +76,8 @@ def _rates() -> list[float]:
 def _cells(row: pd.Series) -> list[str]:
     """The numbers of one row, in the order of HEAD."""
     asr = tables.percent(row.asr)
-    if not pd.isna(row.get("asr_low")):  # where nothing is hit, the bound says how sure that is
-        high = max(row.asr_high, row.asr_bound) if row.asr < 0.0005 else row.asr_high
-        asr += f" [{tables.percent(row.asr_low)}–{tables.percent(high)}]"
+    if not pd.isna(row.get("asr_low")):
+        asr += f" [{tables.percent(row.asr_low)}–{tables.percent(row.asr_high)}]"
     failed = "–" if pd.isna(row.get("failed")) else f"{row.failed:.0f} of {row.clusters:.0f}"
     rates = [tables.percent(row.get(name)) for name in ("clean_accuracy", "robust_accuracy", "target_recall")]
     seconds = "–" if pd.isna(row.get("seconds")) else f"{row.seconds:.0f}"

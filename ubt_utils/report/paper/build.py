@@ -1,4 +1,4 @@
-"""Writes the folder of the paper, whole and always the same: no date, no version and no place of a machine."""
+"""Writes the folder of the paper, always the same: without dates, versions and places of a machine."""
 
 from __future__ import annotations
 

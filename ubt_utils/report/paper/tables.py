@@ -1,5 +1,5 @@
-"""The tables of the paper, as LaTeX with booktabs' rules and siunitx's columns: the README's and notebook 05's
-own tables, in percent."""
+"""The tables of the paper, as LaTeX with booktabs' rules and siunitx's columns: those of the README and of
+notebook 05, in percent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ubt_utils.report import benchmark_tables, defense_tables, readme, study_tab
 from ubt_utils.report.paper.figures import FAMILY, FEW, STUDY
 from ubt_utils.report.plots.style import ATTACK_NAMES, TITLES
 
-PLAIN = "{--}"  # what is not measured
+NOT = "–"  # what is not measured
 LOST = 12  # rows of the table of losses
 
 
@@ -35,7 +35,7 @@ def headline() -> pd.DataFrame:
 
 
 def _of(some: float, every: float) -> str:
-    return PLAIN if pd.isna(some) else f"{some:.0f} of {every:.0f}"
+    return NOT if pd.isna(some) else f"{some:.0f} of {every:.0f}"
 
 
 def ladder() -> pd.DataFrame:
@@ -85,7 +85,7 @@ def losses() -> pd.DataFrame:
 def removed() -> pd.DataFrame:
     """On how many clusters each defense removes the backdoor, by attack, and what it costs."""
     found = defense_tables.removed(FAMILY).rename(index=TITLES)
-    shown = {ATTACK_NAMES[name]: found[name].replace("", PLAIN) for name in DEFENDED}
+    shown = {ATTACK_NAMES[name]: found[name].replace("", NOT) for name in DEFENDED}
     shown |= {
         "ASR": 100 * found.ASR, "worst": 100 * found["worst ASR"], "CA": 100 * found.CA,
         "cost (%)": 100 * found.part, "runs": found.runs,
@@ -143,13 +143,11 @@ def latex(table: pd.DataFrame) -> str:
     """A table as a tabular of booktabs and siunitx: floats to one digit, text left, no row index names."""
     flat = table.reset_index(names=[name or "" for name in table.index.names])
     digits = {name: _digits(name) for name in flat.select_dtypes("float")}
-    style = flat.style.hide(axis="index").format(
-        escape="latex", subset=list(flat.select_dtypes(exclude="number"))
-    )
-    style = style.format({name: f"{{:.{n}f}}".format for name, n in digits.items()}, na_rep=PLAIN)
+    shown = {name: f"{{:.{n}f}}".format for name, n in digits.items()}
+    style = flat.style.hide(axis="index").format(shown, na_rep=f"{{{NOT}}}", escape="latex")
     style = style.format_index(escape="latex", axis=1)
     columns = "".join(_column(flat[name], digits.get(name, 0)) for name in flat)
-    return style.to_latex(hrules=True, siunitx=True, column_format=columns)
+    return style.to_latex(hrules=True, siunitx=True, column_format=columns).replace(NOT, "--")
 
 
 def _digits(name: str) -> int:

@@ -65,7 +65,8 @@ def before_after(panels: Mapping[str, pd.DataFrame]) -> Figure:
         axis.hlines(places, shown[UBT], shown.undefended, color="#CCCCCC", lw=1.2, zorder=1)
         for name, form in marks([NONE, UBT]).items():
             values = shown[UBT if name == UBT else "undefended"]
-            axis.plot(values, places, ms=5, label=TITLES[name], **(form | {"ls": ""}))
+            large = 5 if name == UBT else 7.5  # seen under the other where nothing was removed
+            axis.plot(values, places, ms=large, label=TITLES[name], **(form | {"ls": ""}))
         axis.axvline(100 * statistics.BAR, color=FAINT, lw=1, ls=":")
         axis.set_yticks(places, list(shown.index))
         axis.set(title=title, xlim=(-3, 103), ylim=(len(shown) - 0.4, -0.6))
