@@ -296,3 +296,46 @@ def test_the_diagram_of_the_chain_names_every_stage():
 def test_the_diagram_of_the_chain_gives_every_stage_the_same_room():
     two, three = (plots.chain_diagram([("attack", "fb", "01")] * n).get_size_inches()[0] for n in (2, 3))
     assert three / two == pytest.approx(1.5)
+
+
+# Detection, and single runs
+
+
+def detected() -> pd.DataFrame:
+    rows = [
+        ("mini", "none", 0, 0.0, np.nan, 0.4),
+        ("mini", "sig", 0, 0.01, 0.9, 0.3),
+        ("mini-rare", "sig", 0, 0.003, 0.5, 0.2),
+        ("mini-rare", "sig", 1, 0.003, 0.6, 0.1),
+    ]
+    columns = ["profile", "attack", "seed", "poison_rate", "lost", "honest"]
+    return pd.DataFrame(rows, columns=columns).set_index(columns[:3])
+
+
+def test_margins_have_a_row_a_poison_rate_and_two_marks_a_set():
+    how = Select()
+    (axis,) = plots.margins(detected(), how).axes
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["clean (1)", "0.3% (2)", "1.0% (1)"]
+    marks = [line for line in axis.lines if line.get_marker() in "oD"]
+    target, other = ([list(m.get_xdata()) for m in marks if m.get_marker() == one] for one in "Do")
+    assert target == [[], [0.5, 0.6], [0.9]] and other == [[0.4], [0.2, 0.1], [0.3]]
+    bars = [line.get_xdata()[0] for line in axis.lines if line.get_linestyle() == ":"]
+    assert bars == [how.lost_of_many, how.lost]
+
+
+def test_runs_before_and_after_stand_worst_first_with_the_bar():
+    table = pd.DataFrame({"undefended": [0.9, 0.8], "ubt": [0.0, 0.7]}, index=["holds", "fails"])
+    (axis,) = plots.before_after({"edges": table}).axes
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["fails", "holds"]
+    before, after = (line for line in axis.lines if line.get_marker() in "os")
+    assert list(before.get_xdata()) == pytest.approx([80, 90]) and list(after.get_xdata()) == [70, 0]
+    assert before.get_markersize() > after.get_markersize()  # seen where nothing was removed
+    assert [list(line.get_xdata()) for line in axis.lines if line.get_linestyle() == ":"] == [[5, 5]]
+
+
+def test_changes_have_every_run_and_the_mean_with_its_sign():
+    table = pd.DataFrame({"target_recall": [-0.2, 0.0, 0.1]}, index=["BadNets", "BadNets", "SIG"])
+    (axis,) = plots.changes(table, {"target_recall": "target recall"}).axes
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["BadNets (2)", "SIG (1)"]
+    assert [t.get_text() for t in axis.texts] == ["−10.0", "+10.0"]
+    assert [sorted(line.get_xdata()) for line in axis.lines[1:]] == [pytest.approx([-20, 0]), [10]]

@@ -38,9 +38,11 @@ def write(serif: bool = False, palette: str = "kit", out: Path | None = None) ->
     for part in ("figures", "tables"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     drawn = {name: _figure(name, entry, look, folder / "figures") for name, entry in FIGURES.items()}
-    for name, table in tables.TABLES.items():
-        write_whole(folder / "tables" / f"{name}.tex", tables.latex(table()))
-    write_whole(folder / "numbers.tex", numbers.latex(numbers.numbers()))
+    standing = readme.standing()
+    made = {"headline": tables.headline(standing)} | {name: of() for name, of in tables.TABLES.items()}
+    for name, table in made.items():
+        write_whole(folder / "tables" / f"{name}.tex", tables.latex(table))
+    write_whole(folder / "numbers.tex", numbers.latex(numbers.numbers(standing)))
     write_whole(folder / TEXT, files(__package__).joinpath(TEXT).read_text(encoding="utf-8"))
     manifest = {"command": COMMAND, "serif": serif, "palette": palette, "figures": drawn}
     write_whole(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
@@ -57,7 +59,7 @@ def _figure(name: str, entry: Entry, look: style.Look, folder: Path) -> dict[str
             (folder / f"{name}.{kind}").unlink(missing_ok=True)
         return told | {"left out": "no records yet"}
     plotted = data.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    told |= _origin(entry) | {"data": hashlib.sha256(plotted.encode()).hexdigest(), "rows": len(data)}
+    told |= _origin(entry) | {"data": checksum(plotted), "rows": len(data)}
     write_whole(folder / f"{name}.csv", plotted)
     with style.looking(replace(look, width=entry.width)):
         figure = entry.draw(data)
@@ -65,6 +67,11 @@ def _figure(name: str, entry: Entry, look: style.Look, folder: Path) -> dict[str
         style.write(figure, folder / f"{name}.pdf", UNDATED | {"Keywords": told["data"]})
     plt.close(figure)
     return told
+
+
+def checksum(plotted: str) -> str:
+    """SHA-256 of a figure's CSV, which its PNG and PDF hold."""
+    return hashlib.sha256(plotted.encode()).hexdigest()
 
 
 def _origin(entry: Entry) -> dict[str, Any]:

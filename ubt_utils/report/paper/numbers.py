@@ -9,7 +9,7 @@ import pandas as pd
 
 from ubt_utils.core.records import NONE
 from ubt_utils.profiles.base import DEFENDED
-from ubt_utils.report import readme, study_tables, tables
+from ubt_utils.report import study_tables, tables
 from ubt_utils.report.paper.figures import FAMILY, FEW, STUDY, USUAL
 from ubt_utils.ubt.settings import UBT
 
@@ -22,10 +22,11 @@ CELLS = {  # macro → column, fractions
 COUNTS = {"failed": "failed", "clusters": "clusters", "runs": "runs", "seconds": "seconds"}
 
 
-def numbers() -> dict[str, str]:
-    """Every macro's name and what it stands for; a dash where nothing was measured."""
+def numbers(standing: pd.DataFrame) -> dict[str, str]:
+    """Every macro's name and what it stands for; a dash where nothing was measured. standing:
+    `readme.standing`."""
     found: dict[str, str] = {}
-    for (rate, model), row in readme.standing().iterrows():
+    for (rate, model), row in standing.iterrows():
         end = camel(model) + suffix(rate)
         found |= {f"{name}{end}": tables.percent(row.get(column)) for name, column in CELLS.items()}
         found |= {f"{name}{end}": _count(row.get(column)) for name, column in COUNTS.items()}

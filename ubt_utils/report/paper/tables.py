@@ -11,7 +11,7 @@ from ubt_utils import profiles
 from ubt_utils.core.records import NONE
 from ubt_utils.evaluate import choice
 from ubt_utils.profiles.base import DEFENDED
-from ubt_utils.report import benchmark_tables, defense_tables, readme, study_tables
+from ubt_utils.report import benchmark_tables, defense_tables, study_tables
 from ubt_utils.report.paper.figures import FAMILY, FEW, STUDY
 from ubt_utils.report.plots.style import ATTACK_NAMES, TITLES
 
@@ -19,9 +19,9 @@ NOT = "–"  # what is not measured
 LOST = 12  # rows of the table of losses
 
 
-def headline() -> pd.DataFrame:
-    """The README's headline, with the interval in columns of its own."""
-    found = readme.standing().reset_index()
+def headline(standing: pd.DataFrame) -> pd.DataFrame:
+    """The README's headline, with the interval in columns of its own; standing: `readme.standing`."""
+    found = standing.reset_index()
     shown = pd.DataFrame({
         "poisoned (%)": 100 * found.poison_rate,
         "model": found.model.replace(TITLES),
@@ -126,8 +126,7 @@ def judged() -> pd.DataFrame:
     return pd.DataFrame(shown)
 
 
-TABLES: Mapping[str, Callable[[], pd.DataFrame]] = {
-    "headline": headline,
+TABLES: Mapping[str, Callable[[], pd.DataFrame]] = {  # beside the headline
     "removed": removed,
     "failures": failures,
     "answers": answers,
