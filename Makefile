@@ -20,7 +20,7 @@ HAS_CPU := from importlib.metadata import version as of; \
 
 UNIT := not slow and not notebook and not ranks and not records
 
-.PHONY: help setup check test reproduce notebooks readme book lab results sweep matrix study tune rivals clean
+.PHONY: help setup check test reproduce notebooks readme book paper lab results sweep matrix study tune rivals clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -70,6 +70,9 @@ readme: $(READY)  ## write the README's tables and picture from the records
 
 book: $(READY)  ## build notebooks, method, code and slides as a site that opens from disk: runs/book/index.html
 	$(PY) -m ubt_utils book
+
+paper: $(READY)  ## draw the figures, tables and numbers of a paper from the records: results/paper
+	$(PY) -m ubt_utils paper
 
 lab: $(READY)  ## open the notebooks
 	$(VENV)/bin/jupyter lab notebooks

@@ -45,6 +45,8 @@ def suite_table() -> pd.DataFrame:
             "public_asr": [0.0, 0.1, 0.0, 0.0],
             "ca_change": [-0.01, -0.02, 0.0, 0.01],
             "psnr": [10.0, 12.0, 9.0, float("nan")],
+            "asr_std": [0.1, 0.0, float("nan"), 0.0],
+            "seeds": ["0, 1, 2", "0, 1", "0", "0"],
         },
         index=["badnets", "sig", "label_consistent", "targeted_image"],
     )
@@ -65,11 +67,12 @@ def test_the_gallery_has_a_row_per_attack_and_a_picture_per_strength():
     assert [len(axis.images) for axis in figure.axes] == [1, 1, 1, 0, 1, 0]
 
 
-def test_the_grid_draws_a_line_per_rate_and_strength():
-    (axis,) = plots.sweep_grid(swept(), ["badnets"]).axes
-    drawn = {line.get_label(): list(line.get_ydata()) for line in axis.lines[:-1]}
-    assert drawn["1.0% poison, 0.3"] == pytest.approx([10, 90]) and len(drawn) == 4
-    assert axis.get_xscale() == "log"
+def test_the_grid_has_a_panel_per_poison_rate_and_a_cell_per_model():
+    few, many = plots.sweep_grid(swept(), ["badnets"]).axes
+    assert [axis.get_title(loc="left") for axis in (few, many)] == ["BadNets, 0.3%", "BadNets, 1.0%"]
+    assert [t.get_text() for t in many.texts] == ["10", "90", "20"]  # strong above weak, none where no model
+    assert [t.get_text() for t in many.get_yticklabels()] == ["0.3", "0.15"]
+    assert [t.get_text() for t in few.texts] == ["50", "0"]
 
 
 def test_what_was_tried_is_shown_beside_the_recipe():
@@ -102,7 +105,7 @@ def test_words_that_were_looked_at_are_dots_and_the_loudest_and_the_believed_hav
     how = Select(lost=0.42, lost_of_many=0.3)
     (axis,) = plots.agreement(asked, how, named=1).axes
     dots, texts = (
-        [line for line in axis.lines if line.get_marker() == "o"],
+        [line for line in axis.lines if line.get_marker() in "oD"],
         {t.get_text() for t in axis.texts},
     )
     assert [(dot.get_xdata()[0], dot.get_ydata()[0]) for dot in dots] == [
@@ -112,6 +115,7 @@ def test_words_that_were_looked_at_are_dots_and_the_loudest_and_the_believed_hav
         (0.5, 9),
     ]
     assert [dot.get_color() == COLORS["poisoned"] for dot in dots] == [False, False, True, True]
+    assert [dot.get_marker() for dot in dots] == ["o", "o", "D", "D"]  # read in gray, too
     assert {"clock", "cap", "face"} <= texts and "cat" not in texts
     assert len(plots.agreement([], how).axes[0].lines) == 2  # nobody was asked, and the bars still stand
 
@@ -120,12 +124,11 @@ def test_survival_and_stealth_show_every_attack():
     table = pd.DataFrame({"as sent": [0.9, 0.5], "JPEG 30": [0.1, 0.0]}, index=["sig", "wanet"])
     heat = plots.survival(table).axes[0]
     assert [t.get_text() for t in heat.texts] == ["90", "10", "50", "0"]
-    (plane,) = plots.stealth_plane(suite_table()).axes
-    assert {t.get_text() for t in plane.texts} == {
-        "badnets",
-        "sig",
-        "label_consistent",
-    }  # targeted shows nothing
+    seen, took = plots.stealth_plane(suite_table()).axes
+    names = [t.get_text() for t in seen.get_yticklabels()]
+    assert names == ["label_consistent (1)", "badnets (3)", "sig (2)"]  # a targeted picture shows nothing
+    assert list(seen.lines[0].get_xdata()) == [9, 10, 12]
+    assert list(took.lines[0].get_xdata()) == pytest.approx([60, 90, 80])
 
 
 def test_a_strip_is_the_pictures_side_by_side_pixel_by_pixel():

@@ -8,6 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
 from ubt_utils.report import plots
+from ubt_utils.report.plots.style import INK
 
 matplotlib.use("Agg")
 NAMES = ["clusters", "asr", "asr_low", "asr_high", "clean_accuracy"]
@@ -64,10 +65,10 @@ def test_points_and_intervals_are_where_the_statistics_have_them():
 
 def test_a_difference_that_leaves_out_zero_is_filled_in_the_color_of_the_better():
     asr, ca = plots.forest(DIFFERENCES).axes
-    red, green = plots.COLORS["poisoned"].lower(), plots.LINES["ubt"].lower()
+    black, green = INK.lower(), plots.LINES["ubt"].lower()
     for axis in (asr, ca):
         faces = [to_hex(line.get_markerfacecolor()) for line in points(axis)]
-        assert faces == [red, "#ffffff", "#ffffff", green]
+        assert faces == [black, "#ffffff", "#ffffff", green]
         assert [list(axis.lines[0].get_xdata()), axis.get_xscale()] == [[0, 0], "linear"]
 
 

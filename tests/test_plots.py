@@ -1,5 +1,6 @@
 """Figures draw what they are given, in the style of the kit, and leave the user's own style alone."""
 
+import re
 import subprocess
 import sys
 
@@ -120,8 +121,11 @@ def test_kinds_gives_poison_precedence():
 def test_similarity_panels_count_each_kind():
     values = torch.linspace(-1, 1, N)
     figure = plots.similarity_panels({"f0": values, "fb": -values}, KIND)
-    labels = [t.get_text() for t in figure.axes[0].get_legend().get_texts()]
-    assert titles(figure) == ["f0", "fb"] and "poisoned (10)" in labels and "honest (30)" in labels
+    labels = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert titles(figure) == ["f0", "fb"] and labels == ["honest (30)", "misplaced (20)", "poisoned (10)"]
+    drawn = [patch.get_data().values for patch in figure.axes[0].patches]
+    assert [counts[counts >= 1].sum() for counts in drawn] == [30, 20, 10]  # a poisoned pair is seen as one
+    assert figure.axes[0].get_yscale() == "log" and 0.5 < figure.axes[0].get_ylim()[0] < 1
 
 
 def test_similarity_panels_wrap_name_their_values_and_draw_the_bounds_that_are_given():
@@ -170,6 +174,8 @@ def test_ranking_of_fewer_pairs_than_are_asked_for_ends_with_them():
 def test_ranking_draws_precision_at_every_k():
     figure = plots.ranking({"ubt": TRUTH.float(), "other": -TRUTH.float()}, TRUTH, "ubt", 8)
     best, worst = figure.axes[1].lines[:2]
+    assert [best.get_color(), worst.get_color()] == [plots.LINES["ubt"], style.OTHER]  # gray all but one
+    assert [t.get_text() for t in figure.axes[1].texts] == ["ubt", "other"]
     assert np.asarray(best.get_ydata())[9] == 1.0 and np.asarray(worst.get_ydata())[9] == 0.0
 
 
@@ -180,8 +186,18 @@ def test_token_bars_are_as_long_as_their_values():
 
 
 def test_colored_caption_escapes_and_marks():
-    html = plots.colored_caption(["<b>", "clock"], [0.1, -0.2], {"clock"})
+    html = plots.colored_caption(["<b>", "clock"], [0.1, -0.2], {"clock"}, top=0.2)
     assert "&lt;b&gt;" in html and "<b>" not in html and html.count("border-bottom") == 1
+    assert "+0.10" in html and "-0.20" in html
+
+
+def test_captions_of_one_scale_have_the_same_color_for_the_same_drop():
+    def shades(drops):
+        return re.findall(
+            r"rgba\([\d,]+,([\d.]+)\)", plots.colored_caption(["a", "b"], drops, set(), top=0.4)
+        )
+
+    assert shades([0.1, 0.4]) == ["0.21", "0.85"] and shades([0.1, 0.2])[0] == "0.21"
 
 
 # Defenses
@@ -196,7 +212,7 @@ def test_defense_curves_draw_three_rates_in_percent():
 def test_a_curve_of_a_defense_without_a_color_is_drawn_too():
     point = {"step": 0, "asr": 0.5, "clean_accuracy": 0.4, "target_recall": 0.3}
     curves = plots.defense_curves({"ubt-retain": [point]}, {"ubt-retain": 9.0})
-    assert [t.get_text() for t in curves.axes[0].get_legend().get_texts()] == ["ubt-retain, 9 s in all"]
+    assert [t.get_text() for t in curves.legends[0].get_texts()] == ["ubt-retain, 9 s in all"]
 
 
 # The study
@@ -252,10 +268,11 @@ def budget_ways() -> pd.DataFrame:
 def test_the_budget_draws_means_over_the_part_of_the_victims_cost():
     upper, lower = plots.budget(budget_ways()).axes
     lines = {line.get_label(): line for line in upper.lines if not line.get_label().startswith("_")}
-    assert list(lines["ubt"].get_xdata()) == [0.1, 0.2]
-    assert list(lines["ubt"].get_ydata()) == pytest.approx([95, 5])
-    assert list(lines["merge"].get_xdata()) == [0.003]  # what costs nothing stands at the edge
-    assert sum(line.get_label().startswith("_") for line in upper.lines) == 2  # each run of ubt
+    assert list(lines["ubt (2)"].get_xdata()) == [0.1, 0.2]
+    assert list(lines["ubt (2)"].get_ydata()) == pytest.approx([95, 5])
+    assert list(lines["merge (1)"].get_xdata()) == [0.003]  # what costs nothing stands at the edge
+    assert sum(line.get_label().startswith("_") for line in upper.lines) == 3  # each run
+    assert {t.get_text(): t.xy for t in lower.texts} == {"ubt (2)": (0.2, 50), "merge (1)": (0.003, 40)}
     assert upper.get_xscale() == "log" and lower.get_xlabel() == "part of the victim's cost"
 
 
@@ -279,3 +296,46 @@ def test_the_diagram_of_the_chain_names_every_stage():
 def test_the_diagram_of_the_chain_gives_every_stage_the_same_room():
     two, three = (plots.chain_diagram([("attack", "fb", "01")] * n).get_size_inches()[0] for n in (2, 3))
     assert three / two == pytest.approx(1.5)
+
+
+# Detection, and single runs
+
+
+def detected() -> pd.DataFrame:
+    rows = [
+        ("mini", "none", 0, 0.0, np.nan, 0.4),
+        ("mini", "sig", 0, 0.01, 0.9, 0.3),
+        ("mini-rare", "sig", 0, 0.003, 0.5, 0.2),
+        ("mini-rare", "sig", 1, 0.003, 0.6, 0.1),
+    ]
+    columns = ["profile", "attack", "seed", "poison_rate", "lost", "honest"]
+    return pd.DataFrame(rows, columns=columns).set_index(columns[:3])
+
+
+def test_margins_have_a_row_a_poison_rate_and_two_marks_a_set():
+    how = Select()
+    (axis,) = plots.margins(detected(), how).axes
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["clean (1)", "0.3% (2)", "1.0% (1)"]
+    marks = [line for line in axis.lines if line.get_marker() in "oD"]
+    target, other = ([list(m.get_xdata()) for m in marks if m.get_marker() == one] for one in "Do")
+    assert target == [[], [0.5, 0.6], [0.9]] and other == [[0.4], [0.2, 0.1], [0.3]]
+    bars = [line.get_xdata()[0] for line in axis.lines if line.get_linestyle() == ":"]
+    assert bars == [how.lost_of_many, how.lost]
+
+
+def test_runs_before_and_after_stand_worst_first_with_the_bar():
+    table = pd.DataFrame({"undefended": [0.9, 0.8], "ubt": [0.0, 0.7]}, index=["holds", "fails"])
+    (axis,) = plots.before_after({"edges": table}).axes
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["fails", "holds"]
+    before, after = (line for line in axis.lines if line.get_marker() in "os")
+    assert list(before.get_xdata()) == pytest.approx([80, 90]) and list(after.get_xdata()) == [70, 0]
+    assert before.get_markersize() > after.get_markersize()  # seen where nothing was removed
+    assert [list(line.get_xdata()) for line in axis.lines if line.get_linestyle() == ":"] == [[5, 5]]
+
+
+def test_changes_have_every_run_and_the_mean_with_its_sign():
+    table = pd.DataFrame({"target_recall": [-0.2, 0.0, 0.1]}, index=["BadNets", "BadNets", "SIG"])
+    (axis,) = plots.changes(table, {"target_recall": "target recall"}).axes
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["BadNets (2)", "SIG (1)"]
+    assert [t.get_text() for t in axis.texts] == ["−10.0", "+10.0"]
+    assert [sorted(line.get_xdata()) for line in axis.lines[1:]] == [pytest.approx([-20, 0]), [10]]

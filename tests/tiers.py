@@ -22,6 +22,7 @@ FILES = {
     "test_distributed": "ranks",
     "test_notebooks": "notebook",
     "test_paper_chain": "slow",
+    "test_paper": "records",
     "test_photo_chain": "slow",
     "test_project": "records",
     "test_reliability": "slow",

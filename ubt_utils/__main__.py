@@ -162,6 +162,14 @@ def book(out: Path | None = None) -> None:
     site.build(out)
 
 
+def paper(serif: bool = False, palette: str = "kit", out: Path | None = None) -> None:
+    """Figures, tables and numbers of a paper, from the records, and a text that includes them, under
+    results/paper; with --serif or --palette colorblind under runs/paper, unless --out names a folder."""
+    from ubt_utils.report import paper as made  # needs the extra [report]; the stages do not
+
+    print(made.write(serif, palette, out))
+
+
 def data(record: bool = False) -> None:
     """Check the emoji drawings against the recorded checksum (--record writes it anew)."""
     count, digest = emoji.drawings_digest()
@@ -224,6 +232,7 @@ ALONE: dict[
     "readme": readme.write,
     "book": book,
     "handout": handout,
+    "paper": paper,
     "data": data,
     "fetch": fetch,
     "report": show,

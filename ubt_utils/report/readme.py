@@ -46,14 +46,25 @@ def text(readme: str) -> str:
 def headline() -> str:
     """The study in a table, as Markdown: per poison rate what there is to lose (f0 untouched, the clean
     twin), then the models that are defended, mean over attacks and clusters."""
-    lines = []
+    lines = [
+        [f"{rate:.1%}", "undefended" if name == NONE else str(name), *_cells(row)]
+        for (rate, name), row in standing().iterrows()
+    ]
+    return tables.markdown_table(HEAD, lines)
+
+
+def standing() -> pd.DataFrame:
+    """The same as numbers, fractions 0–1: index (poison_rate, model), columns of `study_tables.table`; where
+    nothing is hit, asr_high is the exact bound, which says how sure that is."""
+    parts = {}
     for rate in _rates():
         defenses = study_tables.known(FAMILY, rate, SHOWN)
         beside = study_tables.untouched(FAMILY, rate, DEFENDED, study_tables.STUDY)
         found = study_tables.table(FAMILY, rate, DEFENDED, defenses, study_tables.STUDY, sure=("asr",))
-        for name, row in pd.concat([beside, found]).iterrows():
-            lines.append([f"{rate:.1%}", "undefended" if name == NONE else str(name), *_cells(row)])
-    return tables.markdown_table(HEAD, lines)
+        parts[rate] = pd.concat([beside, found])
+    table = pd.concat(parts, names=["poison_rate", "model"])
+    unhit = (table.asr < 0.0005) & table.asr_high.notna()
+    return table.assign(asr_high=table.asr_high.mask(unhit, table[["asr_high", "asr_bound"]].max(axis=1)))
 
 
 def _rates() -> list[float]:
@@ -65,9 +76,8 @@ def _rates() -> list[float]:
 def _cells(row: pd.Series) -> list[str]:
     """The numbers of one row, in the order of HEAD."""
     asr = tables.percent(row.asr)
-    if not pd.isna(row.get("asr_low")):  # where nothing is hit, the bound says how sure that is
-        high = max(row.asr_high, row.asr_bound) if row.asr < 0.0005 else row.asr_high
-        asr += f" [{tables.percent(row.asr_low)}–{tables.percent(high)}]"
+    if not pd.isna(row.get("asr_low")):
+        asr += f" [{tables.percent(row.asr_low)}–{tables.percent(row.asr_high)}]"
     failed = "–" if pd.isna(row.get("failed")) else f"{row.failed:.0f} of {row.clusters:.0f}"
     rates = [tables.percent(row.get(name)) for name in ("clean_accuracy", "robust_accuracy", "target_recall")]
     seconds = "–" if pd.isna(row.get("seconds")) else f"{row.seconds:.0f}"

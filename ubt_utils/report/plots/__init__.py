@@ -14,6 +14,7 @@ from ubt_utils.report.plots.defenses import (
     paths_by_attack,
     side_by_side,
 )
+from ubt_utils.report.plots.detection import before_after, changes, margins
 from ubt_utils.report.plots.forest import forest
 from ubt_utils.report.plots.matrix import budget, choices, defense_heat, rungs, study
 from ubt_utils.report.plots.pictures import answers, gallery, picture, sample_photos, suspects, wrap
@@ -33,9 +34,9 @@ from ubt_utils.report.plots.tuned import cloud
 
 __all__ = [
     "ATTACK_NAMES", "COLORS", "LINES", "STYLE", "TITLES",
-    "agreement", "answers", "attack_gallery", "budget", "by_noise", "chain_diagram", "choices", "cloud",
-    "colored_caption", "defense_curves", "defense_heat", "forest", "gallery", "growth", "harm", "kinds",
-    "overfit_path", "paths_by_attack", "picture", "ranking", "rungs", "sample_photos", "save",
-    "side_by_side", "similarity_panels", "stealth_plane", "strengths", "study", "sufferers", "survival",
-    "suspects", "sweep_grid", "token_bars", "tried", "wrap",
+    "agreement", "answers", "attack_gallery", "before_after", "budget", "by_noise", "chain_diagram",
+    "changes", "choices", "cloud", "colored_caption", "defense_curves", "defense_heat", "forest", "gallery",
+    "growth", "harm", "kinds", "margins", "overfit_path", "paths_by_attack", "picture", "ranking", "rungs",
+    "sample_photos", "save", "side_by_side", "similarity_panels", "stealth_plane", "strengths", "study",
+    "sufferers", "survival", "suspects", "sweep_grid", "token_bars", "tried", "wrap",
 ]  # fmt: skip

@@ -9,26 +9,22 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ubt_utils.report.plots.style import ATTACK_NAMES, COLORS, LINES, TITLES, styled
-
-OTHER = "#D08C2F"  # a defense without a color of its own
+from ubt_utils.report.plots.style import ATTACK_NAMES, FAINT, INK, TITLES, marks, size, styled
 
 
 @styled
 def defense_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], seconds: Mapping[str, float]) -> Figure:
-    """ASR, CA and target recall along each defense, over its training steps."""
-    figure, axes = plt.subplots(1, 3, figsize=(9.6, 2.9), sharex=True)
+    """ASR, CA and target recall along each defense of one run, over its training steps."""
+    figure, axes = plt.subplots(1, 3, figsize=size(9.6, 3.1), sharex=True, sharey=True)
     titles = {"asr": "ASR", "clean_accuracy": "clean accuracy", "target_recall": "target recall"}
+    forms = marks(list(curves))
     for axis, (metric, title) in zip(axes, titles.items(), strict=True):
         for name, curve in curves.items():
             table = pd.DataFrame(curve)
-            color = LINES.get(name, OTHER)
-            axis.plot(table.step, 100 * table[metric], color=color, marker="o", ms=3.5)
             label = f"{name}, {seconds[name]:.0f} s in all"
-            if metric == "asr":
-                axis.plot([], [], color=color, label=label)
+            axis.plot(table.step, 100 * table[metric], ms=4, label=label, **forms[name])
         axis.set(title=f"{title} (%)", xlabel="training steps", ylim=(-3, 103))
-    axes[0].legend(fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -36,16 +32,18 @@ def defense_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], seconds: M
 def paths_by_attack(table: pd.DataFrame) -> Figure:
     """ASR along the steps of each defense: a panel per attack, a line per seed; table:
     `profile_tables.curves` or `cells.curves`."""
-    names = list(table.attack.unique())
-    figure, axes = plt.subplots(1, len(names), figsize=(3.3 * len(names), 2.8), sharey=True, squeeze=False)
+    names, forms = list(table.attack.unique()), marks(list(table.defense.unique()))
+    figure, axes = plt.subplots(
+        1, len(names), figsize=size(3.3 * len(names), 2.8), sharey=True, squeeze=False
+    )
     for axis, attack in zip(axes[0], names, strict=True):
         for (defense, _), line in table[table.attack == attack].groupby(["defense", "seed"]):
-            axis.plot(line.step, 100 * line.asr, marker="o", ms=3, color=LINES[defense])
+            axis.plot(line.step, 100 * line.asr, ms=3.5, **forms[defense])
         axis.set(title=ATTACK_NAMES[attack], xlabel="training steps", ylim=(-3, 103))
     axes[0][0].set_ylabel("ASR (%)")
     for defense in table.defense.unique():
-        axes[0][0].plot([], [], color=LINES[defense], label=defense)
-    figure.legend(*axes[0][0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2)
+        axes[0][0].plot([], [], label=f"{defense}, a line a seed", **forms[defense])
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -55,36 +53,42 @@ def side_by_side(table: pd.DataFrame) -> Figure:
     `profile_tables.side_by_side`."""
     profiles = list(table.index.get_level_values("profile").unique())
     names = list(table.index.get_level_values("attack").unique())
-    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.0))
+    figure, axes = plt.subplots(1, 3, figsize=size(10.5, 3.0))
     shown = {"asr": "ASR (%)", "clean_accuracy": "clean accuracy (%)", "target_recall": "target recall (%)"}
     for axis, (metric, label) in zip(axes, shown.items(), strict=True):
         for row, (attack, profile) in enumerate((a, p) for a in names for p in profiles):
             ends = {d: 100 * table.loc[(attack, d, profile), metric] for d in TITLES}
             axis.plot([ends["none"], ends["ubt"]], [row, row], color="#cccccc", lw=1.5, zorder=1)
-            for defense, title in TITLES.items():
-                axis.scatter(
-                    ends[defense], row, color=LINES[title], s=30, zorder=2, label=title if row == 0 else ""
-                )
+            for defense, form in marks(list(TITLES)).items():
+                label_once = TITLES[defense] if row == 0 else ""
+                axis.plot(ends[defense], row, ms=5.5, label=label_once, **(form | {"ls": ""}))
         axis.set(xlabel=label, xlim=(-4, 104))
         axis.set_yticks([])
     rows = [f"{ATTACK_NAMES[a]}, {p}" for a in names for p in profiles]
     axes[0].set_yticks(range(len(rows)), rows)
     for axis in axes:
         axis.invert_yaxis()
-    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
 @styled
 def harm(table: pd.DataFrame) -> Figure:
     """What each model is still worth: a panel per ruler, a dot per model; table: `profile_tables.harm`."""
-    figure, axes = plt.subplots(1, len(table.columns), figsize=(2.3 * len(table.columns), 3.6), sharey=True)
+    figure, axes = plt.subplots(
+        1, len(table.columns), figsize=size(2.3 * len(table.columns), 3.6), sharey=True
+    )
     names = [title if attack == "–" else f"{ATTACK_NAMES[attack]}: {title}" for attack, title in table.index]
-    colors = [LINES.get({"backdoored": "undefended"}.get(t, t), COLORS["honest"]) for _, t in table.index]
+    forms = marks(["undefended", *TITLES])
+    drawn = [
+        forms.get({"backdoored": "undefended"}.get(t, t), {"color": INK, "marker": "*"})
+        for _, t in table.index
+    ]
     for axis, ruler in zip(axes, table.columns, strict=True):
-        axis.scatter(100 * table[ruler], range(len(table)), color=colors, s=28)
-        axis.axvline(100 * table[ruler].iloc[0], color="#999999", lw=0.8, ls=":")
-        axis.set_xlabel(f"{ruler.replace('_', ' ')} (%)", fontsize=8)
-    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+        for row, (value, form) in enumerate(zip(100 * table[ruler], drawn, strict=True)):
+            axis.plot(value, row, ms=5.5, **(form | {"ls": ""}))
+        axis.axvline(100 * table[ruler].iloc[0], color=FAINT, lw=0.8, ls=":")
+        axis.set_xlabel(f"{ruler.replace('_', ' ')} (%)", fontsize="small")
+    axes[0].set_yticks(range(len(names)), names, fontsize="small")
     axes[0].invert_yaxis()
     return figure

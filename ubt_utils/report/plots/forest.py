@@ -7,28 +7,27 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ubt_utils.report.plots.style import COLORS, LINES, TITLES, styled
+from ubt_utils.report.plots.style import FAINT, INK, LINES, TITLES, size, styled
 from ubt_utils.ubt.settings import UBT
 
 PANELS = {"asr": ("ASR", -1), "clean_accuracy": ("clean accuracy", 1)}  # title, sign of the better
-OPEN = "#666666"  # an interval that holds 0, or none
 
 
 @styled
 def forest(table: pd.DataFrame) -> Figure:
     """Each rival minus UBT in points, ASR left and CA right, a row a rival with its clusters, in the order of
     the table: a point and its 95 % interval, or the point alone where there is none. Filled: the interval
-    leaves out 0, green where UBT is the better and red where the rival is. table: `study_tables.rivals`."""
-    figure, axes = plt.subplots(1, 2, figsize=(9.8, 0.3 * len(table) + 1.25), sharey=True)
+    leaves out 0, green where UBT is the better and black where the rival is. table: `study_tables.rivals`."""
+    figure, axes = plt.subplots(1, 2, figsize=size(9.8, 0.3 * len(table) + 1.25), sharey=True)
     for axis, (metric, (title, better)) in zip(axes, PANELS.items(), strict=True):
         axis.axvline(0, color="#444444", lw=0.9, zorder=1)
         for place, (_, row) in enumerate(table.iterrows()):
             mean, low, high = (100 * float(row[metric + end]) for end in ("", "_low", "_high"))
             _row(axis, place, mean, low, high, better)
-        axis.set_title(f"{title}, rival − {UBT}", fontsize=10)
+        axis.set_title(f"{title}, rival − {UBT}", fontsize="medium")
         axis.set(xlabel=_sides(better), xmargin=0.08)
         axis.grid(axis="y", visible=False)
-    axes[0].set_yticks(range(len(table)), [_label(name, row) for name, row in table.iterrows()], fontsize=8.5)
+    axes[0].set_yticks(range(len(table)), [_label(name, row) for name, row in table.iterrows()])
     axes[0].set_ylim(len(table) - 0.4, -0.6)
     return figure
 
@@ -48,13 +47,15 @@ def _row(axis: plt.Axes, place: int, mean: float, low: float, high: float, bette
     """One difference, and the same as numbers at the right."""
     sure = not np.isnan(low)
     apart = sure and (low > 0 or high < 0)
-    color = (COLORS["poisoned"] if better * mean > 0 else LINES[UBT]) if apart else OPEN
+    color = (INK if better * mean > 0 else LINES[UBT]) if apart else FAINT
     axis.errorbar(
         mean, place, xerr=[[mean - low], [high - mean]] if sure else None, fmt="o", ms=5.5, color=color,
         mfc=color if apart else "white", mew=1.2, capsize=2.5, elinewidth=1.3, zorder=3,
     )  # fmt: skip
     said = _points(mean) + (f"  [{_points(low)}, {_points(high)}]" if sure else "")
-    axis.text(1.02, place, said, transform=axis.get_yaxis_transform(), va="center", fontsize=7.5, color=color)
+    axis.text(
+        1.02, place, said, transform=axis.get_yaxis_transform(), va="center", fontsize="small", color=color
+    )
 
 
 def _points(value: float) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sklearn.datasets import load_sample_image
 from torchvision.transforms.functional import center_crop, resize
 
-from ubt_utils.report.plots.style import COLORS, styled
+from ubt_utils.report.plots.style import COLORS, size, styled
 
 SAMPLES = {"china": "danielbuechele", "flower": "vultilion"}  # as scikit-learn credits them
 
@@ -20,7 +20,7 @@ def picture(axis: plt.Axes, image: torch.Tensor, title: str = "", color: str = "
     """Show (3, H, W), uint8 or float [0, 1], without ticks."""
     data = image.float() / 255 if image.dtype == torch.uint8 else image
     axis.imshow(data.permute(1, 2, 0).numpy())
-    axis.set_title(title, fontsize=8, color=color, loc="center", fontweight="normal")
+    axis.set_title(title, fontsize="small", color=color, loc="center", fontweight="normal")
     axis.set_axis_off()
 
 
@@ -33,7 +33,7 @@ def wrap(caption: str, width: int = 18) -> str:
 def gallery(rows: Mapping[str, Sequence[torch.Tensor]], captions: Sequence[str]) -> Figure:
     """A grid: one row per trigger (its name at the left), one column per picture."""
     figure, axes = plt.subplots(
-        len(rows), len(captions), figsize=(1.45 * len(captions), 1.55 * len(rows)), squeeze=False
+        len(rows), len(captions), figsize=size(1.45 * len(captions), 1.55 * len(rows)), squeeze=False
     )
     for number, (line, (name, images)) in enumerate(zip(axes, rows.items(), strict=True)):
         for axis, image, caption in zip(line, images, captions, strict=True):
@@ -45,7 +45,7 @@ def gallery(rows: Mapping[str, Sequence[torch.Tensor]], captions: Sequence[str])
 @styled
 def suspects(pairs: Sequence[tuple[torch.Tensor, str, bool]]) -> Figure:
     """A row of (picture, caption, poisoned?); the caption's color tells the truth."""
-    figure, axes = plt.subplots(1, len(pairs), figsize=(1.45 * len(pairs), 1.9), squeeze=False)
+    figure, axes = plt.subplots(1, len(pairs), figsize=size(1.45 * len(pairs), 1.9), squeeze=False)
     for axis, (image, caption, bad) in zip(axes[0], pairs, strict=True):
         picture(axis, image, wrap(caption), COLORS["poisoned" if bad else "honest"])
     return figure
@@ -55,7 +55,7 @@ def suspects(pairs: Sequence[tuple[torch.Tensor, str, bool]]) -> Figure:
 def answers(panels: Sequence[tuple[str, torch.Tensor, Mapping[str, float]]], target: str) -> Figure:
     """Per panel (title, picture, class → probability): the picture and the model's top answers."""
     figure, axes = plt.subplots(
-        2, len(panels), figsize=(2.9 * len(panels), 3.6), height_ratios=[1.25, 1], squeeze=False
+        2, len(panels), figsize=size(2.9 * len(panels), 3.6), height_ratios=[1.25, 1], squeeze=False
     )
     for (top, bottom), (title, image, chance) in zip(axes.T, panels, strict=True):
         picture(top, image, title)

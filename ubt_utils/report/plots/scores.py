@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,11 +10,20 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
-from ubt_utils.report.plots.style import COLORS, LINES, styled
+from ubt_utils.report.plots.style import COLORS, FAINT, LINES, OTHER, PLAIN, named, size, styled
 from ubt_utils.ubt.settings import Select
+
+KINDS: Mapping[str, Mapping[str, Any]] = {  # of pairs, told apart in gray by their lines
+    "honest": {"fill": True, "alpha": 0.4, "lw": 1.0},
+    "misplaced": {"fill": False, "lw": 1.4, "ls": "--"},
+    "poisoned": {"fill": False, "lw": 2.0},
+}
 
 
 def kinds(truth: torch.Tensor, misplaced: torch.Tensor) -> np.ndarray:
@@ -33,41 +42,56 @@ def similarity_panels(
     bounds: Mapping[str, float] | None = None,
     columns: int = 3,
 ) -> Figure:
-    """Per title, how values (N,) of poisoned, misplaced and honest pairs are distributed; every curve has the
-    same area. label: what the values are. bounds: where a panel has a dotted line. columns: panels a row."""
+    """Per title, how many poisoned, misplaced and honest pairs have which value (N,), counts on a logarithmic
+    scale. label: what the values are. bounds: where a panel has a dotted line. columns: panels a row."""
     wide = min(columns, len(panels))
     high = -(-len(panels) // wide)
-    figure, axes = plt.subplots(high, wide, figsize=(3.5 * wide, 2.9 * high), sharex=True, squeeze=False)
+    figure, axes = plt.subplots(
+        high, wide, figsize=size(3.5 * wide, 2.6 * high + 0.4), sharex=True, sharey=True, squeeze=False
+    )
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
+    bins = _bins(panels.values())
     for axis, (title, found) in zip(axes.flat, panels.items(), strict=False):
-        for name in ("honest", "misplaced", "poisoned"):
+        for name, form in KINDS.items():
             values = found.numpy()[kind == name]
             values = values[np.isfinite(values)]
-            sns.kdeplot(
-                x=values, ax=axis, color=COLORS[name], fill=True, alpha=0.25, lw=1.6,
-                label=f"{name} ({len(values):,})", warn_singular=False, cut=0,
-            )  # fmt: skip
+            counts, _ = np.histogram(values, bins)
+            axis.stairs(np.maximum(counts, 0.5), bins, baseline=0.5, color=COLORS[name], label=name, **form)
         if bounds and title in bounds:
-            axis.axvline(bounds[title], color="#666666", lw=1, ls=":")
-        axis.set_title(title)
-        axis.set_xlabel(label)
-        axis.set_ylabel("density" if axis in axes[:, 0] else "")
-        axis.set_yticks([])
-    axes[0][0].legend(loc="best", fontsize=8)
+            axis.axvline(bounds[title], color=FAINT, lw=1, ls=":")
+        axis.set(title=title, xlabel=label, yscale="log")
+        axis.yaxis.set_major_formatter(PLAIN)
+        axis.set_ylabel("pairs" if axis in axes[:, 0] else "")
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+    axes[0][0].set_ylim(bottom=0.7)  # above the foot of what is empty
+    handles = [Patch(ec=COLORS[n], fc=to_rgba(COLORS[n], 0.25), label=_counted(n, kind)) for n in KINDS]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
+
+
+def _bins(found: Iterable[torch.Tensor], count: int = 48) -> np.ndarray:
+    """The edges of the same bins for all panels."""
+    values = np.concatenate([one.numpy() for one in found])
+    values = values[np.isfinite(values)]
+    return np.linspace(values.min(), values.max(), count + 1)
+
+
+def _counted(name: str, kind: np.ndarray) -> str:
+    return f"{name} ({(kind == name).sum():,})"
 
 
 @styled
 def overfit_path(steps: torch.Tensor, path: torch.Tensor, kind: np.ndarray) -> Figure:
     """Median and middle half of the held-out similarity along overfit training, by kind."""
-    figure, axis = plt.subplots(figsize=(5.6, 3.1))
+    figure, axis = plt.subplots(figsize=size(5.6, 3.1))
     for name, color in COLORS.items():
+        dashes, wide = KINDS[name].get("ls", "-"), KINDS[name]["lw"] + 0.4
         inside = (kind == name) & np.isfinite(path[0].numpy())
         if not inside.any():  # a set may have none of a kind
             continue
         low, middle, high = np.quantile(path.numpy()[:, inside], [0.25, 0.5, 0.75], axis=1)
-        axis.plot(steps, middle, color=color, marker="o", ms=4)
+        axis.plot(steps, middle, color=color, marker="o", ms=4, ls=dashes, lw=wide)
         axis.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
         axis.annotate(
             f"{name} (n = {inside.sum():,})", (steps[-1], middle[-1]), (6, 0), color=color,
@@ -80,25 +104,28 @@ def overfit_path(steps: torch.Tensor, path: torch.Tensor, kind: np.ndarray) -> F
 
 @styled
 def ranking(scores: Mapping[str, torch.Tensor], truth: torch.Tensor, highlight: str, k: int) -> Figure:
-    """ROC (log axis) and precision@k of several scores (N,); the highlighted one in color."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
-    greys = iter(sns.color_palette("muted", len(scores)))
+    """ROC (log axis) and precision@k of several scores (N,): the highlighted one in color, the others in
+    gray, named where their precision ends."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=size(9, 3.4))
+    ends = {}
     for name, score in scores.items():
-        shade = next(greys)
-        color, width = (LINES["ubt"], 2.8) if name == highlight else (shade, 1.3)
+        chosen = name == highlight
+        form = {"color": LINES["ubt"], "lw": 2.8, "zorder": 3} if chosen else {"color": OTHER, "lw": 1.1}
         rank = np.nan_to_num(score.double().numpy(), neginf=-1e9)
         false, true, _ = roc_curve(truth.numpy(), rank, drop_intermediate=False)
-        left.plot(np.clip(false, 1e-4, 1), true, color=color, lw=width, label=name)
+        left.plot(np.clip(false, 1e-4, 1), true, **form)
         hits = truth[score.sort(descending=True, stable=True).indices[: 2 * k]].double().cumsum(0)
         taken = torch.arange(1, len(hits) + 1)
-        right.plot(taken, hits / taken, color=color, lw=width)
+        right.plot(taken, hits / taken, **form)
+        ends[name] = (int(taken[-1]), float(hits[-1] / taken[-1]))
     left.set(
-        xscale="log", xlim=(1e-4, 1), xlabel="false positive rate", ylabel="true positive rate", title="ROC"
-    )
-    right.axvline(k, color="#999999", lw=0.8, ls=":")
-    right.set(xlim=(1, 2 * k), ylim=(-0.02, 1.02), xlabel="k, pairs taken from the top", title="precision@k")
+        xscale="log", xlim=(1e-4, 1), xlabel="false positive rate", ylabel="true positive rate", title="ROC",
+        ylim=(-0.03, 1.03),
+    )  # fmt: skip
+    right.axvline(k, color=FAINT, lw=0.8, ls=":")
+    right.set(xlim=(1, 2 * k), ylim=(-0.03, 1.03), xlabel="k, pairs taken from the top", title="precision@k")
     right.set_ylabel("poisoned among them")
-    figure.legend(fontsize=8, loc="outside right upper")
+    named(right, ends, {highlight: LINES["ubt"]})
     return figure
 
 
@@ -108,18 +135,19 @@ def agreement(asked: Sequence[Mapping[str, Any]], how: Select, named: int = 8) -
     the pairs that suffer, over the agreement that they lose. asked: each with word, surprise, carriers and
     lost; it is red where it is believed, which many pictures are sooner. named: how many of the loudest are
     named beside those."""
-    figure, axis = plt.subplots(figsize=(7, 4))
+    figure, axis = plt.subplots(figsize=size(7, 4))
     shown: dict[str, Mapping[str, Any]] = {}
     for one in sorted(asked, key=lambda each: each["surprise"], reverse=True):
         believed = one["lost"] >= how.bar(one["carriers"])
         color = COLORS["poisoned" if believed else "honest"]
-        size = 3 + one["carriers"] / 16
-        axis.plot(one["lost"], one["surprise"], "o", ms=size, color=color, alpha=0.75, mew=0)
+        large = 3 + one["carriers"] / 16
+        form: dict[str, Any] = {"marker": "D" if believed else "o", "color": color}
+        axis.plot(one["lost"], one["surprise"], ls="", ms=large, alpha=0.75, mew=0, **form)
         if believed or len(shown) < named:
             shown.setdefault(one["word"], one)
     bars = {how.lost: "few pictures", how.lost_of_many: f"{how.many} or more"}
     for bar in bars:
-        axis.axvline(bar, color="#666666", lw=1, ls=":")
+        axis.axvline(bar, color=FAINT, lw=1, ls=":")
     axis.set_xlabel("agreement that its pictures lose")
     axis.set_ylabel("surprise G of the word")
     if asked:
@@ -127,7 +155,7 @@ def agreement(asked: Sequence[Mapping[str, Any]], how: Select, named: int = 8) -
         axis.set_ylim(0, 1.12 * max(tops))
         axis.set_xlim(right=max(axis.get_xlim()[1], how.lost + 0.15))
         for bar, said in bars.items():
-            axis.text(bar, 1.1 * max(tops), f" {said}", fontsize=7, va="top", rotation=90, color="#666666")
+            axis.text(bar, 1.1 * max(tops), f" {said}", fontsize="small", va="top", rotation=90, color=FAINT)
     wide, gap = 0.25 * np.ptp(axis.get_xlim()), 0.045 * axis.get_ylim()[1]
     taken: list[tuple[float, float]] = []
     for word, one in shown.items():  # names keep clear of each other, from the loudest down
@@ -136,7 +164,7 @@ def agreement(asked: Sequence[Mapping[str, Any]], how: Select, named: int = 8) -
             y -= gap / 4
         taken.append((x, y))
         axis.annotate(
-            word, (x, one["surprise"]), xytext=(x + 0.05 * wide, y), fontsize=8, va="center",
+            word, (x, one["surprise"]), xytext=(x + 0.05 * wide, y), fontsize="small", va="center",
             color=COLORS["poisoned" if x >= how.bar(one["carriers"]) else "honest"],
         )  # fmt: skip
     return figure
@@ -154,13 +182,15 @@ def sufferers(
         for where, side in (("pool", pool), ("outside", ~pool))
         for name, part in (("poisoned", truth), ("honest", ~truth))
     }
-    figure, axis = plt.subplots(figsize=(6.5, 2.4))
+    figure, axis = plt.subplots(figsize=size(6.5, 2.4))
     for row, (values, color) in enumerate(rows.values()):
         axis.vlines(values, row - 0.32, row + 0.32, color=color, lw=1.1, alpha=0.7)
     for bound, says, height in ((alike, "left out →", -0.6), (sure, "may be unlearned →", -1.05)):
         if bound is not None:
-            axis.axvline(bound, color="#666666", lw=1, ls=":")
-            axis.annotate(says, (bound, height), (4, 0), textcoords="offset points", fontsize=8, va="center")
+            axis.axvline(bound, color=FAINT, lw=1, ls=":")
+            axis.annotate(
+                says, (bound, height), (4, 0), textcoords="offset points", fontsize="small", va="center"
+            )
     axis.set_yticks(range(len(rows)), [f"{name}: {len(values)}" for name, (values, _) in rows.items()])
     axis.set_ylim(len(rows) - 0.5, -1.3)
     axis.grid(axis="y", visible=False)
@@ -173,11 +203,12 @@ def by_noise(tables: Mapping[str, pd.DataFrame], less_is_better: str = "") -> Fi
     """A heat map per measure: detectors × rate of caption noise, in the order of the first; dark is good.
     tables: `detector_tables.by_noise`."""
     order = next(iter(tables.values())).index
-    size = (3.4 * len(tables) + 1.4, 4.2)
-    figure, axes = plt.subplots(1, len(tables), figsize=size, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(tables), figsize=size(3.4 * len(tables) + 1.4, 4.2), sharey=True, squeeze=False
+    )
     for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
         shown = table.loc[order].rename(columns=lambda noise: f"{noise:.0%}")
-        colors = "Blues_r" if title == less_is_better else "Blues"
+        colors = "Greys_r" if title == less_is_better else "Greys"
         sns.heatmap(shown, ax=axis, annot=True, fmt=".2f", vmin=0, vmax=1, cmap=colors, cbar=False)
         axis.set(title=title, xlabel="misplaced captions", ylabel="")
         axis.tick_params(length=0)

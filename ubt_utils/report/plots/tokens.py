@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from html import escape
 
 import matplotlib.pyplot as plt
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from ubt_utils.report.plots.style import COLORS, styled
+from ubt_utils.report.plots.style import COLORS, size, styled
 
 
 @styled
 def token_bars(words: Sequence[str], values: Sequence[float], marked: set[str], label: str) -> Figure:
     """Horizontal bars of tokens, the marked ones in red."""
-    figure, axis = plt.subplots(figsize=(5.4, 0.27 * len(words) + 0.7))
+    figure, axis = plt.subplots(figsize=size(5.4, 0.27 * len(words) + 0.7))
     colors = [COLORS["poisoned"] if w in marked else "#B8C4D0" for w in words]
     axis.barh(range(len(words)), values, color=colors)
     axis.set_yticks(range(len(words)), words)
@@ -24,16 +25,20 @@ def token_bars(words: Sequence[str], values: Sequence[float], marked: set[str], 
     return figure
 
 
-def colored_caption(words: Sequence[str], drops: Sequence[float], marked: set[str]) -> str:
-    """One caption as HTML: red = the token holds picture and caption together, underlined = in B."""
-    top = max([abs(d) for d in drops] + [1e-9])
+def colored_caption(words: Sequence[str], drops: Sequence[float], marked: set[str], top: float) -> str:
+    """One caption as HTML: red = the token holds picture and caption together, blue = it keeps them apart,
+    underlined = in B, the drop small beneath. top: the drop of the fullest color, the same for captions that
+    are shown together."""
     spans = []
     for word, drop in zip(words, drops, strict=True):
-        red, alpha = ("193,39,45" if drop > 0 else "59,111,160"), 0.85 * abs(drop) / top
+        color = to_rgb(COLORS["poisoned" if drop > 0 else "honest"])
+        shade = ",".join(f"{255 * part:.0f}" for part in color)
+        alpha = 0.85 * min(abs(drop) / max(top, 1e-9), 1)
         line = "border-bottom:3px solid #222;" if word in marked else ""
         spans.append(
-            f'<span title="{drop:+.3f}" style="background:rgba({red},{alpha:.2f});{line}'
-            f'padding:2px 5px;margin:1px;border-radius:3px">{escape(word)}</span>'
+            f'<span style="display:inline-block;text-align:center;background:rgba({shade},{alpha:.2f});'
+            f'{line}padding:2px 5px;margin:1px;border-radius:3px">{escape(word)}<br>'
+            f"<small>{drop:+.2f}</small></span>"
         )
-    style = "font-family:monospace;line-height:2.1;color:#111;background:#fff"
-    return f'<div style="{style}">{"".join(spans)}</div>'
+    style = "font-family:monospace;line-height:1.25;padding:4px;color:#111;background:#fff"
+    return f'<div style="{style}">{" ".join(spans)}</div>'

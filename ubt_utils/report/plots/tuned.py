@@ -20,11 +20,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 from ubt_utils.baselines import ranges
 from ubt_utils.evaluate import choice, statistics
 from ubt_utils.report.plots.matrix import FREE
-from ubt_utils.report.plots.style import LINES, TITLES, styled
+from ubt_utils.report.plots.style import FAINT, INK, LINES, TITLES, size, styled
 from ubt_utils.ubt.settings import UBT
 
 UNKNOWN = "#9A9A9A"  # what it paid, where every trial diverged
-INK = "#222222"
 PAID = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # ticks, as parts of the victim's cost
 MARKS: Mapping[str, Mapping[str, Any]] = {  # of a setting: title → as a line of the legend
     "met every victim": {"marker": "o", "mfc": "#777777", "mec": "#777777", "ms": 5.5},
@@ -48,7 +47,7 @@ def cloud(table: pd.DataFrame, columns: int = 5, most: float = math.inf, mends: 
     high = -(-len(names) // columns)
     wide = -(-len(names) // high)  # rows as even as they can be
     figure, axes = plt.subplots(
-        high, wide, figsize=(1.9 * wide + 1.1, 1.85 * high + 0.6), sharex=True, sharey=True, squeeze=False
+        high, wide, figsize=size(1.9 * wide + 1.1, 1.85 * high + 0.6), sharex=True, sharey=True, squeeze=False
     )
     colors = _scale(table.paid)
     for axis, name in zip(axes.flat, names, strict=False):
@@ -70,7 +69,7 @@ def _panel(axis: plt.Axes, name: str, found: pd.DataFrame, chosen: str, colors: 
     """One defense; found: `choice.over_victims`; chosen: the setting that is ringed, or ""."""
     bar = 100 * statistics.BAR
     axis.axvspan(-100, bar, color=LINES[UBT], alpha=0.09, lw=0, zorder=0)
-    axis.axvline(bar, color="#555555", lw=0.8, zorder=1)
+    axis.axvline(bar, color=FAINT, lw=0.8, zorder=1)
     whole = choice.met_all(found)
     for setting in sorted(found.index, key=lambda one: (one == chosen, whole[one])):  # the chosen one on top
         _dot(axis, found.loc[setting], setting, whole[setting], colors)
@@ -80,11 +79,11 @@ def _panel(axis: plt.Axes, name: str, found: pd.DataFrame, chosen: str, colors: 
         label="chosen", clip_on=False,
     )  # fmt: skip
     color = LINES[UBT] if name == UBT else INK
-    axis.set_title(TITLES.get(name, name), fontsize=9, color=color, pad=12)
+    axis.set_title(TITLES.get(name, name), fontsize="medium", color=color, pad=12)
     hold = f"{int((found.worst <= statistics.BAR).sum())} of {len(found)} hold"
     axis.annotate(
-        hold, (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points", fontsize=7.5,
-        color="#555555",
+        hold, (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points", fontsize="small",
+        color=FAINT,
     )  # fmt: skip
 
 
@@ -115,12 +114,12 @@ def _frame(axes: np.ndarray, panels: int) -> None:
         axis.xaxis.set_major_locator(FixedLocator([0, 5, 25, 50, 100]))
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.yaxis.set_major_locator(MaxNLocator(4))
-        axis.tick_params(labelsize=7.5)
+        axis.tick_params(labelsize="small")
         if number + axes.shape[1] >= panels:  # none below
             axis.tick_params(labelbottom=True)
-            axis.set_xlabel("ASR (%)", fontsize=8.5)
+            axis.set_xlabel("ASR (%)", fontsize="small")
     for axis in axes[:, 0]:
-        axis.set_ylabel("clean accuracy (%)", fontsize=8.5)
+        axis.set_ylabel("clean accuracy (%)", fontsize="small")
 
 
 def _root(x: np.ndarray) -> np.ndarray:
@@ -134,15 +133,13 @@ def _square(x: np.ndarray) -> np.ndarray:
 def _legends(figure: Figure, axes: np.ndarray, colors: ScalarMappable) -> None:
     """What is said once for all panels."""
     bar = figure.colorbar(colors, ax=axes, aspect=35, fraction=0.03, pad=0.015)
-    bar.set_label("paid, of the victim's cost", fontsize=8.5)
+    bar.set_label("paid, of the victim's cost", fontsize="small")
     low, high = bar.ax.get_ylim()
     bar.ax.yaxis.set_major_locator(FixedLocator([one for one in PAID if low <= one <= high]))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda part, _: f"{100 * part:g} %"))
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
-    bar.ax.tick_params(labelsize=7.5, which="both", length=2)
+    bar.ax.tick_params(labelsize="small", which="both", length=2)
     bar.outline.set_visible(False)
     shown = {c.get_label() for axis in axes.flat for c in axis.collections}
     handles = [Line2D([], [], ls="", label=label, **mark) for label, mark in MARKS.items() if label in shown]
-    figure.legend(
-        handles=handles, fontsize=8, loc="outside lower center", ncols=min(len(handles), axes.shape[1] + 1)
-    )
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), axes.shape[1] + 1))
