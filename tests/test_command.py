@@ -14,7 +14,7 @@ from ubt_utils.core.store import StageError
 
 COMMANDS = (
     "pretrain craft attack suspect overfit select unlearn evaluate examine results sweep detectors tune "
-    "rivals matrix study plan reproduce data fetch report publish notebooks readme scan defend"
+    "rivals matrix study plan reproduce data fetch report publish notebooks readme scan defend playground"
 ).split()
 
 

@@ -129,6 +129,17 @@ def reproduce(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> 
     print(f"done: {paths.runs() / 'notebooks'} has the executed notebooks, {paths.runs() / 'html'} the pages")
 
 
+def playground(
+    profile: str = "mini", attack: str = "badnets", seed: int = 0, out: Path | None = None
+) -> None:
+    """A page on which f0, fb and fu of one run answer to what one draws, in the browser alone; --out: its
+    folder, runs/playground where none is named. Needs npm once."""
+    from ubt_utils.play import page  # needs the extra [play]; the stages do not
+
+    made = page.build(_chain(profile, attack, seed), out or paths.runs() / "playground")
+    print(f"done: open {made} in a browser")
+
+
 def renew() -> None:
     """Run all notebooks on mini and write their outputs into notebooks/, as they are committed."""
     from ubt_utils.report import notebooks
@@ -196,6 +207,7 @@ ALONE: dict[
     "defend": own.defend,
     "reproduce": reproduce,
     "notebooks": renew,
+    "playground": playground,
     "readme": readme.write,
     "data": data,
     "fetch": fetch,
