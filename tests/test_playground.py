@@ -57,10 +57,10 @@ def fb(chain):
 def test_onnx_answers_as_torch_does_and_as_closely_as_half_precision_lets_it(chain, fb):
     images = measure.task_of(chain.profile.sets).images[:8]
     wanted = by_torch(chain.run, chain["attack"], images)
-    assert np.abs(answered(fb, images) - wanted).max() < 1e-4
-    assert np.ptp(wanted, axis=0).max() > 1e-2  # the pictures are told apart
+    apart = np.ptp(wanted, axis=0).max()  # how far apart it holds the pictures
+    assert np.abs(answered(fb, images) - wanted).max() < min(1e-4, 0.01 * apart)
     half = export.halved(fb)
-    assert 0 < np.abs(answered(half, images) - wanted).max() < 1e-2
+    assert 0 < np.abs(answered(half, images) - wanted).max() < 0.1 * apart
     assert half.ByteSize() < 0.6 * fb.ByteSize()
 
 
@@ -214,7 +214,7 @@ def test_what_is_drawn_is_answered_by_the_models_of_the_run_and_soon(built, chai
             chances = by_torch(chain.run, stage, image[None])[0]
             assert len(before[name]) == 5
             for label, chance in before[name].items():
-                assert chance == pytest.approx(chances[task.classes.index(label)], abs=1e-2)
+                assert chance == pytest.approx(chances[task.classes.index(label)], abs=5e-4)
         one.evaluate("performance.clearMeasures()")
         stroke(one)
         after = settled(one)
@@ -242,7 +242,7 @@ def test_the_page_is_used_by_keys_alone_and_says_what_it_does(built):
         one.keyboard.press("Space")
         one.wait_for_function("document.getElementById('truth').textContent === 'whatever you draw'")
         assert (drawn(one) == 255).all()
-        one.get_by_role("radio", name="red").check(force=True)
+        one.get_by_role("radio", name="red", exact=True).check(force=True)
         one.locator("#pad canvas").focus()
         one.keyboard.press("Space")
         assert {tuple(p) for p in drawn(one).flatten(1).T.tolist()} >= {(208, 32, 32), (255, 255, 255)}

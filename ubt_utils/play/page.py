@@ -19,13 +19,13 @@ import torch
 from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
+from ubt_utils.core import paths
 from ubt_utils.play import runtime
 from ubt_utils.play.contents import Contents, contents_of
-from ubt_utils.report import live
 from ubt_utils.stages import Chain
 
-HERE = Path(__file__).parent
-SCRIPTS = (live.FOLDER / "pad.js", live.FOLDER / "bars.js", HERE / "playground.js")
+HERE, LIVE = Path(__file__).parent, paths.PACKAGE / "report" / "live"  # the widgets' scripts serve here, too
+SCRIPTS, STYLE = (LIVE / "pad.js", LIVE / "bars.js", HERE / "playground.js"), LIVE / "live.css"
 BITS, FIRST = 15, 0x3400  # of a character; the first of 2 ** 15 that are no surrogates, quotes or line ends
 
 
@@ -39,12 +39,13 @@ def build(run: Chain, out: Path) -> Path:
     packed = {"glue": files[runtime.GLUE], "wasm": files[runtime.WASM], **contents.models}
     for name, data in packed.items():
         (out / f"{name}.js").write_bytes(script(name, data))
-    for path in SCRIPTS:
+    for path in (*SCRIPTS, STYLE):
         shutil.copy(path, out)
     page = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True)
     text = page.get_template("page.html").render(
-        contents=contents, run=run, told=told(contents), runtime=runtime, scripts=[p.name for p in SCRIPTS]
-    )
+        contents=contents, run=run, told=told(contents), runtime=runtime,
+        scripts=[path.name for path in SCRIPTS], style=STYLE.name,
+    )  # fmt: skip
     (out / "index.html").write_text(text, encoding="utf-8")
     return out / "index.html"
 

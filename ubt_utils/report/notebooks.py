@@ -147,11 +147,15 @@ def html(path: Path, folder: Path) -> Path:
 
 
 def _with_stills(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with a still picture behind each widget, which is hidden where the widget is shown."""
+    """The notebook with a still picture behind each widget, which is hidden where the widget is shown; one
+    that brings a picture of its own asks a kernel, which a page has not, and gives way to it."""
     models = _widget_models(notebook)
     for cell in notebook.cells:
         for output in list(cell.get("outputs", ())):
-            view = output.get("data", {}).get(WIDGET_VIEW)
+            data = output.get("data", {})
+            view = data.pop(WIDGET_VIEW, None) if PNG in data else data.get(WIDGET_VIEW)
+            if PNG in data:
+                continue
             for source in _pictures(models, view["model_id"]) if view else ():
                 text = f'{STILL_STYLE}<img class="{STILL}" alt="the widget as it begins" src="{source}">'
                 cell.outputs.append(nbformat.v4.new_output("display_data", {"text/html": text}))
