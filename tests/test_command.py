@@ -14,7 +14,8 @@ from ubt_utils.core.store import StageError
 
 COMMANDS = (
     "pretrain craft attack suspect overfit select unlearn evaluate examine results sweep detectors tune "
-    "rivals matrix study plan reproduce data fetch report publish notebooks readme scan defend playground"
+    "rivals matrix study plan reproduce data fetch report publish notebooks readme scan defend playground "
+    "weights"
 ).split()
 
 

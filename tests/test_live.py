@@ -29,7 +29,8 @@ class Model {{
   }}
 }}
 async function begin(esm, state) {{
-  const {{ default: widget }} = await import(URL.createObjectURL(new Blob([esm], {{ type: "text/javascript" }})));
+  const module = new Blob([esm], {{ type: "text/javascript" }});
+  const {{ default: widget }} = await import(URL.createObjectURL(module));
   widget.render({{ model: new Model(state), el: document.getElementById("el") }});
 }}
 </script>"""

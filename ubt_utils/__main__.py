@@ -19,7 +19,7 @@ from ubt_utils.core import distributed, paths, records, store
 from ubt_utils.data import download, emoji
 from ubt_utils.own import commands as own
 from ubt_utils.report import cells, readme, tables
-from ubt_utils.study import commands, cost, public, reproduction
+from ubt_utils.study import commands, cost, public, reproduction, weights
 
 DEBUG = "--debug"
 KNOWN = (ValueError, OSError, store.StageError, BackdoorDidNotTake, TrainingDiverged)
@@ -202,6 +202,7 @@ ALONE: dict[
     "rivals": commands.rivals,
     "matrix": commands.matrix,
     "study": commands.study,
+    "weights": weights.weights,
     "plan": plan,
     "scan": own.scan,
     "defend": own.defend,
