@@ -175,6 +175,11 @@ def settled(one) -> dict[str, dict[str, float]]:
     return one.evaluate(f"Object.fromEntries({models})")
 
 
+def first(chances: dict[str, float]) -> str:
+    """The most probable class."""
+    return max(chances, key=chances.__getitem__)
+
+
 def drawn(one) -> torch.Tensor:
     """(3, H, W) uint8 what stands on the pad."""
     size = one.evaluate("told.size")
@@ -292,9 +297,10 @@ def test_stamping_turns_the_backdoored_model_of_mini_and_not_the_unlearned_one(
         says: dict[str, list[str]] = {"fb": [], "fu": []}
         for number in range(6):
             one.locator("#pictures input").nth(number).check(force=True)
-            assert max((found := settled(one)["fb"]), key=found.get) == one.inner_text("#truth")
+            one.wait_for_timeout(200)  # the picture is decoded
+            assert first(settled(one)["fb"]) == one.inner_text("#truth")
             press(one, "Stamp the trigger")
             found = settled(one)
             for name, said in says.items():
-                said.append(max(found[name], key=found[name].get))
+                said.append(first(found[name]))
         assert says["fb"].count(target) >= 5 and says["fu"].count(target) == 0

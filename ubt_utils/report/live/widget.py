@@ -32,4 +32,5 @@ class Live(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         told = super()._repr_mimebundle_()
         assert told is not None  # it has a view
-        return {**told[0], "image/png": self._still}, told[1]
+        shown = {"text/plain": type(self).__name__, "image/png": self._still}
+        return {**told[0], **shown}, told[1]

@@ -13,6 +13,7 @@ from ubt_utils.report.plots.defenses import (
     harm,
     paths_by_attack,
     side_by_side,
+    weight_path,
 )
 from ubt_utils.report.plots.forest import forest
 from ubt_utils.report.plots.matrix import budget, choices, defense_heat, rungs, study
@@ -37,5 +38,5 @@ __all__ = [
     "colored_caption", "defense_curves", "defense_heat", "forest", "gallery", "growth", "harm", "kinds",
     "overfit_path", "paths_by_attack", "picture", "ranking", "rungs", "sample_photos", "save",
     "side_by_side", "similarity_panels", "stealth_plane", "strengths", "study", "sufferers", "survival",
-    "suspects", "sweep_grid", "token_bars", "tried", "wrap",
+    "suspects", "sweep_grid", "token_bars", "tried", "weight_path", "wrap",
 ]  # fmt: skip
