@@ -20,7 +20,7 @@ HAS_CPU := from importlib.metadata import version as of; \
 
 UNIT := not slow and not notebook and not ranks and not records
 
-.PHONY: help setup check test reproduce notebooks readme book paper lab results sweep matrix study tune rivals clean
+.PHONY: help setup check test reproduce notebooks playground readme book paper lab results sweep matrix study tune rivals clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -64,6 +64,9 @@ reproduce: $(READY)  ## one attack on PROFILE from nothing to its evaluation, th
 
 notebooks: $(READY)  ## run the committed notebooks anew, outputs included
 	$(PY) -m ubt_utils notebooks
+
+playground: $(READY)  ## a page on which the models of one run answer to what one draws, under runs/playground; needs npm
+	$(PY) -m ubt_utils playground --profile $(PROFILE)
 
 readme: $(READY)  ## write the README's tables and picture from the records
 	$(PY) -m ubt_utils readme

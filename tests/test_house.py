@@ -10,7 +10,7 @@ import ubt_utils
 PACKAGE = Path(ubt_utils.__file__).parent
 ROOMS = (  # each may import from those before it, and from itself
     "core", "kernels", "data", "clip", "attacks", "evaluate", "ubt", "baselines", "profiles", "stages",
-    "study", "own", "report", "__main__",
+    "study", "own", "report", "play", "__main__",
 )  # fmt: skip
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 

@@ -209,6 +209,16 @@ def test_defense_curves_draw_three_rates_in_percent():
     assert [axis.lines[0].get_ydata()[0] for axis in curves.axes] == [50, 40, 30]
 
 
+def test_the_path_of_one_weight_stands_in_front_of_the_others():
+    rows = [{"weight": w, "step": step, "asr": w / 10 + step / 10} for w in (0.0, 1.0) for step in (0, 1)]
+    table = pd.DataFrame(rows).assign(robust_accuracy=0.1, clean_accuracy=0.2, target_recall=0.3)
+    figure = plots.weight_path(table, 1.0)
+    assert len(figure.axes) == 4 and figure._suptitle.get_text() == "w = 1"
+    behind, front = figure.axes[0].lines
+    assert list(front.get_ydata()) == [10, 20] and list(behind.get_ydata()) == [0, 10]
+    assert front.get_color() == plots.LINES["ubt"] and front.zorder > behind.zorder
+
+
 def test_a_curve_of_a_defense_without_a_color_is_drawn_too():
     point = {"step": 0, "asr": 0.5, "clean_accuracy": 0.4, "target_recall": 0.3}
     curves = plots.defense_curves({"ubt-retain": [point]}, {"ubt-retain": 9.0})

@@ -20,7 +20,7 @@ from ubt_utils.core import distributed, paths, provenance, records, store
 from ubt_utils.data import download, emoji
 from ubt_utils.own import commands as own
 from ubt_utils.report import cells, readme, tables
-from ubt_utils.study import commands, cost, public, reproduction
+from ubt_utils.study import commands, cost, public, reproduction, weights
 from ubt_utils.study import handout as packing
 
 DEBUG = "--debug"
@@ -131,6 +131,17 @@ def reproduce(profile: str = "mini", attack: str = "badnets", seed: int = 0) -> 
     print(f"done: {paths.runs() / 'notebooks'} has the executed notebooks, {paths.runs() / 'html'} the pages")
 
 
+def playground(
+    profile: str = "mini", attack: str = "badnets", seed: int = 0, out: Path | None = None
+) -> None:
+    """A page on which f0, fb and fu of one run answer to what one draws, in the browser alone; --out: its
+    folder, runs/playground where none is named. Needs npm once."""
+    from ubt_utils.play import page  # needs the extra [play]; the stages do not
+
+    made = page.build(_chain(profile, attack, seed), out or paths.runs() / "playground")
+    print(f"done: open {made} in a browser")
+
+
 def renew() -> None:
     """Run all notebooks on mini and write their outputs into notebooks/, as they are committed."""
     from ubt_utils.report import notebooks
@@ -224,11 +235,13 @@ ALONE: dict[
     "rivals": commands.rivals,
     "matrix": commands.matrix,
     "study": commands.study,
+    "weights": weights.weights,
     "plan": plan,
     "scan": own.scan,
     "defend": own.defend,
     "reproduce": reproduce,
     "notebooks": renew,
+    "playground": playground,
     "readme": readme.write,
     "book": book,
     "handout": handout,

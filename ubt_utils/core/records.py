@@ -19,7 +19,9 @@ NONE = "none"  # as an attack: the clean twin; as a defense: undefended
 KEYS = ("profile", "attack", "defense", "seed")
 PREDICTED = (*KEYS, "picture")  # the keys of predictions
 PREDICTIONS = "predictions.parquet"  # in the folder of an evaluation
-MATRIX, DETECTORS, TUNING, SWEEP = (f"{n}.parquet" for n in ("matrix", "detectors", "tuning", "attack_sweep"))
+MATRIX, DETECTORS, TUNING, SWEEP, WEIGHTS = (
+    f"{name}.parquet" for name in ("matrix", "detectors", "tuning", "attack_sweep", "weights")
+)
 
 
 def name_of(attack: str, defense: str, seed: int) -> str:

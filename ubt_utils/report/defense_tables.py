@@ -177,6 +177,13 @@ def trials(family: str = cells.STUDY) -> pd.DataFrame:
     return evidence.of_one_model(records.read_table(path, "python -m ubt_utils tune"))
 
 
+def weights(family: str = ORDINARY) -> pd.DataFrame:
+    """UBT's path for several weights w of its push, a row a point of it, on one victim; FileNotFoundError
+    says how to make them."""
+    path = records.table_path(family, records.WEIGHTS)
+    return evidence.of_one_model(records.read_table(path, "python -m ubt_utils weights"))
+
+
 def tuned(family: str = ORDINARY, most: float = math.inf, mends: bool = False) -> pd.DataFrame:
     """What tuning came to for a budget of `most` of the victim's cost, of all settings or of those that mend
     (`choice.within`), a row a defense that has one: those whose chosen setting holds first (ASR at most 5 %

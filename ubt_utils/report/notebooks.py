@@ -179,7 +179,9 @@ def drop_foreign(notebook: nbformat.NotebookNode) -> None:
 
 
 def with_stills(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with a still picture behind each widget, which is hidden where the widget is shown."""
+    """The notebook with a still picture behind each widget, which is hidden where the widget is shown, and
+    without those that a page cannot show."""
+    drop_foreign(notebook)
     models = widget_models(notebook)
     for cell in notebook.cells:
         for output in list(cell.get("outputs", ())):

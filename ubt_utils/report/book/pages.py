@@ -87,7 +87,6 @@ def _to_file(title: str, place: str, address: str) -> str:
 def _notebook(name: str, text: str, linked: Callable[[str], str], address: str) -> str:
     """A notebook with a still behind each widget, links that lead to pages, and doors to run it elsewhere."""
     notebook = nbformat.reads(text, as_version=4)
-    notebooks.drop_foreign(notebook)
     notebooks.with_stills(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":

@@ -83,7 +83,6 @@ def deck() -> nbformat.NotebookNode:
     for path in notebooks.committed():
         if path.stem in STEMS:
             notebook = nbformat.read(path, as_version=4)
-            notebooks.drop_foreign(notebook)
             notebooks.with_stills(notebook)
             models |= notebooks.widget_models(notebook)
             for section in sections(notebook):

@@ -13,6 +13,7 @@ from ubt_utils.report.plots.defenses import (
     harm,
     paths_by_attack,
     side_by_side,
+    weight_path,
 )
 from ubt_utils.report.plots.detection import before_after, changes, margins
 from ubt_utils.report.plots.forest import forest
@@ -38,5 +39,5 @@ __all__ = [
     "changes", "choices", "cloud", "colored_caption", "defense_curves", "defense_heat", "forest", "gallery",
     "growth", "harm", "kinds", "margins", "overfit_path", "paths_by_attack", "picture", "ranking", "rungs",
     "sample_photos", "save", "side_by_side", "similarity_panels", "stealth_plane", "strengths", "study",
-    "sufferers", "survival", "suspects", "sweep_grid", "token_bars", "tried", "wrap",
+    "sufferers", "survival", "suspects", "sweep_grid", "token_bars", "tried", "weight_path", "wrap",
 ]  # fmt: skip

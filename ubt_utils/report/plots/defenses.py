@@ -29,6 +29,25 @@ def defense_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], seconds: M
 
 
 @styled
+def weight_path(table: pd.DataFrame, weight: float) -> Figure:
+    """The path of one weight w of UBT's push over its steps, in front of the others; table:
+    `defense_tables.weights`."""
+    metrics = {
+        "asr": "ASR (%)", "robust_accuracy": "robust accuracy (%)", "clean_accuracy": "clean accuracy (%)",
+        "target_recall": "target recall (%)",
+    }  # fmt: skip
+    front = marks(["ubt"])["ubt"] | {"lw": 2.2, "ms": 3.5, "zorder": 3}
+    behind = {"color": FAINT, "lw": 1, "zorder": 1}
+    figure, axes = plt.subplots(1, len(metrics), figsize=size(10.4, 2.8), sharex=True)
+    for axis, (metric, title) in zip(axes, metrics.items(), strict=True):
+        for other, path in table.groupby("weight"):
+            axis.plot(path.step, 100 * path[metric], **(front if other == weight else behind))
+        axis.set(title=title, xlabel="steps", ylim=(-3, 103))
+    figure.suptitle(f"w = {weight:g}", x=0.01, ha="left")
+    return figure
+
+
+@styled
 def paths_by_attack(table: pd.DataFrame) -> Figure:
     """ASR along the steps of each defense: a panel per attack, a line per seed; table:
     `profile_tables.curves` or `cells.curves`."""
