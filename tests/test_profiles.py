@@ -6,6 +6,7 @@ from dataclasses import asdict, fields, replace
 
 import photo_files as files
 import pytest
+import shipped_photos as shipped
 import torch
 from PIL import Image
 
@@ -149,7 +150,8 @@ ASKED = [
 
 
 @pytest.mark.parametrize("profile", EVERY, ids=lambda p: p.name)
-def test_every_data_set_has_what_stages_ask_for(profile):
+def test_every_data_set_has_what_stages_ask_for(profile, tmp_path, monkeypatch):
+    monkeypatch.setenv("UBT_FOLDER", str(shipped.folder(tmp_path / "photos", 3, ("cat", "rocket"))))
     sets = profile.sets
     assert len(ASKED) > 12 and all(hasattr(sets, name) for name in ASKED)
     for name in (

@@ -37,6 +37,7 @@ TESTS = {  # seconds each: they train, start a process, or read large files
     "test_another_process_without_vector_instructions_rebuilds_every_set_to_the_same_hash": "slow",
     "test_every_concept_is_drawn_by_every_vendor": "slow",
     "test_flops_of_a_known_network": "slow",
+    "test_from_a_folder_to_a_defended_model": "slow",
     "test_importing_changes_nothing_of_the_process_and_the_first_model_asks_for_memory": "slow",
     "test_importing_the_plots_leaves_matplotlib_as_it_was": "slow",
     "test_processes_that_merge_at_once_lose_no_row": "slow",
