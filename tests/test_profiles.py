@@ -3,6 +3,7 @@
 import inspect
 import json
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 
 import photo_files as files
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 
 from ubt_utils import profiles, stages
 from ubt_utils.baselines import defenses
-from ubt_utils.clip import objectives
+from ubt_utils.clip import objectives, training
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.data.sets import DataSets
 from ubt_utils.data.shards import ShardSets
@@ -130,6 +131,38 @@ def test_the_published_victim_trains_as_published():
         0.1,
         5 * (500_000 // 128),
     )
+
+
+def told(section: str) -> dict[str, str]:
+    """The first and the last cell of each row of the table in a section of METHOD.md."""
+    lines = (Path(__file__).parent.parent / "METHOD.md").read_text(encoding="utf-8").split(f"## {section}")[1]
+    rows = [line.strip("| ").split(" | ") for line in lines.splitlines() if line.startswith("| ")]
+    return {row[0]: row[-1] for row in rows}
+
+
+def test_the_table_of_the_published_setting_says_what_the_profile_does():
+    paper, here = profiles.PAPER, told("The published setting")
+    sets, victim, sig = paper.sets, paper.finetune, paper.trigger("sig")
+    adam = training.optimizer_of(torch.nn.Linear(2, 2), victim).defaults
+    patch = round(paper.trigger("badnets").size * sets.size)
+    expected = {
+        "model": f"{paper.model}, {paper.weights}",
+        "pairs, of which poisoned": f"{sets.limit:,}, {paper.poison_rate * sets.limit:,.0f}",
+        "target": sets.target,
+        "pictures": f"{sets.size} px, {sets.fit}, {victim.augment}",
+        "victim's passes, batch": f"{victim.steps / (sets.limit // victim.batch):g}, {victim.batch}",
+        "learning rate": f"{victim.lr:g}, since",
+        "schedule": f"{victim.schedule}, {victim.warmup}",
+        "optimizer": "AdamW, β {0} and {1}, ε {eps:g}, decay {decay}".format(
+            *adam["betas"], eps=adam["eps"], decay=victim.weight_decay
+        ),
+        "what decays": f"{victim.decay}:",
+        "BadNets": f"{patch} px",
+        "Blended, SIG": f"α {paper.trigger('blended').alpha}; amplitude {255 * sig.amplitude:g}/255, "
+        f"frequency {sig.frequency:g}",
+        "test": f"{len(sets.class_names()):,} classes, {len(sets.templates)} prompts",
+    }
+    assert {what: here[what][: len(said)] for what, said in expected.items()} == expected
 
 
 @pytest.mark.parametrize("name", recipes(profiles.PAPER))
