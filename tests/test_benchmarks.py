@@ -73,6 +73,20 @@ def test_the_small_published_setting_keeps_what_was_published():
     assert (made.sets.fit, made.sets.templates, made.sets.size) == ("crop", paper.sets.templates, 224)
 
 
+def test_a_cell_of_photos_has_the_same_bits_with_the_memory_and_without_it(
+    results_root, tmp_path, monkeypatch
+):
+    cell, tiny = importlib.import_module("photo_cell"), profiles.get("photos-tiny")
+    monkeypatch.setenv("UBT_DATA", str(photo_files.whole(tmp_path / "data")))
+    monkeypatch.setattr(cell, "apart", cell.measured)
+    monkeypatch.setattr(profiles, "get", lambda name: tiny)
+    cell.main(part=1.0)
+    found = records.read_benchmark("photo_cell")
+    assert found["same"] and 0 < found["kept"] * 4 < found["kept_bytes"]
+    assert list(found["seconds"]["plain"]) == list(found["ratios"]) == list(cell.STAGES)
+    assert found["ratio"] == found["whole"]["memory"] / found["whole"]["plain"] > 0
+
+
 def test_growth_measures_every_stage(chain, tmp_path, monkeypatch, no_training):
     growth = importlib.import_module("growth")
     monkeypatch.setattr(growth, "profile_of", lambda copies: chain.profile)

@@ -28,6 +28,7 @@ FILES = {
     "test_stages_stopped": "slow",
 }
 TESTS = {  # seconds each: they train, start a process, or read large files
+    "test_a_cell_of_photos_has_the_same_bits_with_the_memory_and_without_it": "slow",
     "test_a_damaged_checkpoint_is_put_aside_and_the_training_starts_anew": "slow",
     "test_a_finished_run_is_not_trained_again": "slow",
     "test_a_kill_while_saving_leaves_the_checkpoint_before": "slow",
