@@ -1,8 +1,8 @@
 """What the locked stages of an image tower make of a picture: computed once, then remembered.
 
 No training moves them, so that f0, fb, the overfit models and the defended one make the same of a picture
-there, and every pass over D or the test would compute it anew. What is remembered has the bits of what is computed:
-these stages treat each picture of a batch apart.
+there, and every pass over D or the test would compute it anew. What is remembered has the bits of what is
+computed: these stages treat each picture of a batch apart.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _computed(stages: Sequence[nn.Module], images: torch.Tensor) -> torch.Tensor
 
 def _fixed(stages: Sequence[nn.Module], images: torch.Tensor) -> bool:
     """Whether the stages do the same to a picture every time, and nobody wants to see them do it: no
-    gradient, no statistics of the batch, no hook. On other devices than a CPU to look is dearer than to compute."""
+    gradient, no statistics of the batch, no hook. A GPU computes them faster than anybody could look."""
     parts = [part for stage in stages for part in stage.modules()]
     norms = [part for part in parts if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     moves = images.requires_grad or any(w.requires_grad for part in parts for w in part.parameters(False))
