@@ -10,8 +10,9 @@ reads the source after that. The test is Tiny-ImageNet's validation photos of so
 
 What is not as published: RN50's weights are drawn at random, since none are at hand, so that accuracy and ASR
 mean nothing; the photos are smaller than 224 px, and enlarged; D, batch and steps are small, more of D is
-poisoned, less of it is disturbed, and detection believes any word, so that every stage has work. A stage runs
-in a process of its own, and its memory is the most that the system has seen of it, libraries included.
+poisoned, a fifth of it is disturbed, in two ways of six, and detection believes any word, so that every stage
+has work. A stage runs in a process of its own, and its memory is the most that the system has seen of it,
+libraries included.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from ubt_utils.data import photos, tars
 from ubt_utils.profiles import Profile
 
 ATTACK, SEED = "badnets", 0
+FAMILY = ("blur", "pale")  # of the six disturbances
 SHARDS, TABLE, TEST = "shards", "table", "test"
 STAGES: dict[str, Callable[[stages.Chain], Stage]] = {
     "pretrain": lambda run: run.pretrained,
@@ -89,7 +91,7 @@ def small(
 ) -> Profile:
     """`paper` on so many pairs of a source, from random weights; its schedules, decay and prompts stay."""
     short = {"batch": batch, "steps": steps}
-    few = {"batch": batch, "steps": 2}
+    once = {"batch": batch, "steps": 1}
     return replace(
         paper,
         name=f"published-{source}",
@@ -98,12 +100,12 @@ def small(
         weights="",
         pretrain=None,
         finetune=replace(paper.finetune, **short, warmup=min(paper.finetune.warmup, steps // 4)),
-        overfit=replace(paper.overfit, recipe=replace(paper.overfit.recipe, **few), reads=1),
-        suspect=replace(paper.suspect, weak=0.25, pool=0.2),
-        select=replace(paper.select, top=8, voters=(32,), least=2, lost=-1.0, lost_of_many=-1.0),
-        unlearn=replace(paper.unlearn, recipe=replace(paper.unlearn.recipe, **few)),
+        overfit=replace(paper.overfit, recipe=replace(paper.overfit.recipe, **once), reads=1),
+        suspect=replace(paper.suspect, family=FAMILY, weak=0.2, pool=0.15),
+        select=replace(paper.select, top=8, voters=(32,), least=3, votes=1, lost=-1.0, lost_of_many=-1.0),
+        unlearn=replace(paper.unlearn, recipe=replace(paper.unlearn.recipe, **once)),
         baseline=replace(paper.baseline, batch=batch),
-        poison_rate=0.05,
+        poison_rate=0.08,
         gate=0.0,
     )
 
