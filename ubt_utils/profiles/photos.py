@@ -44,6 +44,7 @@ PHOTOS_GPU = replace(
 FOLDER = replace(
     PHOTOS,
     name="folder",
+    family="folder",
     about="any folder of photos, one inside it for each class: named in UBT_FOLDER; settings as in photos",
     sets=FolderSets(least=800),
 )
