@@ -30,6 +30,14 @@ def resident() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def highest() -> int:
+    """Bytes of memory that this process has held at most. What `resource` says of it may be that of the
+    process which started it."""
+    with open("/proc/self/status") as file:
+        line = next(line for line in file if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
+
+
 def measure(work: Callable[..., Any], given: Given, small: Given) -> Measured:
     """Run `work` on what `given` makes, after once on something `small`, which allocates what stays."""
     data = given()

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import photo_files
 import pytest
 import torch
 
@@ -44,6 +45,46 @@ def test_ubt_and_cleanclip_start_from_the_same_backdoored_model(chain, results_r
     assert found["ubt"]["asr"] == chain["evaluate ubt"].metrics["asr"]  # made anew, and the same
     assert found["cleanclip"]["steps"] == 1
     assert found["time_ratio"] == found["ubt"]["seconds"] / found["cleanclip"]["seconds"]
+
+
+def test_the_published_chain_is_the_same_from_shards_and_from_a_table(results_root, tmp_path, monkeypatch):
+    published = importlib.import_module("published")
+    monkeypatch.setenv("UBT_DATA", str(photo_files.whole(tmp_path / "data")))
+    photo_files.scenes(tmp_path / "data", "train", 80, 7000)
+    monkeypatch.setattr(published, "apart", published.measured)
+    published.main(pairs=80, batch=8, steps=2, classes=3, each=2, model="ubt-tiny")
+    found = records.read_benchmark("published")
+    assert found["same"] == {"pretrain": True, "attack": True}
+    assert list(found["stages"]["shards"]) == list(published.STAGES)
+    for stages_of in found["stages"].values():
+        assert all(one["peak_bytes"] >= one["start_bytes"] > 2**26 for one in stages_of.values())
+    assert (found["test"], found["prompts"], found["side"]) == (6, 240, 32)
+    assert os.environ["UBT_DATA"] == str(tmp_path / "data")
+
+
+def test_the_small_published_setting_keeps_what_was_published():
+    published, paper = importlib.import_module("published"), profiles.PAPER
+    made = published.small(paper, 240, 32, 8, ("banana", "ship"), "shards")
+    for name in ("finetune", "baseline"):
+        one, other = getattr(made, name), getattr(paper, name)
+        kept = ("lr", "schedule", "decay", "weight_decay", "augment", "freeze_norm")
+        assert [getattr(one, k) for k in kept] == [getattr(other, k) for k in kept]
+    assert made.finetune.warmup == 2 and made.model == paper.model and made.pretrain is None
+    assert (made.sets.fit, made.sets.templates, made.sets.size) == ("crop", paper.sets.templates, 224)
+
+
+def test_a_cell_of_photos_has_the_same_bits_with_the_memory_and_without_it(
+    results_root, tmp_path, monkeypatch
+):
+    cell, tiny = importlib.import_module("photo_cell"), profiles.get("photos-tiny")
+    monkeypatch.setenv("UBT_DATA", str(photo_files.whole(tmp_path / "data")))
+    monkeypatch.setattr(cell, "apart", cell.measured)
+    monkeypatch.setattr(profiles, "get", lambda name: tiny)
+    cell.main(part=1.0)
+    found = records.read_benchmark("photo_cell")
+    assert found["same"] and 0 < found["kept"] * 4 < found["kept_bytes"]
+    assert list(found["seconds"]["plain"]) == list(found["ratios"]) == list(cell.STAGES)
+    assert found["ratio"] == found["whole"]["memory"] / found["whole"]["plain"] > 0
 
 
 def test_growth_measures_every_stage(chain, tmp_path, monkeypatch, no_training):

@@ -86,7 +86,7 @@ def test_from_scratch_trains_the_tower_too(chain):
 
 
 def test_emoji_have_no_second_ruler(tiny):
-    assert measure.beyond(models.create(tiny.model, 0), tiny) == {}
+    assert measure.beyond(models.create(tiny.model, 0), tiny, torch.empty(0)) == {}
 
 
 def test_retrieval_task_is_checked():

@@ -3,15 +3,17 @@
 import inspect
 import json
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 
 import photo_files as files
 import pytest
+import shipped_photos as shipped
 import torch
 from PIL import Image
 
 from ubt_utils import profiles, stages
 from ubt_utils.baselines import defenses
-from ubt_utils.clip import objectives
+from ubt_utils.clip import objectives, training
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.data.sets import DataSets
 from ubt_utils.data.shards import ShardSets
@@ -131,6 +133,38 @@ def test_the_published_victim_trains_as_published():
     )
 
 
+def told(section: str) -> dict[str, str]:
+    """The first and the last cell of each row of the table in a section of METHOD.md."""
+    lines = (Path(__file__).parent.parent / "METHOD.md").read_text(encoding="utf-8").split(f"## {section}")[1]
+    rows = [line.strip("| ").split(" | ") for line in lines.splitlines() if line.startswith("| ")]
+    return {row[0]: row[-1] for row in rows}
+
+
+def test_the_table_of_the_published_setting_says_what_the_profile_does():
+    paper, here = profiles.PAPER, told("The published setting")
+    sets, victim, sig = paper.sets, paper.finetune, paper.trigger("sig")
+    adam = training.optimizer_of(torch.nn.Linear(2, 2), victim).defaults
+    patch = round(paper.trigger("badnets").size * sets.size)
+    expected = {
+        "model": f"{paper.model}, {paper.weights}",
+        "pairs, of which poisoned": f"{sets.limit:,}, {paper.poison_rate * sets.limit:,.0f}",
+        "target": sets.target,
+        "pictures": f"{sets.size} px, {sets.fit}, {victim.augment}",
+        "victim's passes, batch": f"{victim.steps / (sets.limit // victim.batch):g}, {victim.batch}",
+        "learning rate": f"{victim.lr:g}, since",
+        "schedule": f"{victim.schedule}, {victim.warmup}",
+        "optimizer": "AdamW, β {0} and {1}, ε {eps:g}, decay {decay}".format(
+            *adam["betas"], eps=adam["eps"], decay=victim.weight_decay
+        ),
+        "what decays": f"{victim.decay}:",
+        "BadNets": f"{patch} px",
+        "Blended, SIG": f"α {paper.trigger('blended').alpha}; amplitude {255 * sig.amplitude:g}/255, "
+        f"frequency {sig.frequency:g}",
+        "test": f"{len(sets.class_names()):,} classes, {len(sets.templates)} prompts",
+    }
+    assert {what: here[what][: len(said)] for what, said in expected.items()} == expected
+
+
 @pytest.mark.parametrize("name", recipes(profiles.PAPER))
 def test_every_training_of_the_published_size_spares_norms_and_rises_for_no_half_of_it(name):
     recipe = recipes(profiles.PAPER)[name]
@@ -149,7 +183,8 @@ ASKED = [
 
 
 @pytest.mark.parametrize("profile", EVERY, ids=lambda p: p.name)
-def test_every_data_set_has_what_stages_ask_for(profile):
+def test_every_data_set_has_what_stages_ask_for(profile, tmp_path, monkeypatch):
+    monkeypatch.setenv("UBT_FOLDER", str(shipped.folder(tmp_path / "photos", 3, ("cat", "rocket"))))
     sets = profile.sets
     assert len(ASKED) > 12 and all(hasattr(sets, name) for name in ASKED)
     for name in (

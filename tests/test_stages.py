@@ -172,7 +172,14 @@ def test_overfit_similarities_run_from_the_attacked_model_to_the_end_of_the_path
     pool = chain["suspect"].arrays()["pool"].bool()
     assert (a["s1"][~pool] == -torch.inf).all() and (a["path"][:, ~pool] == -torch.inf).all()
     torch.testing.assert_close(a["path"][0, pool], a["sb"][pool])
-    torch.testing.assert_close(a["path"][-1, pool], a["s1"][pool])
+    pairs, _ = chain.run.poisoned
+    for side in (0, 1):  # the end of the path is what the written model says
+        held, model = (
+            a["half"] == side,
+            models.load("ubt-tiny", chain["overfit"].path(f"overfit-{side}.safetensors")),
+        )
+        assert torch.equal(similarity(model, pairs.images[held], chain.run.tokens[held]), a["s1"][held])
+    assert torch.equal(a["path"][-1], a["s1"]) and chain["overfit"].metrics["score_seconds"] > 0
     assert a["steps"].tolist() == [0, 2, 4]
     assert not torch.allclose(a["s1"][pool], a["sb"][pool], atol=1e-3)
 

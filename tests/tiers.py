@@ -30,6 +30,7 @@ FILES = {
     "test_stages_stopped": "slow",
 }
 TESTS = {  # seconds each: they train, start a process, or read large files
+    "test_a_cell_of_photos_has_the_same_bits_with_the_memory_and_without_it": "slow",
     "test_a_damaged_checkpoint_is_put_aside_and_the_training_starts_anew": "slow",
     "test_a_finished_run_is_not_trained_again": "slow",
     "test_a_kill_while_saving_leaves_the_checkpoint_before": "slow",
@@ -39,6 +40,7 @@ TESTS = {  # seconds each: they train, start a process, or read large files
     "test_another_process_without_vector_instructions_rebuilds_every_set_to_the_same_hash": "slow",
     "test_every_concept_is_drawn_by_every_vendor": "slow",
     "test_flops_of_a_known_network": "slow",
+    "test_from_a_folder_to_a_defended_model": "slow",
     "test_importing_changes_nothing_of_the_process_and_the_first_model_asks_for_memory": "slow",
     "test_importing_the_plots_leaves_matplotlib_as_it_was": "slow",
     "test_processes_that_merge_at_once_lose_no_row": "slow",
@@ -47,6 +49,7 @@ TESTS = {  # seconds each: they train, start a process, or read large files
     "test_the_command_line_starts_without_any_extra": "slow",
     "test_the_command_prints_a_line_a_stage": "slow",
     "test_the_plan_grows_with_its_parts": "slow",
+    "test_the_published_victim_is_the_same_from_shards_and_from_a_table": "slow",
     "test_the_real_sets_read_without_a_warning": "slow",
     "test_training_lowers_the_loss": "slow",
     "test_unknown_stage_lists_the_known_ones": "slow",

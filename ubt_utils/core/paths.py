@@ -24,6 +24,11 @@ def data() -> Path:
     return Path(os.environ.get("UBT_DATA", home() / "data"))
 
 
+def photos() -> Path:
+    """A reader's own photos, for profile `folder`: the folder in UBT_FOLDER, or `folder/` among the data."""
+    return Path(os.environ.get("UBT_FOLDER", data() / "folder"))
+
+
 def results() -> Path:
     """Committed records: `results/` at home, or the folder in UBT_RESULTS."""
     return Path(os.environ.get("UBT_RESULTS", home() / "results"))

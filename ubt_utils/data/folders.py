@@ -1,4 +1,4 @@
-"""Photos of a test, in a folder for each class or flat beside a table of labels: which is of which class."""
+"""Photos in a folder for each class: which is of which class, and what the classes are called."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import open_clip
@@ -18,17 +19,47 @@ from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.tars import IMAGES
 
 SHOWN = 3  # folders named in a message
+WORDNET = re.compile(r"n\d{8}")
 
 
-def of_classes(place: Path, classes: Sequence[str]) -> tuple[Path, ...]:
-    """The folder of each class, in the order of the classes.
+def told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of classes, each once. Two of ImageNet's stand for two classes each, which no prompt can
+    tell apart: the second is "missile (2)"."""
+    found: dict[str, None] = {}
+    for name in names:
+        found[f"{name} (2)" if name in found else name] = None
+    return tuple(found)
+
+
+def names_of(place: Path, spare: Sequence[str] = ()) -> tuple[str, ...]:
+    """The classes that a folder's folders bear the names of, in order; ids of ImageNet's thousand give its
+    names. spare: folders that are no class. PhotoError where there are no two, or names that nobody can
+    read."""
+    found = [folder.name for folder in inside(place, spare)]
+    if len(found) < 2:
+        raise PhotoError(
+            f"{place} has {len(found)} folders: each of two or more classes needs one" + _flat(place)
+        )
+    if not all(map(WORDNET.fullmatch, found)):
+        return tuple(name.replace("_", " ") for name in found)
+    if lost := [name for name in found if name not in _labels()]:
+        raise PhotoError(
+            f"the folders of {place} bear WordNet ids, and {lost[0]} is none of ImageNet's thousand: rename "
+            "them by their classes"
+        )
+    called = told_apart(open_clip.IMAGENET_CLASSNAMES)
+    return tuple(called[i] for i in sorted(_labels()[name] for name in found))
+
+
+def of_classes(place: Path, classes: Sequence[str], spare: Sequence[str] = ()) -> tuple[Path, ...]:
+    """The folder of each class, in the order of the classes. spare: folders that are no class.
 
     Folders go by name where they bear those of the classes ("_" and "-" read as spaces, in any case), by
     WordNet id where these are ImageNet's, and by number where they are counted from 0 or 1. All that is left
     is their order, 2 before 10, and a warning of it. Hidden folders are none. PhotoError where they are
     not as many as the classes, where only some have a class's name, and where one has no photos.
     """
-    folders = inside(place)
+    folders = inside(place, spare)
     if len(folders) != len(classes):
         raise PhotoError(
             f"{place} has {len(folders)} folders of photos, one for each of {len(classes)} classes is needed"
@@ -50,15 +81,25 @@ def of_classes(place: Path, classes: Sequence[str]) -> tuple[Path, ...]:
     return tuple(named[name] for name in order or names)
 
 
-def inside(place: Path) -> tuple[Path, ...]:
-    """The folders in a folder, sorted, without hidden ones; none where it is not there."""
-    found = (p for p in place.iterdir() if p.is_dir() and _shown(p)) if place.is_dir() else ()
-    return tuple(sorted(found))
+def inside(place: Path, spare: Sequence[str] = ()) -> tuple[Path, ...]:
+    """The folders in a folder, sorted, without hidden ones and those named; none where it is not there."""
+    found = (p for p in place.iterdir() if p.is_dir() and shown(p.name)) if place.is_dir() else ()
+    return tuple(sorted(p for p in found if p.name not in spare))
 
 
 def photos(folders: Sequence[Path]) -> list[Path]:
     """The photos in folders, in order, without hidden files."""
-    return [p for f in folders for p in sorted(f.iterdir()) if p.suffix[1:].lower() in IMAGES and _shown(p)]
+    return [p for f in folders for p in sorted(f.iterdir()) if is_photo(p.name)]
+
+
+def is_photo(name: str) -> bool:
+    """Whether a file's name is that of a photo, and not of a hidden file."""
+    return Path(name).suffix[1:].lower() in IMAGES and shown(Path(name).name)
+
+
+def shown(name: str) -> bool:
+    """Whether a name is not hidden, nor one of those that systems leave behind."""
+    return not name.startswith((".", "__"))
 
 
 def rows(folders: Sequence[Path]) -> Iterator[Row]:
@@ -80,10 +121,6 @@ def stored(places: Sequence[Path], size: int, fit: str) -> Pairs:
 def digest(folders: Sequence[Path]) -> str:
     """A checksum of the photos and of the folders that they lie in."""
     return remembered(*photos(folders))
-
-
-def _shown(path: Path) -> bool:
-    return not path.name.startswith((".", "__"))
 
 
 def _flat(place: Path) -> str:
@@ -117,15 +154,22 @@ def _by_name(place: Path, names: Sequence[str], classes: Sequence[str]) -> list[
 
 def _by_wordnet(names: Sequence[str], classes: Sequence[str]) -> list[str] | None:
     """The folders in the order of the classes where all are ids of ImageNet's thousand; else None."""
-    from timm.data import ImageNetInfo  # takes seconds to import
-
-    listed = ImageNetInfo().label_names()
+    listed = _labels()
     if not set(names) <= set(listed):
         return None
     if len(names) == len(listed):
-        return listed
-    folder = {open_clip.IMAGENET_CLASSNAMES[listed.index(name)]: name for name in names}
+        return list(listed)
+    called = told_apart(open_clip.IMAGENET_CLASSNAMES)
+    folder = {called[listed[name]]: name for name in names}
     return [folder[c] for c in classes] if set(classes) <= set(folder) else None
+
+
+@cache
+def _labels() -> dict[str, int]:
+    """WordNet id → label of ImageNet's thousand classes."""
+    from timm.data import ImageNetInfo  # takes seconds to import
+
+    return {name: i for i, name in enumerate(ImageNetInfo().label_names())}
 
 
 def _natural(name: str) -> list[str | int]:

@@ -220,13 +220,11 @@ class ShardSets(DataSets):
     images: str = ""
 
     def class_names(self) -> dict[str, tuple[str, ...]]:
-        """Class → its one name; ValueError where the target is not one of them. Two of ImageNet's names
-        stand for two classes each, which no prompt can tell apart: the second is "missile (2)"."""
-        found: dict[str, tuple[str, ...]] = {}
-        for name in self.classes or open_clip.IMAGENET_CLASSNAMES:
-            found[f"{name} (2)" if name in found else name] = (name,)
-        target_index(tuple(found), self.target)
-        return found
+        """Class → its one name; ValueError where the target is not one of them."""
+        names = self.classes or open_clip.IMAGENET_CLASSNAMES
+        classes = folders.told_apart(names)
+        target_index(classes, self.target)
+        return {name: (said,) for name, said in zip(classes, names, strict=True)}
 
     def target_labels(self, target: str = "") -> list[int]:
         """None: D has no labels, captions are all that tells."""

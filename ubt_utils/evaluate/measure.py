@@ -48,10 +48,12 @@ class Setting(Protocol):
 
 
 class Measured(NamedTuple):
-    """One model: how it reads every picture (see `predictions`), and all rates."""
+    """One model: how it reads every picture (see `predictions`), all rates, and the embeddings (N, D) of the
+    clean pictures."""
 
     predictions: pd.DataFrame
     rates: Mapping[str, metrics.Rate]
+    embedded: torch.Tensor
 
     def flat(self) -> dict[str, Any]:
         """The rates as fractions; `rates` holds each with n and its interval."""
@@ -123,9 +125,10 @@ def _probe_of(sets: DataSets, contents: frozenset) -> Pairs | None:
     return sets.probe_pairs()
 
 
-def beyond(model: nn.Module, profile: Setting) -> dict[str, float]:
+def beyond(model: nn.Module, profile: Setting, embedded: torch.Tensor) -> dict[str, float]:
     """What photos allow beside zero-shot: retrieval on human captions (recall@k, both ways) and
-    the accuracy of a linear probe on the image embeddings. Empty for emoji, which have neither."""
+    the accuracy of a linear probe on the image embeddings, (N, D) of the test's pictures. Empty for emoji,
+    which have neither."""
     sets, contents = profile.sets, identity(profile.sets)
     found, probe = _retrieval_of(sets, contents), _probe_of(sets, contents)
     if found is None or probe is None:
@@ -134,8 +137,8 @@ def beyond(model: nn.Module, profile: Setting) -> dict[str, float]:
     captions = models.embed_tokens(model, models.tokenize(profile.model, found.captions))
     result = metrics.retrieval(models.embed_images(model, found.images), captions, found.owner)
     labels = sets.class_index(probe.labels)
-    train, test = models.embed_images(model, probe.images), models.embed_images(model, task.images)
-    return result | {"linear_probe": metrics.linear_probe(train, labels, test, task.labels)}
+    train = models.embed_images(model, probe.images)
+    return result | {"linear_probe": metrics.linear_probe(train, labels, embedded, task.labels)}
 
 
 def full(
@@ -161,7 +164,8 @@ def measured(
     beside, as `asr_<attack>`. These two are rates of their own: the predictions do not hold them.
     """
     task, head = some_of(profile, limit, split), head_of(model, profile, split=split)
-    sides = {"clean": _standing(models.embed_images(model, task.images), head, task)}
+    embedded = models.embed_images(model, task.images)
+    sides = {"clean": _standing(embedded, head, task)}
     beside: dict[str, metrics.Rate] = {}
     if isinstance(trigger, TargetedImage):
         beside |= success(model, profile, trigger, head, split=split)
@@ -171,7 +175,7 @@ def measured(
         other = profile.trigger(name)
         beside[f"asr_{name}"] = success(model, profile, other, head, None, limit, target, split)["asr"]
     frame = table.frame_of(task, sides, profile.sets.known_classes(profile.f0))
-    return Measured(frame, table.rates_of(frame) | beside)
+    return Measured(frame, table.rates_of(frame) | beside, embedded)
 
 
 def success(

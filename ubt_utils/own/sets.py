@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +14,9 @@ from ubt_utils.data.captions import OPENAI_TEMPLATES
 from ubt_utils.data.decoded import Told
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.sets import DataSets
-from ubt_utils.data.shards import ShardSets
 from ubt_utils.data.zero_shot import ZeroShot
 
 FIT = "crop"
-IMAGENET = 1000
-WORDNET = re.compile(r"n\d{8}")
 
 
 @dataclass(frozen=True)
@@ -85,22 +81,15 @@ class OwnSets(DataSets):
 
 @dataclass(frozen=True)
 class Photos:
-    """Photos that a reader names, in a folder for each class, which bears its name; ImageNet's thousand may
-    bear their ids."""
+    """Photos that a reader names, in a folder for each class, which bears its name, or the id of a class of
+    ImageNet's."""
 
     folder: str
     size: int
 
     def classes(self) -> tuple[str, ...]:
-        """The classes, in the order of their names. ValueError where there are no two, or no names."""
-        found = [place.name for place in folders.inside(Path(self.folder))]
-        if len(found) < 2:
-            raise ValueError(f"{self.folder} has {len(found)} folders: each of two or more classes needs one")
-        if not all(map(WORDNET.fullmatch, found)):
-            return tuple(name.replace("_", " ") for name in found)
-        if len(found) != IMAGENET:
-            raise ValueError(f"the folders of {self.folder} bear WordNet ids: rename them by their classes")
-        return tuple(ShardSets().class_names())
+        """The classes, in order. ValueError where there are no two, or no names."""
+        return folders.names_of(Path(self.folder))
 
     def contents(self) -> dict[str, str]:
         """A checksum of the photos."""

@@ -7,13 +7,14 @@ from ubt_utils.profiles.adaptive import ADAPTIVE
 from ubt_utils.profiles.base import Poisoning, Profile
 from ubt_utils.profiles.mini import EDGES, KNOWN, MINI, NOISES, PUBLIC, RARE, SCRATCH, TINY
 from ubt_utils.profiles.paper import PAPER, PAPER_VIT
-from ubt_utils.profiles.photos import PHOTOS, PHOTOS_GPU, PHOTOS_TINY
+from ubt_utils.profiles.photos import FOLDER, PHOTOS, PHOTOS_GPU, PHOTOS_TINY
 from ubt_utils.profiles.tuned import TUNED
 
 __all__ = [
     "ABLATIONS",
     "ADAPTIVE",
     "EDGES",
+    "FOLDER",
     "KNOWN",
     "MINI",
     "NOISES",
@@ -50,6 +51,7 @@ PROFILES = {
         PHOTOS,
         PHOTOS_GPU,
         PHOTOS_TINY,
+        FOLDER,
         PAPER,
         PAPER_VIT,
     )

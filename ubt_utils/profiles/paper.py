@@ -1,4 +1,6 @@
-"""The published setting: OpenAI's CLIP, half a million pairs of the web, ImageNet. Never run by us so far."""
+"""The published setting: OpenAI's CLIP, half a million pairs of the web, ImageNet. Never run by us
+at its size; with random weights on a few hundred photos it was, by `benchmarks/published.py`. Whose each
+setting is stands in METHOD.md, "The published setting"."""
 
 from __future__ import annotations
 
@@ -10,9 +12,7 @@ from ubt_utils.profiles.base import Profile
 from ubt_utils.ubt.settings import Overfit, Select, Unlearn
 
 EPOCH = 500_000 // 128
-# Published: RN50, 500,000 pairs of CC3M with 1,500 poisoned, batch 128, 5 to 10 passes, AdamW with decay 0.1
-# of matrices alone, cosine after 50 steps of warm-up. The published rate of 1e-6 often does not plant the
-# backdoor (5.7 % ASR against 97.7 % at 1e-5, reported for CleanCLIP's code), so that 1e-5 stands here. What
+# The victim trains as CleanCLIP's paper says, but at ten times its rate, with which the backdoor takes. What
 # UBT and the other defenses do at this size is [ours]: their decay spares what the victim's does; the overfit
 # training, which is read along its way, keeps one rate, and the others fall from theirs along a cosine.
 PAPER = Profile(

@@ -1,10 +1,11 @@
-"""Photographs: a subset for CPUs, all of them for a GPU, and a few for tests."""
+"""Photographs: a subset for CPUs, all of them for a GPU, a few for tests; and those of a reader's own."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from ubt_utils.clip.recipe import Recipe
+from ubt_utils.data.photo_folder import FolderSets
 from ubt_utils.data.photos import PhotoSets
 from ubt_utils.profiles.base import Profile
 from ubt_utils.ubt.settings import Overfit, Select, Suspect, Unlearn
@@ -37,6 +38,15 @@ PHOTOS_GPU = replace(
     # blocks [ours]; never run.
     pretrain=replace(LOCKED, steps=250, batch=2048),
     finetune=replace(PHOTOS.finetune, steps=2000),
+)
+
+# A word is believed with `Select.least` carriers, 8; at 1 % of poison these are the pairs that they take.
+FOLDER = replace(
+    PHOTOS,
+    name="folder",
+    family="folder",
+    about="any folder of photos, one inside it for each class: named in UBT_FOLDER; settings as in photos",
+    sets=FolderSets(least=800),
 )
 
 PHOTOS_TINY = replace(

@@ -32,7 +32,7 @@ def evaluate_undefended(run: Run, public: Stage, attacked: Stage, trigger: Trigg
     profile = run.profile
 
     def work(folder: Path) -> Mapping[str, Any]:
-        f0 = _rates(load_model(profile, public), profile, trigger, folder / PUBLIC)
+        f0 = _read(load_model(profile, public), profile, trigger, folder / PUBLIC).flat()
         _warn_of_chance(profile, f0["clean_accuracy"])
         named = {f"public_{k}": v for k, v in f0.items() if k != "rates"}
         model = load_model(profile, attacked)
@@ -60,8 +60,8 @@ def evaluate_defended(
 
 def _measured(model: nn.Module, profile: Profile, trigger: Trigger | None, folder: Path) -> dict[str, Any]:
     """All numbers of a model; writes its predictions."""
-    found = _rates(model, profile, trigger, folder / records.PREDICTIONS)
-    return found | measure.beyond(model, profile)
+    found = _read(model, profile, trigger, folder / records.PREDICTIONS)
+    return found.flat() | measure.beyond(model, profile, found.embedded)
 
 
 def _at_test(model: nn.Module, profile: Profile, trigger: Trigger | None) -> dict[str, float]:
@@ -83,10 +83,11 @@ def _warn_of_chance(profile: Profile, ca: float) -> None:
         )
 
 
-def _rates(model: nn.Module, profile: Profile, trigger: Trigger | None, path: Path) -> dict[str, Any]:
+def _read(model: nn.Module, profile: Profile, trigger: Trigger | None, path: Path) -> measure.Measured:
+    """The model against the task; writes its predictions."""
     found = measure.measured(model, profile, trigger)
     records.write_table(path, found.predictions)
-    return found.flat()
+    return found
 
 
 def _stage(

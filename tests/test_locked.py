@@ -1,0 +1,112 @@
+"""The locked stages' memory: the same bits, and nothing is remembered where something moves."""
+
+import copy
+
+import pytest
+import torch
+
+from ubt_utils.clip import locked, models, towers
+from ubt_utils.clip.recipe import Recipe
+from ubt_utils.clip.training import fit
+
+NAME, PARTS = "ubt-photos-tiny", 2
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """An empty memory."""
+    monkeypatch.setattr(locked, "MEMORY", locked.Memory())
+    return locked.MEMORY
+
+
+@pytest.fixture
+def model():
+    return towers.lock(models.create(NAME, 0), PARTS).eval()
+
+
+def pictures(count: int = 6, seed: int = 0) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, 32, 32), generator=draw, dtype=torch.uint8)
+
+
+def plainly(model, images: torch.Tensor) -> torch.Tensor:
+    """What timm's own forward pass makes of stored pictures."""
+    trunk, x = model.visual.trunk, models.normalize(model, images.float() / 255)
+    with torch.no_grad():
+        return models.unit(model.visual.head(trunk.forward_head(type(trunk).forward_features(trunk, x))))
+
+
+def test_the_bits_are_those_of_the_tower_whatever_is_remembered(memory, model):
+    images = pictures()
+    expected = plainly(model, images)
+    for _ in range(3):  # seen, kept, remembered
+        assert torch.equal(models.embed_images(model, images), expected)
+    assert len(memory.kept) == 6
+    mixed = torch.cat([pictures(2, 1), images[[4, 0, 0]], pictures(1, 2)])
+    assert torch.equal(models.embed_images(model, mixed), plainly(model, mixed))
+
+
+def test_a_picture_is_kept_when_it_comes_again_and_while_there_is_room(memory, model):
+    each = locked.through(towers._locked(model.visual.trunk, PARTS), torch.zeros(1, 3, 32, 32))
+    memory.seen.clear()
+    memory.room = 4 * each.numel() * each.element_size()
+    models.embed_images(model, pictures())
+    assert len(memory.seen) == 6 and not memory.kept
+    models.embed_images(model, pictures())
+    assert len(memory.kept) == 4 and memory.held == memory.room
+    assert torch.equal(models.embed_images(model, pictures()), plainly(model, pictures()))
+
+
+def test_what_is_remembered_is_not_computed(memory, model, monkeypatch):
+    for _ in range(2):
+        models.embed_images(model, pictures())
+    counted = []
+    monkeypatch.setattr(locked, "_computed", lambda stages, x: counted.append(len(x)) or stages)
+    models.embed_images(copy.deepcopy(model), pictures())  # a copy is another model with the same stages
+    assert counted == []
+
+
+def test_other_weights_below_are_another_model(memory, model):
+    images = pictures()
+    for _ in range(2):
+        models.embed_images(model, images)
+    with torch.no_grad():
+        model.visual.trunk.blocks[0][0].conv_dw.weight.data.mul_(1.5)  # which leaves no trace in autograd
+    assert torch.equal(models.embed_images(model, images), plainly(model, images))
+    model.visual.trunk.bn1.running_mean.add_(0.3)
+    assert torch.equal(models.embed_images(model, images), plainly(model, images))
+
+
+def test_training_moves_what_is_not_locked_as_without_memory(memory, monkeypatch):
+    tokens = models.tokenize(NAME, [f"photo {i}" for i in range(12)])
+    recipe = Recipe(steps=4, lr=1e-3, batch=6, freeze_norm=True)
+
+    def trained() -> dict[str, torch.Tensor]:
+        model = towers.lock(models.create(NAME, 0), PARTS)
+        fit(model, pictures(12), tokens, recipe, "test")
+        return model.state_dict()
+
+    first = trained()
+    again = trained()  # all pictures are remembered by now
+    assert len(memory.kept) == 12
+    monkeypatch.setattr(locked, "_fixed", lambda stages, images: False)
+    plain = trained()
+    assert all(torch.equal(first[k], plain[k]) and torch.equal(again[k], plain[k]) for k in plain)
+
+
+@pytest.mark.parametrize("case", ["gradient", "statistics", "hook", "unlocked"])
+def test_nothing_is_remembered_where_something_moves_or_is_watched(memory, model, case):
+    trunk, x = model.visual.trunk, models.normalize(model, pictures().float() / 255)
+    if case == "gradient":
+        x.requires_grad_()
+    elif case == "statistics":
+        model.train()
+    elif case == "hook":
+        trunk.blocks[1].register_forward_hook(lambda *_: None)
+    else:
+        trunk.blocks[0].requires_grad_(True)
+    out = model.encode_image(x)
+    assert not memory.seen and out.requires_grad
+    if case == "gradient":
+        (grad,) = torch.autograd.grad(out.sum(), x)
+        assert grad.abs().sum() > 0
