@@ -14,6 +14,12 @@ from ubt_utils.report.plots.defenses import (
     paths_by_attack,
     side_by_side,
 )
+from ubt_utils.report.plots.diagrams import (
+    crossed_halves,
+    embedding_space,
+    two_towers,
+    who_holds_what,
+)
 from ubt_utils.report.plots.forest import forest
 from ubt_utils.report.plots.matrix import budget, choices, defense_heat, rungs, study
 from ubt_utils.report.plots.pictures import answers, gallery, picture, sample_photos, suspects, wrap
@@ -34,8 +40,9 @@ from ubt_utils.report.plots.tuned import cloud
 __all__ = [
     "ATTACK_NAMES", "COLORS", "LINES", "STYLE", "TITLES",
     "agreement", "answers", "attack_gallery", "budget", "by_noise", "chain_diagram", "choices", "cloud",
-    "colored_caption", "defense_curves", "defense_heat", "forest", "gallery", "growth", "harm", "kinds",
+    "colored_caption", "crossed_halves", "defense_curves", "defense_heat", "embedding_space", "forest",
+    "gallery", "growth", "harm", "kinds",
     "overfit_path", "paths_by_attack", "picture", "ranking", "rungs", "sample_photos", "save",
     "side_by_side", "similarity_panels", "stealth_plane", "strengths", "study", "sufferers", "survival",
-    "suspects", "sweep_grid", "token_bars", "tried", "wrap",
+    "suspects", "sweep_grid", "token_bars", "tried", "two_towers", "who_holds_what", "wrap",
 ]  # fmt: skip

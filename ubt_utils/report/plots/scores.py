@@ -62,6 +62,7 @@ def similarity_panels(
 def overfit_path(steps: torch.Tensor, path: torch.Tensor, kind: np.ndarray) -> Figure:
     """Median and middle half of the held-out similarity along overfit training, by kind."""
     figure, axis = plt.subplots(figsize=(5.6, 3.1))
+    ends: dict[float, tuple[str, str]] = {}
     for name, color in COLORS.items():
         inside = (kind == name) & np.isfinite(path[0].numpy())
         if not inside.any():  # a set may have none of a kind
@@ -69,9 +70,13 @@ def overfit_path(steps: torch.Tensor, path: torch.Tensor, kind: np.ndarray) -> F
         low, middle, high = np.quantile(path.numpy()[:, inside], [0.25, 0.5, 0.75], axis=1)
         axis.plot(steps, middle, color=color, marker="o", ms=4)
         axis.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
+        ends[middle[-1]] = (f"{name} (n = {inside.sum():,})", color)
+    place, gap = -np.inf, 0.06 * np.ptp(axis.get_ylim())
+    for end, (says, color) in sorted(ends.items()):  # names keep clear of each other
+        place = max(end, place + gap)
         axis.annotate(
-            f"{name} (n = {inside.sum():,})", (steps[-1], middle[-1]), (6, 0), color=color,
-            textcoords="offset points", va="center", annotation_clip=False,
+            says, (steps[-1], place), (6, 0), color=color, textcoords="offset points", va="center",
+            annotation_clip=False,
         )  # fmt: skip
     axis.set_xlabel("steps of overfit training on the other half of the pool")
     axis.set_ylabel("cos(picture, caption)\non pairs not trained on")

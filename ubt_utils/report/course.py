@@ -1,0 +1,54 @@
+"""How long the course takes: reading by its words, exercises by their minutes, the machine as measured."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+
+from ubt_utils.core import paths, records
+from ubt_utils.report.exercises import pages
+
+COURSE = ("00_start_here", "01_attack_injection", "02_overfit_detection", "03_suspicious_selection",
+          "04_token_unlearning")  # fmt: skip
+WORDS = 130  # of prose a minute, with the code and the pictures beside it
+
+
+def words(path: Path) -> tuple[int, int]:
+    """Words of prose and of code in a notebook; exercises and folded solutions are not counted, and neither
+    are addresses of links."""
+    cells = [c for c in nbformat.read(path, as_version=4).cells if not c.id.startswith("ex-")]
+    prose = [re.sub(r"\]\([^)]*\)", "]", c.source) for c in cells if c.cell_type == "markdown"]
+    code = [c.source for c in cells if c.cell_type == "code"]
+    return sum(len(text.split()) for text in prose), sum(len(text.split()) for text in code)
+
+
+def reading(path: Path) -> int:
+    """Minutes that a notebook takes to read."""
+    return math.ceil(words(path)[0] / WORDS)
+
+
+def practice(notebook: str) -> int:
+    """Minutes that the exercises of a notebook ask for, those marked as a bonus left out."""
+    asked = [one for one in pages.pages() if notebook.startswith(one.notebook) and one.task]
+    return sum(one.minutes for one in asked if not one.hard.startswith(pages.BONUS))
+
+
+def table() -> pd.DataFrame:
+    """Minutes a notebook of the course: reading, exercises, and the machine's CPU minutes as recorded by
+    `benchmarks/course.py`, of one core; and their sum."""
+    measured = records.load(paths.results() / "benchmarks" / "course.json")["notebooks"]
+    rows = {
+        name: {
+            "reading": reading(pages.FOLDER / f"{name}.ipynb"),
+            "exercises": practice(name),
+            "one core": measured[name]["cpu_seconds"] / 60,
+        }
+        for name in COURSE
+    }
+    found = pd.DataFrame(rows).T
+    found.loc["in all"] = found.sum()
+    return found
