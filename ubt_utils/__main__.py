@@ -137,6 +137,13 @@ def renew() -> None:
     notebooks.renew()
 
 
+def exercises() -> None:
+    """Write the exercises of notebooks/exercises into the notebooks, and their solutions into notebook 99."""
+    from ubt_utils.report.exercises import pages  # needs the extra [notebooks]
+
+    pages.write()
+
+
 def data(record: bool = False) -> None:
     """Check the emoji drawings against the recorded checksum (--record writes it anew)."""
     count, digest = emoji.drawings_digest()
@@ -196,6 +203,7 @@ ALONE: dict[
     "defend": own.defend,
     "reproduce": reproduce,
     "notebooks": renew,
+    "exercises": exercises,
     "readme": readme.write,
     "data": data,
     "fetch": fetch,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
@@ -14,16 +15,21 @@ from ubt_utils.report.exercises import pages
 
 COURSE = ("00_start_here", "01_attack_injection", "02_overfit_detection", "03_suspicious_selection",
           "04_token_unlearning")  # fmt: skip
+RECORD = paths.results() / "benchmarks" / "course.json"
 WORDS = 130  # of prose a minute, with the code and the pictures beside it
 
 
 def words(path: Path) -> tuple[int, int]:
-    """Words of prose and of code in a notebook; exercises and folded solutions are not counted, and neither
-    are addresses of links."""
+    """Words of prose and of code in a notebook: what holds a letter or a digit. Exercises, tables of contents
+    and addresses of links are not counted."""
     cells = [c for c in nbformat.read(path, as_version=4).cells if not c.id.startswith("ex-")]
     prose = [re.sub(r"\]\([^)]*\)", "]", c.source) for c in cells if c.cell_type == "markdown"]
-    code = [c.source for c in cells if c.cell_type == "code"]
-    return sum(len(text.split()) for text in prose), sum(len(text.split()) for text in code)
+    prose[0] = prose[0].split("**Contents**")[0]
+    return _count(prose), _count(c.source for c in cells if c.cell_type == "code")
+
+
+def _count(texts: Iterable[str]) -> int:
+    return sum(bool(re.search(r"\w", word)) for text in texts for word in text.split())
 
 
 def reading(path: Path) -> int:
@@ -40,7 +46,7 @@ def practice(notebook: str) -> int:
 def table() -> pd.DataFrame:
     """Minutes a notebook of the course: reading, exercises, and the machine's CPU minutes as recorded by
     `benchmarks/course.py`, of one core; and their sum."""
-    measured = records.load(paths.results() / "benchmarks" / "course.json")["notebooks"]
+    measured = records.load(RECORD)["notebooks"]
     rows = {
         name: {
             "reading": reading(pages.FOLDER / f"{name}.ipynb"),
