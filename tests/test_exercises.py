@@ -191,8 +191,8 @@ def test_a_notebook_tells_its_own_time(stem):
 def test_the_course_is_an_afternoon():
     table = course.table().loc["in all"]
     assert table.reading <= 60 and table.exercises <= 120
-    measured = records.load(course.RECORD)
-    assert set(measured["notebooks"]) == set(course.COURSE)
+    assert set(records.read_benchmark("course")["notebooks"]) == set(course.COURSE)
+    assert table["machine, one core"] <= 12  # minutes; six on two cores
 
 
 # The capstone

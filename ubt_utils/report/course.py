@@ -10,12 +10,11 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from ubt_utils.core import paths, records
+from ubt_utils.core import records
 from ubt_utils.report.exercises import pages
 
 COURSE = ("00_start_here", "01_attack_injection", "02_overfit_detection", "03_suspicious_selection",
           "04_token_unlearning")  # fmt: skip
-RECORD = paths.results() / "benchmarks" / "course.json"
 WORDS = 130  # of prose a minute, with the code and the pictures beside it
 
 
@@ -44,17 +43,19 @@ def practice(notebook: str) -> int:
 
 
 def table() -> pd.DataFrame:
-    """Minutes a notebook of the course: reading, exercises, and the machine's CPU minutes as recorded by
-    `benchmarks/course.py`, of one core; and their sum."""
-    measured = records.load(RECORD)["notebooks"]
+    """Minutes a notebook of the course: reading, exercises, and what the machine needs, as CPU minutes of one
+    core, where `benchmarks/course.py` has recorded them; and the sums."""
+    measured = (
+        records.read_benchmark("course")["notebooks"] if records.benchmark_path("course").exists() else {}
+    )
     rows = {
         name: {
             "reading": reading(pages.FOLDER / f"{name}.ipynb"),
             "exercises": practice(name),
-            "one core": measured[name]["cpu_seconds"] / 60,
+            "machine, one core": measured[name]["cpu_seconds"] / 60 if name in measured else math.nan,
         }
         for name in COURSE
     }
     found = pd.DataFrame(rows).T
-    found.loc["in all"] = found.sum()
+    found.loc["in all"] = found.sum(min_count=1)
     return found
