@@ -2,9 +2,9 @@
 
     python benchmarks/course.py --runs EMPTY_FOLDER --out FOLDER     # prints the seconds, records them
 
-CPU seconds are those of the kernels, so that they tell the work and not what else the machine does; wall-clock
-seconds are beside them. f0 comes with the kit. The executed notebooks are in the folder `out`, and can be
-committed in place of a run of `make notebooks`. Raises ValueError where stages are there already.
+CPU seconds are those of the kernels, so that they tell the work and not what else the machine does, with
+wall-clock seconds beside them. f0 comes with the kit. The executed notebooks are in the folder `out`, and
+can be committed in place of a run of `make notebooks`. Raises ValueError where stages are there already.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from ubt_utils.report.plots.pictures import picture, wrap
 from ubt_utils.report.plots.style import COLORS, LINES, styled
 
 INK, PALE = "#333333", "#E9EDF2"
+Point = Sequence[float] | np.ndarray
 GOOD, BAD = COLORS["honest"], COLORS["poisoned"]
 
 
@@ -25,7 +26,7 @@ def _blank(wide: float, high: float) -> tuple[Figure, plt.Axes]:
     return figure, axis
 
 
-def _arrow(axis: plt.Axes, start: Sequence[float], end: Sequence[float], color: str = INK, **how) -> None:
+def _arrow(axis: plt.Axes, start: Point, end: Point, color: str = INK, **how) -> None:
     style = {"arrowstyle": "-|>", "color": color, "lw": 1.4, "shrinkA": 0, "shrinkB": 0, **how}
     axis.annotate("", tuple(end), tuple(start), arrowprops=style)
 
