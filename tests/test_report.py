@@ -18,7 +18,7 @@ from ubt_utils.core import records
 from ubt_utils.data.zero_shot import ZeroShot
 from ubt_utils.evaluate.metrics import Standing
 from ubt_utils.evaluate.predictions import frame_of, rates_of
-from ubt_utils.report import benchmark_tables, cells, exercises, readme, tables, widgets
+from ubt_utils.report import benchmark_tables, cells, readme, tables, widgets
 
 matplotlib.use("Agg")
 
@@ -138,14 +138,6 @@ def test_film_links_slider_and_frames_and_refuses_none():
     assert all(bytes(child.value).startswith(b"\x89PNG") for child in stack.children)
     with pytest.raises(ValueError, match="at least one"):
         widgets.film([], "strength")
-
-
-def test_exercises_accept_the_right_answer_and_hint_at_a_wrong_one():
-    for name, (compute, hint) in exercises.ANSWERS.items():
-        assert exercises.check(name, compute()).endswith("right")
-        assert hint in exercises.check(name, -1)
-    with pytest.raises(KeyError, match="known"):
-        exercises.check("9.9", 0)
 
 
 def test_detectors_and_seconds_are_means_over_seeds(results_root):

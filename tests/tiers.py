@@ -46,6 +46,7 @@ TESTS = {  # seconds each: they train, start a process, or read large files
     "test_processes_that_merge_at_once_lose_no_row": "slow",
     "test_shrinking_by_nothing_changes_nothing_and_norms_always_stay": "slow",
     "test_stamping_turns_the_backdoored_model_of_mini_and_not_the_unlearned_one": "slow",
+    "test_the_capstone_plays_a_readers_trigger_and_defense": "slow",
     "test_the_command_line_starts_without_any_extra": "slow",
     "test_the_command_prints_a_line_a_stage": "slow",
     "test_the_plan_grows_with_its_parts": "slow",

@@ -181,6 +181,13 @@ def paper(serif: bool = False, palette: str = "kit", out: Path | None = None) ->
     print(made.write(serif, palette, out))
 
 
+def exercises() -> None:
+    """Write the exercises of notebooks/exercises into the notebooks, and their solutions into notebook 99."""
+    from ubt_utils.report.exercises import pages  # needs the extra [notebooks]
+
+    pages.write()
+
+
 def data(record: bool = False) -> None:
     """Check the emoji drawings against the recorded checksum (--record writes it anew)."""
     count, digest = emoji.drawings_digest()
@@ -242,6 +249,7 @@ ALONE: dict[
     "reproduce": reproduce,
     "notebooks": renew,
     "playground": playground,
+    "exercises": exercises,
     "readme": readme.write,
     "book": book,
     "handout": handout,

@@ -33,6 +33,13 @@ def environment() -> dict[str, Any]:
     }
 
 
+def line(profile: str, seed: int) -> str:
+    """What a notebook prints first: profile, seed, device, Python and the versions of packages."""
+    here = environment()
+    versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
+    return f"profile {profile}, seed {seed}, {here['device']}, Python {here['python']}, {versions}"
+
+
 @contextmanager
 def sharing(workers: int) -> Iterator[None]:
     """While this lasts, processes note that so many of them share the machine."""

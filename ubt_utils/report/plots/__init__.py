@@ -16,6 +16,12 @@ from ubt_utils.report.plots.defenses import (
     weight_path,
 )
 from ubt_utils.report.plots.detection import before_after, changes, margins
+from ubt_utils.report.plots.diagrams import (
+    crossed_halves,
+    embedding_space,
+    two_towers,
+    who_holds_what,
+)
 from ubt_utils.report.plots.forest import forest
 from ubt_utils.report.plots.matrix import budget, choices, defense_heat, rungs, study
 from ubt_utils.report.plots.pictures import answers, gallery, picture, sample_photos, suspects, wrap
@@ -36,8 +42,9 @@ from ubt_utils.report.plots.tuned import cloud
 __all__ = [
     "ATTACK_NAMES", "COLORS", "LINES", "STYLE", "TITLES",
     "agreement", "answers", "attack_gallery", "before_after", "budget", "by_noise", "chain_diagram",
-    "changes", "choices", "cloud", "colored_caption", "defense_curves", "defense_heat", "forest", "gallery",
-    "growth", "harm", "kinds", "margins", "overfit_path", "paths_by_attack", "picture", "ranking", "rungs",
-    "sample_photos", "save", "side_by_side", "similarity_panels", "stealth_plane", "strengths", "study",
-    "sufferers", "survival", "suspects", "sweep_grid", "token_bars", "tried", "weight_path", "wrap",
+    "changes", "choices", "cloud", "colored_caption", "crossed_halves", "defense_curves", "defense_heat",
+    "embedding_space", "forest", "gallery", "growth", "harm", "kinds", "margins", "overfit_path",
+    "paths_by_attack", "picture", "ranking", "rungs", "sample_photos", "save", "side_by_side",
+    "similarity_panels", "stealth_plane", "strengths", "study", "sufferers", "survival", "suspects",
+    "sweep_grid", "token_bars", "tried", "two_towers", "weight_path", "who_holds_what", "wrap",
 ]  # fmt: skip

@@ -43,11 +43,13 @@ def gallery(rows: Mapping[str, Sequence[torch.Tensor]], captions: Sequence[str])
 
 
 @styled
-def suspects(pairs: Sequence[tuple[torch.Tensor, str, bool]]) -> Figure:
-    """A row of (picture, caption, poisoned?); the caption's color tells the truth."""
+def suspects(pairs: Sequence[tuple[torch.Tensor, str, bool | str]]) -> Figure:
+    """A row of (picture, caption, poisoned?); the caption's color tells the truth. In the place of yes or no
+    the kind of pair, such as "misplaced"."""
     figure, axes = plt.subplots(1, len(pairs), figsize=size(1.45 * len(pairs), 1.9), squeeze=False)
     for axis, (image, caption, bad) in zip(axes[0], pairs, strict=True):
-        picture(axis, image, wrap(caption), COLORS["poisoned" if bad else "honest"])
+        kind = bad if isinstance(bad, str) else ("poisoned" if bad else "honest")
+        picture(axis, image, wrap(caption), COLORS[kind])
     return figure
 
 

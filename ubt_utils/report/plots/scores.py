@@ -85,6 +85,8 @@ def _counted(name: str, kind: np.ndarray) -> str:
 def overfit_path(steps: torch.Tensor, path: torch.Tensor, kind: np.ndarray) -> Figure:
     """Median and middle half of the held-out similarity along overfit training, by kind."""
     figure, axis = plt.subplots(figsize=size(5.6, 3.1))
+    ends: dict[str, tuple[float, float]] = {}
+    colors: dict[str, str] = {}
     for name, color in COLORS.items():
         dashes, wide = KINDS[name].get("ls", "-"), KINDS[name]["lw"] + 0.4
         inside = (kind == name) & np.isfinite(path[0].numpy())
@@ -93,12 +95,11 @@ def overfit_path(steps: torch.Tensor, path: torch.Tensor, kind: np.ndarray) -> F
         low, middle, high = np.quantile(path.numpy()[:, inside], [0.25, 0.5, 0.75], axis=1)
         axis.plot(steps, middle, color=color, marker="o", ms=4, ls=dashes, lw=wide)
         axis.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
-        axis.annotate(
-            f"{name} (n = {inside.sum():,})", (steps[-1], middle[-1]), (6, 0), color=color,
-            textcoords="offset points", va="center", annotation_clip=False,
-        )  # fmt: skip
+        ends[label := f"{name} (n = {inside.sum():,})"] = (float(steps[-1]), middle[-1])
+        colors[label] = color
     axis.set_xlabel("steps of overfit training on the other half of the pool")
     axis.set_ylabel("cos(picture, caption)\non pairs not trained on")
+    named(axis, ends, colors)
     return figure
 
 
