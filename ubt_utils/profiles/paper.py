@@ -1,5 +1,5 @@
 """The published setting: OpenAI's CLIP, half a million pairs of the web, ImageNet. Never run by us so far;
-`benchmarks/published.py` runs it in small. Whose each setting is stands in METHOD.md, "The published setting"."""
+`benchmarks/published.py` runs it in small. Whose each setting is: METHOD.md, "The published setting"."""
 
 from __future__ import annotations
 
