@@ -47,7 +47,7 @@ def test_ubt_and_cleanclip_start_from_the_same_backdoored_model(chain, results_r
     assert found["time_ratio"] == found["ubt"]["seconds"] / found["cleanclip"]["seconds"]
 
 
-def test_the_published_chain_is_the_same_from_shards_and_from_a_table(results_root, tmp_path, monkeypatch):
+def test_the_published_victim_is_the_same_from_shards_and_from_a_table(results_root, tmp_path, monkeypatch):
     published = importlib.import_module("published")
     monkeypatch.setenv("UBT_DATA", str(photo_files.whole(tmp_path / "data")))
     photo_files.scenes(tmp_path / "data", "train", 80, 7000)

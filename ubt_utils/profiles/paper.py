@@ -1,6 +1,5 @@
-"""The published setting: OpenAI's CLIP, half a million pairs of the web, ImageNet. Never run by us
-at its size; with random weights on a few hundred photos it was, by `benchmarks/published.py`. Whose each
-setting is stands in METHOD.md, "The published setting"."""
+"""The published setting: OpenAI's CLIP, half a million pairs of the web, ImageNet. Never run by us so far;
+`benchmarks/published.py` runs it in small. Whose each setting is: METHOD.md, "The published setting"."""
 
 from __future__ import annotations
 
