@@ -46,7 +46,7 @@ def film(frames: Sequence[Figure], label: str, start: int = 0) -> W.Widget:
     return W.VBox([slider, stack])
 
 
-def strip(images: Sequence[torch.Tensor], zoom: int = 3) -> bytes:
+def strip(images: Sequence[torch.Tensor], zoom: int = 2) -> bytes:
     """Pictures (3, H, W) uint8 side by side as WebP bytes, each pixel `zoom` × `zoom`."""
     row = torch.cat([F.pad(image, (0, 2), value=255) for image in images], dim=2)
     shown = Image.fromarray(row.permute(1, 2, 0).numpy())

@@ -33,7 +33,7 @@ class Draw(Live):
     truth = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, answer: Answer, stamp: Stamp, image: torch.Tensor, target: str, truth: str) -> None:
-        panel = ("draw on it where a kernel runs", image, answer(image))
+        panel = ("draw on it, with a kernel", image, answer(image))
         still = plots.answers([panel], target)
         super().__init__(still, size=image.shape[-1], picture=encoded(image), target=target, truth=truth)
         self._answer, self._stamp = answer, stamp
