@@ -145,7 +145,7 @@ def test_the_menu_is_linked_in_the_browser_and_starts_where_asked():
     menu, stack = box.children
     assert menu.options == ("sig", "wanet") and menu.index == stack.selected_index == 1
     widths = [Image.open(io.BytesIO(bytes(row.value))).width for row in stack.children]
-    assert widths == [3 * 34, 3 * 68]
+    assert widths == [2 * 34, 2 * 68]
     with pytest.raises(ValueError, match="'moon' is not among sig"):
         widgets.chooser({"sig": [IMAGE]}, start="moon")
 

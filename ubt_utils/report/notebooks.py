@@ -33,6 +33,7 @@ STILL = "still"
 STILL_STYLE = (  # the scripts give what they draw the class of boxes
     f"<style>:is(.jp-OutputArea, .cell_output):has(.widget-box) .{STILL} {{ display: none }}</style>"
 )
+PALETTES = (64, 128, 256)  # colors
 SAME = 0.3  # of 255, on average, that a color may be off
 TIMED = ("07_paper_scale",)  # these measure seconds, and run when no other does
 AT_ONCE = 2  # notebooks; most of their time goes to starting kernels and importing, on one core each
@@ -140,16 +141,17 @@ def _reached(models: Mapping[str, Any], *names: str) -> set[str]:
 
 
 def lighter(picture: str) -> str:
-    """A base64 PNG with a palette of 256 colors, where it looks the same: lines and areas do, photos do not,
-    and stay as they are."""
+    """A base64 PNG with the smallest palette that keeps its look: a few colors do for lines and areas; photos
+    need all, and stay as they are."""
     whole = Image.open(BytesIO(b64decode(picture))).convert("RGB")
-    drawn = whole.quantize(256, dither=Image.Dither.NONE)
-    apart = ImageStat.Stat(ImageChops.difference(whole, drawn.convert("RGB")))
-    if max(apart.mean) > SAME:
-        return picture
-    held = BytesIO()
-    drawn.save(held, "PNG", optimize=True)
-    return b64encode(held.getvalue()).decode()
+    for colors in PALETTES:
+        drawn = whole.quantize(colors, dither=Image.Dither.NONE)
+        apart = ImageStat.Stat(ImageChops.difference(whole, drawn.convert("RGB")))
+        if max(apart.mean) <= SAME:
+            held = BytesIO()
+            drawn.save(held, "PNG", optimize=True)
+            return b64encode(held.getvalue()).decode()
+    return picture
 
 
 def html(path: Path, folder: Path) -> Path:

@@ -141,7 +141,8 @@ def _lines(
     for name, own in part.groupby("defense"):
         faint = 0.35 if own.groupby(RUN).ngroups < CROWD else 0.12
         for _, run in own.groupby(RUN):
-            axis.plot(run.part, 100 * run[metric], color=styles[name]["color"], lw=0.4, alpha=faint, antialiased=False)
+            hair = {"color": styles[name]["color"], "lw": 0.4, "alpha": faint, "antialiased": False}
+            axis.plot(run.part, 100 * run[metric], **hair)
         mark = own.groupby(RUN).cumcount()  # runs may reach it a step earlier or later
         way = own.groupby(mark)[["part", metric]].mean()
         width, label = 2.4 if name == UBT else 1.2, f"{name} ({own.groupby(RUN).ngroups})"
