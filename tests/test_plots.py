@@ -349,3 +349,27 @@ def test_changes_have_every_run_and_the_mean_with_its_sign():
     assert [t.get_text() for t in axis.get_yticklabels()] == ["BadNets (2)", "SIG (1)"]
     assert [t.get_text() for t in axis.texts] == ["−10.0", "+10.0"]
     assert [sorted(line.get_xdata()) for line in axis.lines[1:]] == [pytest.approx([-20, 0]), [10]]
+
+
+# Diagrams
+
+
+def texts(figure) -> str:
+    return " ".join(text.get_text() for axis in figure.axes for text in axis.texts)
+
+
+def test_the_two_towers_show_the_poisoned_pair_in_red():
+    shown = plots.two_towers([(BLANK, "a cat"), (BLANK, "a clock"), (BLANK, "a dog")], 1)
+    red = [t.get_text() for t in shown.axes[0].texts if t.get_color() == plots.COLORS["poisoned"]]
+    assert red[0] == "a clock" and "stamped" in red[1] and "a cat" in texts(shown)
+
+
+def test_diagrams_name_what_they_explain():
+    assert "$s_1$ of half 0" in texts(plots.crossed_halves())
+    assert "“clock”" in texts(plots.embedding_space("clock"))
+    assert {"attacker", "victim", "defender"} <= {t.get_text() for t in plots.who_holds_what().axes[0].texts}
+
+
+def test_a_pair_may_be_of_a_third_kind():
+    (axis,) = plots.suspects([(BLANK, "a cat", "misplaced")]).axes
+    assert axis.title.get_color() == plots.COLORS["misplaced"]
