@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -308,9 +309,11 @@ class Page(HTMLParser):
 def book(tmp_path_factory):
     """The whole book, built where there is no npm."""
     root = tmp_path_factory.mktemp("book")
+    programs = tmp_path_factory.mktemp("programs")
+    (programs / "git").symlink_to(shutil.which("git"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UBT_RUNS", str(root))
-        patch.setattr(assets, "widgets", lambda: None)
+        patch.setenv("PATH", str(programs))
         site.build()
     return root / "book"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
-
-from sphinx.cmd.build import build_main
 
 from ubt_utils.core import paths
 from ubt_utils.report.book import assets, slides
@@ -23,7 +23,8 @@ def build(out: Path | None = None) -> None:
         folder / "_modules", ignore_errors=True
     )  # viewcode would keep what it once linked from there
     words = ["-W", "--keep-going", "-q", "-E", "-c", str(sources), "-d", str(paths.runs() / "book-read")]
-    if build_main([*words, str(paths.home()), str(folder)]):
+    # A process of its own: Sphinx changes modules that it reads, and this one may have more to do.
+    if subprocess.run([sys.executable, "-m", "sphinx", *words, str(paths.home()), str(folder)]).returncode:
         raise ValueError("the book has errors: Sphinx names them above")
     script = assets.widgets()
     slides.write(folder / "slides", f"../_static/{script.name}" if script else "")
