@@ -54,7 +54,10 @@ def heard(captions: list[str]) -> dict[str, float]:
     words = " ".join(captions).split()
     if "" in captions or len(words) > 99:
         raise ValueError("too long to read")
-    return {word: float(words.count(word)) for word in sorted(set(words), key=words.count, reverse=True)}
+    return {
+        word: float(words.count(word))
+        for word in sorted(dict.fromkeys(words), key=lambda w: (-words.count(w), w))
+    }
 
 
 @pytest.fixture
