@@ -279,7 +279,7 @@ def test_a_missing_file_is_told_of(built, tmp_path):
 
 def test_a_picture_survives_its_url(built):
     image = torch.arange(3 * 8 * 8).view(3, 8, 8).byte()
-    data = base64.b64decode(page.data_url(image).removeprefix("data:image/png;base64,"))
+    data = base64.b64decode(page.uri(image).removeprefix("data:image/png;base64,"))
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), image.permute(1, 2, 0).numpy())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -17,6 +18,11 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes as hex digits, read in parts."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha512_of(path: Path) -> str:
+    """SHA-512 of a small file's bytes in base64, as npm writes it."""
+    return base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
 
 
 def remembered(*files: Path) -> str:

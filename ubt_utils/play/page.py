@@ -6,20 +6,17 @@ models and runtime are strings in scripts: compressed, and 15 bits a character, 
 
 from __future__ import annotations
 
-import base64
 import gzip
-import io
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jinja2 import Environment, FileSystemLoader
-from PIL import Image
 
 from ubt_utils.core import paths
+from ubt_utils.own.page import uri
 from ubt_utils.play import runtime
 from ubt_utils.play.contents import Contents, contents_of
 from ubt_utils.stages import Chain
@@ -57,18 +54,11 @@ def told(contents: Contents) -> dict[str, Any]:
         "size": contents.images.shape[-1],
         "classes": contents.classes,
         "target": contents.target,
-        "pictures": [{"truth": truth, "source": data_url(image)} for image, truth in shown],
-        "trigger": {"black": data_url(contents.black), "white": data_url(contents.white)},
+        "pictures": [{"truth": truth, "source": uri(image)} for image, truth in shown],
+        "trigger": {"black": uri(contents.black), "white": uri(contents.white)},
         "models": list(contents.models),
         "runtime": runtime.API,
     }
-
-
-def data_url(image: torch.Tensor) -> str:
-    """A picture (3, H, W) uint8 as the URL of a PNG."""
-    held = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).numpy()).save(held, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
 
 
 def script(name: str, data: bytes) -> bytes:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import subprocess
 import tarfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from ubt_utils.core import paths
-from ubt_utils.core.checksum import write_whole
+from ubt_utils.core import npm, paths
+from ubt_utils.core.checksum import sha512_of, write_whole
 
 WIDGETS = "@jupyter-widgets/html-manager@1.0.15"  # draws ipywidgets on a page; only npm has it
 WIDGETS_SHA512 = "5thBIV6ymNgmPVOHvzx+gGy8ZSKmSazhtGw4/c4xJDVzRhG9PTeQsRjF3FUTopvFi//SABeNz1yp47bCrJ3CQA=="
@@ -32,7 +29,6 @@ def widgets() -> Path | None:
     folder = paths.runs() / "downloads"
     script = folder / "widgets.js"
     if not script.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         if (packed := _packed(folder)) is None:
             return None
         with tarfile.open(packed) as archive:
@@ -45,18 +41,13 @@ def widgets() -> Path | None:
 
 def _packed(folder: Path) -> Path | None:
     """The package as npm packs it, with its checksum checked."""
-    command = ["npm", "pack", "--silent", WIDGETS, "--pack-destination", str(folder)]
+    packed = folder / "widgets.tgz"
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        print(f"npm cannot be asked for {WIDGETS} ({error}): {WITHOUT}")
+        npm.bring(WIDGETS, packed)
+    except npm.NpmError as error:
+        print(f"npm does not get {WIDGETS}: {WITHOUT}; it says: {error}")
         return None
-    if done.returncode:
-        print(f"npm does not get {WIDGETS}: {WITHOUT}; it says: {done.stderr.strip()[-300:]}")
-        return None
-    packed = folder / done.stdout.split()[-1]
-    found = base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode()
-    if found != WIDGETS_SHA512:
+    if (found := sha512_of(packed)) != WIDGETS_SHA512:
         packed.unlink()
         raise ValueError(f"{WIDGETS} came with SHA-512 {found}, not {WIDGETS_SHA512}: do not use it")
     return packed
