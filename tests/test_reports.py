@@ -475,6 +475,7 @@ def with_widget(path: Path, colab: bool) -> Path:
     models = {
         name: {
             "model_name": kind,
+            "model_module": "@jupyter-widgets/controls",
             "state": {"children": [f"IPY_MODEL_{c}" for c in children.get(name, ())]}
             | ({"selected_index": 1} if name == "stack" else {}),
         }

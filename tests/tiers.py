@@ -50,7 +50,7 @@ TESTS = {  # seconds each: they train, start a process, or read large files
     "test_the_command_line_starts_without_any_extra": "slow",
     "test_the_command_prints_a_line_a_stage": "slow",
     "test_the_plan_grows_with_its_parts": "slow",
-    "test_the_published_chain_is_the_same_from_shards_and_from_a_table": "slow",
+    "test_the_published_victim_is_the_same_from_shards_and_from_a_table": "slow",
     "test_the_real_sets_read_without_a_warning": "slow",
     "test_training_lowers_the_loss": "slow",
     "test_unknown_stage_lists_the_known_ones": "slow",
