@@ -57,7 +57,7 @@ test: $(READY)  ## all of `check`, small-model tests, every notebook in a shrunk
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(PY) -m pytest --cov=ubt_utils --cov-report=term --cov-fail-under=90
+	$(PY) -m pytest -n 2 --dist loadfile --cov=ubt_utils --cov-report=term --cov-fail-under=90
 
 reproduce: $(READY)  ## one attack on PROFILE from nothing to its evaluation, then all notebooks, with HTML, under runs/
 	$(PY) -m ubt_utils reproduce --profile $(PROFILE)
