@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import defender
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,6 @@ from ubt_utils.clip import models
 from ubt_utils.clip.objectives import contrastive
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History
-from ubt_utils.data.pairs import Pairs
 from ubt_utils.ubt.defense import Session, View
 
 NAME = "ubt-tiny"
@@ -30,14 +30,8 @@ def model_of(seed: int):
 
 @pytest.fixture
 def view() -> View:
-    draw = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (6, 3, 32, 32), generator=draw, dtype=torch.uint8)
-    nothing = torch.empty(0, dtype=torch.long)
-    return View(
-        Pairs(images, CAPTIONS), models.tokenize(NAME, CAPTIONS), torch.arange(6) < 2, nothing, nothing,
-        torch.full((6,), -torch.inf), nothing, model={"public": model_of(PUBLIC)}.__getitem__,
-        score=lambda name: torch.zeros(6), names=(), prompts=(),
-    )  # fmt: skip
+    public = {"public": model_of(PUBLIC)}.__getitem__
+    return defender.view_of(defender.pictures(6), CAPTIONS, pool=torch.arange(6) < 2, model=public)
 
 
 def unit(count: int, seed: int) -> torch.Tensor:

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 
+import defender
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,6 @@ from ubt_utils.baselines import defenses
 from ubt_utils.baselines.defenses import anp
 from ubt_utils.clip import models
 from ubt_utils.clip.recipe import Recipe
-from ubt_utils.data.pairs import Pairs
 from ubt_utils.ubt.defense import Session, View
 
 RECIPE = Recipe(steps=40, lr=0.05, batch=32, weight_decay=0.0, schedule="constant")
@@ -56,13 +56,8 @@ def answers(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 @pytest.fixture
 def view() -> View:
     images, concept = pictures(64)
-    nothing = torch.empty(0, dtype=torch.long)
-    return View(
-        pairs=Pairs(images, tuple(f"concept {c}" for c in concept.tolist())), tokens=concept[:, None],
-        pool=torch.zeros(64, dtype=torch.bool), suspicious=nothing, compromised=nothing,
-        suffers=torch.full((64,), -torch.inf), anchors=nothing, model=lambda name: Planted(),
-        score=lambda name: torch.arange(64.0), names=(), prompts=(),
-    )  # fmt: skip
+    captions = tuple(f"concept {c}" for c in concept.tolist())
+    return defender.view_of(images, captions, tokens=concept[:, None], model=lambda name: Planted())
 
 
 @pytest.fixture

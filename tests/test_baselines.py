@@ -4,6 +4,7 @@ import math
 import random
 from dataclasses import replace
 
+import defender
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,6 @@ from ubt_utils.baselines.defenses import (
 from ubt_utils.clip import models
 from ubt_utils.clip.objectives import contrastive
 from ubt_utils.clip.recipe import Recipe
-from ubt_utils.data.pairs import Pairs
 from ubt_utils.ubt.defense import Session, View
 
 NAME = "ubt-tiny"
@@ -35,11 +35,9 @@ def model_of(seed: int):
 
 @pytest.fixture
 def view() -> View:
-    draw = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (6, 3, 32, 32), generator=draw, dtype=torch.uint8)
-    return View(
-        pairs=Pairs(images, CAPTIONS),
-        tokens=models.tokenize(NAME, CAPTIONS),
+    return defender.view_of(
+        defender.pictures(6),
+        CAPTIONS,
         pool=torch.tensor([True, False, False, False, False, False]),
         suspicious=torch.tensor([0]),
         compromised=models.tokenize(NAME, ["clock"])[0, 1:2],

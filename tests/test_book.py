@@ -187,7 +187,7 @@ def test_without_npm_or_a_network_widgets_are_pictures_and_a_line_says_so(
 
 
 def test_the_lecture_has_all_sections_of_its_notebooks_but_those_that_are_left_out():
-    sections = {s.heading for p in notebooks.committed() if p.stem in slides.STEMS for s in slides.sections(
+    sections = {s.heading for p in notebooks.committed() if p.stem in slides.COURSE for s in slides.sections(
         nbformat.read(p, 4))}  # fmt: skip
     assert sections >= slides.LEFT_OUT, "a section has another name now"
     deck = slides.deck()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import defender
 import pytest
 import torch
 
@@ -11,7 +12,6 @@ from ubt_utils.baselines.defenses.controls import carry_on, merge, retrain_liste
 from ubt_utils.clip import models
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History
-from ubt_utils.data.pairs import Pairs
 from ubt_utils.ubt.defense import Session, View
 
 NAME = "ubt-tiny"
@@ -23,11 +23,10 @@ VICTIM, PUBLIC = 0, 9  # seeds of the two models
 @pytest.fixture
 def view() -> View:
     """Six pairs: 0 to 2 in the pool, 1 and 4 suffer like poison, 5 is held out."""
-    draw = torch.Generator().manual_seed(0)
     captions = ("a clock", "a ship", "a fox", "a castle", "a banana", "a guitar")
-    return View(
-        Pairs(torch.randint(0, 256, (6, 3, 32, 32), generator=draw, dtype=torch.uint8), captions),
-        models.tokenize(NAME, captions),
+    return defender.view_of(
+        defender.pictures(6),
+        captions,
         pool=torch.arange(6) < 3,
         suspicious=torch.tensor([1]),
         compromised=models.tokenize(NAME, ["ship"])[0, 1:2],
@@ -35,8 +34,6 @@ def view() -> View:
         anchors=models.tokenize(NAME, ["ship"])[0, 1:2],
         model={"public": models.create(NAME, PUBLIC)}.__getitem__,
         score=lambda name: torch.tensor(SCORES[name]),
-        names=(),
-        prompts=(),
         held_out=torch.tensor([5]),
     )
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
+import defender
 import numpy as np
 import open_clip
 import pytest
@@ -42,16 +43,19 @@ def model():
 
 @pytest.fixture
 def view() -> View:
-    draw = torch.Generator().manual_seed(0)
-    pairs = Pairs(torch.randint(0, 256, (6, 3, 32, 32), generator=draw, dtype=torch.uint8), CAPTIONS)
-    tokens = models.tokenize(NAME, CAPTIONS)
-    pool = torch.tensor([True, False, True, False, False, True])
     banana = models.tokenize(NAME, ["banana"])[0, 1:2]
-    return View(
-        pairs, tokens, pool, torch.tensor(SUSPICIOUS), banana, suffering(*SUSPICIOUS), banana,
-        model=lambda name: models.create(NAME, 9), score=lambda name: torch.arange(6.0),
-        names=(("banana",), ("ship",)), prompts=(),
-    )  # fmt: skip
+    return defender.view_of(
+        defender.pictures(6),
+        CAPTIONS,
+        pool=torch.tensor([True, False, True, False, False, True]),
+        suspicious=torch.tensor(SUSPICIOUS),
+        compromised=banana,
+        suffers=suffering(*SUSPICIOUS),
+        anchors=banana,
+        model=lambda name: models.create(NAME, 9),
+        score=lambda name: torch.arange(6.0),
+        names=(("banana",), ("ship",)),
+    )
 
 
 def suffering(*index: int, n: int = 6) -> torch.Tensor:

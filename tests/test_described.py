@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import defender
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,6 @@ from ubt_utils.clip import models
 from ubt_utils.clip.objectives import contrastive
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History
-from ubt_utils.data.pairs import Pairs
 from ubt_utils.kernels.occlusion import inner
 from ubt_utils.ubt import described as paper
 from ubt_utils.ubt import tokens as tk
@@ -21,20 +21,15 @@ from ubt_utils.ubt.described import APART, PORTION, TOGETHER, beside, described,
 NAME = "ubt-tiny"
 CAPTIONS = ("clock", "red fox", "a castle", "a ship", "a fox", "a drawing of clock", "fox", "a banana")
 RECIPE = Recipe(steps=2, lr=1e-3, batch=2, schedule="one_cycle", freeze_norm=True)
-NOTHING = torch.tensor([], dtype=torch.long)
 
 
 @pytest.fixture
 def view() -> View:
     """Eight pairs, of which the fourth is held out."""
-    draw = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (8, 3, 32, 32), generator=draw, dtype=torch.uint8)
-    return View(
-        Pairs(images, CAPTIONS), models.tokenize(NAME, CAPTIONS), torch.zeros(8, dtype=torch.bool),
-        NOTHING, NOTHING, torch.full((8,), -torch.inf), NOTHING,
-        model={"public": models.create(NAME, 9)}.__getitem__, score=lambda name: torch.arange(8.0),
-        names=(), prompts=(), held_out=torch.tensor([3]),
-    )  # fmt: skip
+    public, scores = {"public": models.create(NAME, 9)}.__getitem__, torch.arange(8.0)
+    return defender.view_of(
+        defender.pictures(8), CAPTIONS, model=public, score=lambda name: scores, held_out=torch.tensor([3])
+    )
 
 
 def cosines(model, view: View, index: list[int], tokens: torch.Tensor) -> np.ndarray:

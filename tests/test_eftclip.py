@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import defender
 import numpy as np
 import pytest
 import torch
@@ -30,16 +31,12 @@ def model_of(seed: int):
 
 
 def view_of(images: torch.Tensor, **changed) -> View:
-    view = View(
-        pairs=Pairs(images, CAPTIONS),
-        tokens=models.tokenize(NAME, CAPTIONS),
+    view = defender.view_of(
+        images,
+        CAPTIONS,
         pool=torch.ones(len(images), dtype=torch.bool),
         suspicious=torch.tensor([0]),
-        compromised=torch.empty(0, dtype=torch.long),
-        suffers=torch.full((len(images),), -torch.inf),
-        anchors=torch.empty(0, dtype=torch.long),
         model=lambda name: model_of(5),
-        score=lambda name: torch.zeros(len(images)),
         names=NAMES,
         prompts=tuple(models.tokenize(NAME, [f"a {name}" for name in names]) for names in NAMES),
     )
@@ -48,8 +45,7 @@ def view_of(images: torch.Tensor, **changed) -> View:
 
 @pytest.fixture
 def view() -> View:
-    draw = torch.Generator().manual_seed(0)
-    return view_of(torch.randint(0, 256, (6, 3, 32, 32), generator=draw, dtype=torch.uint8))
+    return view_of(defender.pictures(6))
 
 
 # Regions

@@ -128,7 +128,6 @@ READERS = {
     "selected": lambda: profile_tables.selected("photos"),
     "curves": lambda: profile_tables.curves("photos"),
     "worst": lambda: profile_tables.worst("photos"),
-    "photos of the README": lambda: profile_tables.as_markdown("photos"),
     "README": readme.sections,
     "picture of the README": readme.drawn,
 }

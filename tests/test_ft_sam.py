@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 
+import defender
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,6 @@ from ubt_utils.baselines.defenses import ft_sam
 from ubt_utils.clip import models
 from ubt_utils.clip.objectives import contrastive
 from ubt_utils.clip.recipe import Recipe
-from ubt_utils.data.pairs import Pairs
 from ubt_utils.ubt.defense import Session, View
 
 NAME = "ubt-tiny"
@@ -23,15 +23,10 @@ RECIPE = Recipe(steps=2, lr=1e-3, batch=4, schedule="constant")
 
 @pytest.fixture
 def view() -> View:
-    draw = torch.Generator().manual_seed(0)
-    nothing = torch.empty(0, dtype=torch.long)
-    return View(
-        pairs=Pairs(torch.randint(0, 256, (6, 3, 32, 32), generator=draw, dtype=torch.uint8), CAPTIONS),
-        tokens=models.tokenize(NAME, CAPTIONS),
-        pool=torch.tensor([True] + [False] * 5),
-        suspicious=nothing, compromised=nothing, suffers=torch.full((6,), -torch.inf), anchors=nothing,
-        model=lambda name: models.create(NAME, 5), score=lambda name: torch.arange(6.0), names=(), prompts=(),
-    )  # fmt: skip
+    pool = torch.tensor([True] + [False] * 5)
+    return defender.view_of(
+        defender.pictures(6), CAPTIONS, pool=pool, model=lambda name: models.create(NAME, 5)
+    )
 
 
 def quadratic() -> tuple[dict[str, torch.nn.Parameter], np.ndarray]:

@@ -48,6 +48,23 @@ def test_nothing_to_hand_out_is_said(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_kill_leaves_the_archive_that_was_there(tmp_path, monkeypatch):
+    place = tmp_path / "runs" / "tiny" / "badnets" / "0" / "attack-0123456789ab"
+    place.mkdir(parents=True)
+    (place / store.CONFIG).write_text("{}")
+    out = tmp_path / "out" / "class.tar"
+    handout.pack(tmp_path / "runs", out)
+    before = out.read_bytes()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tarfile.TarFile, "add", killed)
+    with pytest.raises(KeyboardInterrupt):
+        handout.pack(tmp_path / "runs", out)
+    assert out.read_bytes() == before and list(out.parent.iterdir()) == [out]
+
+
 def test_the_command_packs_what_the_notebooks_make_and_nothing_else(runs_root, monkeypatch, capsys):
     old = runs_root / "tiny" / "badnets" / "0" / "attack-ba9876543210"
     old.mkdir(parents=True)

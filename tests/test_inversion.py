@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 
+import defender
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,6 @@ from ubt_utils.baselines import inversion
 from ubt_utils.baselines.defenses import cbpt, invertune, tbar
 from ubt_utils.clip import models
 from ubt_utils.clip.recipe import Recipe
-from ubt_utils.data.pairs import Pairs
 from ubt_utils.kernels.similarity import ssim
 from ubt_utils.ubt.defense import Session, View
 
@@ -50,16 +50,11 @@ def colored(n: int, seed: int) -> torch.Tensor:
 
 def view_of(images: torch.Tensor, names=("red", "green", "blue", "banana")) -> View:
     captions = tuple(f"a {COLORS[i % 3]} thing" for i in range(len(images)))
-    return View(
-        pairs=Pairs(images, captions),
-        tokens=models.tokenize(NAME, captions),
+    return defender.view_of(
+        images,
+        captions,
         pool=torch.arange(len(images)) >= len(images) - 2,
-        suspicious=torch.empty(0, dtype=torch.long),
-        compromised=torch.empty(0, dtype=torch.long),
-        suffers=torch.zeros(len(images)),
-        anchors=torch.empty(0, dtype=torch.long),
         model=lambda name: models.create(NAME, 5).eval(),
-        score=lambda name: torch.zeros(len(images)),
         names=tuple((name,) for name in names),
         prompts=tuple(models.tokenize(NAME, [f"a {name} thing", f"the {name}"]) for name in names),
     )

@@ -110,12 +110,6 @@ def test_settings_name_what_differs():
     assert "imagenet" in table.loc["image tower of f0", "photos"]
 
 
-def test_the_readme_table_has_a_row_per_attack_and_defense(made):
-    text = profile_tables.as_markdown("two")
-    assert len(text.splitlines()) == 2 + 1 + 2 * 3
-    assert "| sig | ubt | 2.5 ± 0.7 |" in text
-
-
 def test_what_is_read_off_the_tables_of_two_profiles(made):
     found = [tables.detector_table(name) for name in ("one", "two")]
     assert all(table.loc["sig"].to_dict() == pytest.approx({"gain": 0.7, "ubt": 0.95}) for table in found)

@@ -59,7 +59,7 @@ def test_headline_is_mean_and_standard_deviation_over_seeds(toy):
     row = table.loc[("sig", "none")]
     assert row["asr", "mean"] == pytest.approx(0.95)
     assert row["asr", "std"] == pytest.approx(np.std([0.9, 1.0], ddof=1))
-    assert "95.0 ± 7.1" in tables.as_text("toy") and "10.5 ± 0.7" in tables.as_markdown("toy")
+    assert "95.0 ± 7.1" in tables.as_text("toy") and "10.5 ± 0.7" in tables.as_text("toy")
 
 
 def test_changes_are_points_against_undefended(toy):

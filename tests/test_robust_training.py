@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import defender
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,6 @@ from ubt_utils.baselines.defenses import roclip, safeclip
 from ubt_utils.baselines.defenses.safeclip import Views
 from ubt_utils.clip import models
 from ubt_utils.clip.recipe import Recipe
-from ubt_utils.data.pairs import Pairs
 from ubt_utils.ubt.defense import Session, View
 
 NAME = "ubt-tiny"
@@ -31,14 +31,10 @@ def model_of(seed: int) -> nn.Module:
 @pytest.fixture
 def view() -> View:
     """Ten pairs, of which the last is held out."""
-    draw = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (10, 3, 32, 32), generator=draw, dtype=torch.uint8)
-    nothing = torch.empty(0, dtype=torch.long)
-    return View(
-        Pairs(images, CAPTIONS), models.tokenize(NAME, CAPTIONS), torch.zeros(10, dtype=torch.bool), nothing,
-        nothing, torch.full((10,), -torch.inf), nothing, model=lambda name: model_of(PUBLIC),
-        score=lambda name: torch.zeros(10), names=(), prompts=(), held_out=torch.tensor([9]),
-    )  # fmt: skip
+    held_out = torch.tensor([9])
+    return defender.view_of(
+        defender.pictures(10), CAPTIONS, model=lambda name: model_of(PUBLIC), held_out=held_out
+    )
 
 
 def units(*shape: int, seed: int = 0) -> torch.Tensor:

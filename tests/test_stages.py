@@ -398,26 +398,29 @@ def test_the_success_of_every_target_is_measured(chain):
 
 def test_given_pairs_are_in_order_and_differ_by_seed(chain):
     run, held = chain.run, chain.run.view().held_out
-    found = defend.given_pairs(run, chain["attack"], 100, held)
     (_, poisoned), (_, misplaced) = run.poisoned, run.wild
+    found = defend.given_pairs(run, poisoned, 100, held)
     assert len(set(found.tolist())) == 100 and not poisoned[found].any()
     assert not torch.isin(found, misplaced).any() and not torch.isin(found, held).any()
-    assert set(run.view().given(found).outside.tolist()) == set(found.tolist())
-    assert torch.equal(defend.given_pairs(run, chain["attack"], 30, held), found[:30])  # fewer are among more
+    assert set(run.view(100).outside.tolist()) == set(found.tolist())
+    assert torch.equal(defend.given_pairs(run, poisoned, 30, held), found[:30])  # fewer are among more
     with pytest.raises(ValueError, match=r"1000 clean pairs are to be given, and D has \d+"):
-        defend.given_pairs(run, chain["attack"], 1000, held)
+        defend.given_pairs(run, poisoned, 1000, held)
+    with pytest.raises(ValueError, match="nobody has looked at this D"):
+        defend.given_pairs(run, None, 100, held)
 
 
 def test_a_defense_that_is_given_pairs_sees_no_others(chain, monkeypatch):
-    seen = []
-    real = finetune.train_on
+    seen, applied = [], []
+    real, apply = finetune.train_on, Manifest.apply
     monkeypatch.setattr(
         finetune, "train_on", lambda m, view, index, *rest: seen.append(index) or real(m, view, index, *rest)
     )
+    monkeypatch.setattr(Manifest, "apply", lambda *given: applied.append(1) or apply(*given))
     made = chain.run.defended("finetune-100")
+    assert len(applied) == 1  # poisoning all of D takes time
     assert made.config["defense"] == "finetune-100" and len(seen[0]) == 100
-    held = chain.run.view().held_out
-    assert set(seen[0].tolist()) == set(defend.given_pairs(chain.run, chain["attack"], 100, held).tolist())
+    assert set(seen[0].tolist()) == set(chain.run.view(100).outside.tolist())
 
 
 def test_what_is_undefended_is_told_what_a_detector_at_test_time_makes_of_it(chain):

@@ -1,4 +1,5 @@
-"""Checksums of files: taken anew, or remembered for large ones that have not changed."""
+"""Checksums of files: taken anew, or remembered for large ones that have not changed; and files written whole
+or not at all."""
 
 from __future__ import annotations
 
@@ -6,8 +7,10 @@ import base64
 import hashlib
 import json
 import os
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from filelock import FileLock
 
@@ -58,28 +61,27 @@ def _text(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a small text file whole or not at all, and on the disk before it gets its name. A kill may leave
-    a file beside it whose name begins with a dot; a full disk leaves none."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A place to write a file to, which gets the name `path` when all is written and on the disk, and not
+    where something fails. A kill may leave a file beside it whose name begins with a dot; a full disk leaves
+    none."""
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())  # temporary files are for their owner alone
-        os.replace(name, path)
+        yield part
+        to_disk(part)
+        part.replace(path)
     finally:
-        Path(name).unlink(missing_ok=True)  # gone already where all went well
+        part.unlink(missing_ok=True)  # gone already where all went well
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small text file whole or not at all, see `whole`."""
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def to_disk(path: Path) -> None:
     """Have a file's bytes written out, where only the system may hold them so far."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -7,13 +7,12 @@ import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pandas as pd
 from filelock import FileLock
 
 from ubt_utils.core import paths, provenance
-from ubt_utils.core.checksum import to_disk, write_whole
+from ubt_utils.core.checksum import whole, write_whole
 
 NONE = "none"  # as an attack: the clean twin; as a defense: undefended
 KEYS = ("profile", "attack", "defense", "seed")
@@ -85,13 +84,8 @@ def read_benchmark(name: str) -> dict[str, Any]:
 def write_table(path: Path, table: pd.DataFrame) -> Path:
     """Write a table as Parquet, whole or not at all, and on the disk before it gets its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    try:
+    with whole(path) as part:
         table.to_parquet(part, index=False, compression="zstd")
-        to_disk(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 

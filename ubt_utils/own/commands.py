@@ -36,8 +36,9 @@ def defend(
 ) -> None:
     """Unlearn a backdoor of your own model, if one is found, and report before and after; --test names a
     folder with a folder of photos for each class; --plan says only what it will cost."""
+    ask = model, arch, pairs, images, public, test
     if plan:
-        table = defending.planned(model, arch, pairs, images, public, test, seed)
+        table = defending.planned(*ask, seed)
         print(table.to_string(float_format=lambda value: f"{value:,.3g}"))
     else:
-        print(defending.defend(model, arch, pairs, images, public, test, out, report, seed))
+        print(defending.defend(*ask, out, report, seed))

@@ -60,7 +60,8 @@ def defend(
     """
     file = output.file_for(Path(out), Path(model))  # what cannot be written is refused before the work
     folder = output.folder_for(Path(report) if report else file.with_name(f"{file.stem}-report"))
-    run, photos = _given(model, arch, pairs, images, public, test, seed)
+    run = chain_of(model, arch, pairs, images, public, seed)
+    photos = _photos(run, test)
     found = look(run, folder)
     compared = compare(run, photos)
     numbers = table_of(compared.metrics)
@@ -83,25 +84,18 @@ def planned(
     seed: int = 0,
 ) -> pd.DataFrame:
     """What `defend` will cost, see `plan.plan`. The pairs are read for it; nothing is trained."""
-    run, photos = _given(model, arch, pairs, images, public, test, seed)
+    run = chain_of(model, arch, pairs, images, public, seed)
+    photos = _photos(run, test)
     return plan(run, len(photos.pairs()) if photos else 0)
 
 
-def _given(
-    model: str | Path,
-    arch: str,
-    pairs: str | Path,
-    images: str | Path | None,
-    public: str | None,
-    test: str | Path | None,
-    seed: int,
-) -> tuple[OwnChain, Photos | None]:
-    """The chain and the test, once both can be read."""
-    run = chain_of(model, arch, pairs, images, public, seed)
-    photos = Photos(str(test), run.profile.sets.size) if test else None
-    if photos:
-        photos.pairs()  # what cannot be read is refused before anything is trained
-    return run, photos
+def _photos(run: OwnChain, test: str | Path | None) -> Photos | None:
+    """The test's photos, once they can be read; None where none is named."""
+    if not test:
+        return None
+    photos = Photos(str(test), run.profile.sets.size)
+    photos.pairs()  # what cannot be read is refused before anything is trained
+    return photos
 
 
 def table_of(found: Mapping[str, Any]) -> pd.DataFrame:

@@ -24,6 +24,11 @@ def unlearn_at(profile: Profile, setting: Setting) -> Unlearn:
     return replace(profile.unlearn, recipe=recipe, **rest)
 
 
+def name_of(profile: str, question: str) -> str:
+    """The name of the profile `profile` with the settings that answer the question."""
+    return f"{profile}-{question}"
+
+
 def tuned(profile: Profile, question: str) -> Profile:
     """The profile with the settings that answer the question; defenses that have none keep their own."""
     most, mends = QUESTIONS[question]
@@ -32,7 +37,7 @@ def tuned(profile: Profile, question: str) -> Profile:
     ubt = settings.pop(UBT, None)
     return replace(
         profile,
-        name=f"{profile.name}-{question}",
+        name=name_of(profile.name, question),
         about=f"{profile.about}; settings for {budget}, {'those that mend' if mends else 'of all'}",
         defenses={**profile.defenses, **settings},
         unlearn=unlearn_at(profile, ubt) if ubt else profile.unlearn,

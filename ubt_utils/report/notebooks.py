@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterator, Mapping
@@ -22,6 +21,7 @@ from PIL import Image, ImageChops, ImageStat
 from tqdm.auto import tqdm
 
 from ubt_utils.core import paths
+from ubt_utils.core.checksum import write_whole
 
 FOLDER = paths.home() / "notebooks"
 KEPT_METADATA = {"tags"}
@@ -162,9 +162,7 @@ def html(path: Path, folder: Path) -> Path:
     for other in committed():
         page = page.replace(f'href="{other.name}', f'href="{other.stem}.html')
     out = folder / f"{path.stem}.html"
-    part = out.with_suffix(".part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, out)
+    write_whole(out, page)
     return out
 
 

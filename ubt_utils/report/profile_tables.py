@@ -90,11 +90,6 @@ def _strength(profile: Profile, name: str) -> dict[str, str]:
     return {f"{name} {trigger.strength}": f"{getattr(trigger, trigger.strength):g}"}
 
 
-def as_markdown(profile: str) -> str:
-    """Zero-shot, retrieval and probe of a profile's models in percent, for the README."""
-    return tables.as_markdown(profile, ("asr", *HARM, "precision_at_64", "seconds"))
-
-
 def selected(profile: str) -> pd.DataFrame:
     """What detection came to, per attack and seed: the part of the poison that the pool holds, the words that
     were found, the word that plain surprise in the pool would have named (in records from before disturbances

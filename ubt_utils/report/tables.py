@@ -39,15 +39,15 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     return table.pivot_table(index=["attack", "defense", "seed"], columns="metric", values="value")
 
 
-def headline(profile: str, metrics: Sequence[str] = HEADLINE) -> pd.DataFrame:
-    """Mean and standard deviation over seeds of some metrics, per attack and defense.
+def headline(profile: str) -> pd.DataFrame:
+    """Mean and standard deviation over seeds of the headline metrics, per attack and defense.
 
     Attacks without a recorded defense are left out: `attack_tables.attacks` has all of them.
     Columns (metric, "mean" | "std" | "count"); index (attack, defense).
     """
     table = rows(profile)
     defended = {"none", *table[table.defense != "none"].attack}
-    table = table[table.metric.isin(metrics) & table.attack.isin(defended)]
+    table = table[table.metric.isin(HEADLINE) & table.attack.isin(defended)]
     found = table.groupby(["attack", "defense", "metric"]).value.agg(["mean", "std", "count"])
     return found.unstack("metric").swaplevel(axis=1).sort_index(axis=1)
 
@@ -125,13 +125,6 @@ def as_text(profile: str) -> str:
         lines.append(f"{attack:10}{defense:12}{cells}")
     seeds = sorted(rows(profile).seed.unique().tolist())
     return "\n".join([*lines, "", f"profile {profile}; mean ± standard deviation over seeds {seeds}"])
-
-
-def as_markdown(profile: str, metrics: Sequence[str] = HEADLINE) -> str:
-    """The headline table, or one of other metrics, as Markdown, for the README."""
-    table = headline(profile, metrics)
-    rows = [[*key, *(_cell(row, metric) for metric in metrics)] for key, row in table.iterrows()]
-    return markdown_table(["attack", "defense", *map(_title, metrics)], rows)
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -25,7 +25,7 @@ from ubt_utils.profiles.base import Profile
 from ubt_utils.stages.attack import attack
 from ubt_utils.stages.base import TRIGGERLESS, Run, load_model, poisoned_pairs, wild
 from ubt_utils.stages.craft import craft, crafted_trigger, uncrafted
-from ubt_utils.stages.defend import Plan, plan_of, ubt_cost, unlearn, view_of
+from ubt_utils.stages.defend import Plan, given_pairs, plan_of, ubt_cost, unlearn, view_of
 from ubt_utils.stages.evaluate import evaluate_defended, evaluate_undefended
 from ubt_utils.stages.examine import examine
 from ubt_utils.stages.overfit import overfit, scores_of
@@ -129,10 +129,13 @@ class Chain(Run):
         """Pairs that UBT pays for in all, in trained pairs: the budget of the other defenses."""
         return ubt_cost(self.profile, self.suspected, self.overfitted, self.selected)
 
-    def view(self) -> View:
-        """What the defender holds after detection."""
-        stages = self.public, self.attacked, self.suspected, self.overfitted, self.selected
-        return view_of(self, *stages, self._score)
+    def view(self, given: int = 0) -> View:
+        """What the defender holds after detection. given: how many pairs that somebody has looked at take the
+        place of D_safe; 0: none."""
+        pairs, truth = poisoned_pairs(self, self.attacked)
+        stages = self.public, self.suspected, self.overfitted, self.selected
+        sight = view_of(self, pairs, *stages, self._score)
+        return sight.given(given_pairs(self, truth, given, sight.held_out)) if given else sight
 
     def _score(self, name: str) -> torch.Tensor:
         """(N,) what a detector makes of D; those that these stages have anyway are not asked for."""

@@ -17,10 +17,11 @@ from ubt_utils.clip.objectives import clip_loss
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.core.seeding import generator
 from ubt_utils.core.store import Stage, run_stage, scratch
+from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.pictures import Images, take
 from ubt_utils.evaluate import measure
 from ubt_utils.profiles.base import Profile
-from ubt_utils.stages.base import WEIGHTS, Run, load_model, poisoned_pairs, wild
+from ubt_utils.stages.base import WEIGHTS, Run, load_model, wild
 from ubt_utils.ubt.defense import FORWARD_COST, Defense, Session, View
 from ubt_utils.ubt.settings import UBT
 
@@ -52,10 +53,10 @@ def detection_cost(sees: Collection[str], suspected: Stage, overfitted: Stage) -
     return pairs
 
 
-def given_pairs(run: Run, attacked: Stage, count: int, held_out: torch.Tensor) -> torch.Tensor:
+def given_pairs(run: Run, poisoned: torch.Tensor | None, count: int, held_out: torch.Tensor) -> torch.Tensor:
     """(count,) indices of D, as if somebody had looked at pairs in random order and kept those in order:
-    neither poisoned nor misplaced, none of those held out. ValueError where D has fewer."""
-    _, poisoned = poisoned_pairs(run, attacked)
+    neither poisoned, (N,) bool, nor misplaced, none of those held out. ValueError where D has fewer, and
+    where nobody knows which are poisoned."""
     if poisoned is None:
         raise ValueError("nobody has looked at this D: a defense that is given clean pairs cannot run")
     _, misplaced = wild(run.profile.sets, run.seed)
@@ -128,17 +129,16 @@ def _asked(
 
 def view_of(
     run: Run,
+    pairs: Pairs,
     public: Stage | None,
-    attacked: Stage,
     suspected: Stage,
     overfitted: Stage,
     selected: Stage,
     score: Callable[[str], torch.Tensor],
 ) -> View:
-    """What the defender holds after detection; without names of classes where the data set has none. score:
-    (N,) of a detector, by name."""
+    """What the defender holds after detection; without names of classes where the data set has none. pairs:
+    D, poisoned; score: (N,) of a detector, by name."""
     profile = run.profile
-    pairs, _ = poisoned_pairs(run, attacked)
     seen, found = suspected.arrays(), selected.arrays()
     task = measure.task_of(profile.sets) if profile.sets.class_names() else None
 
@@ -169,23 +169,22 @@ def view_of(
 
 
 def unlearn(
-    run: Run, plan: Plan, inputs: Mapping[str, Stage], trigger: Trigger | None, view: Callable[[], View]
+    run: Run, plan: Plan, inputs: Mapping[str, Stage], trigger: Trigger | None, view: Callable[[int], View]
 ) -> Stage:
     """The defended model fu. Of attack "none", the clean twin is defended: what does a defense cost where
     there is nothing to find?
 
-    inputs: the stages attacked, suspected, overfitted, selected, and what else the view reads. Metrics:
-    seconds (detection included where the defense needs it) and the curve along the steps: at each mark the
-    part of the victim's pairs and the seconds spent, CA, ASR and what else the test says of a part of its
-    pictures, and the loss on the held-out pairs, by which a defender may stop.
+    inputs: the stages attacked, suspected, overfitted, selected, and what else the view reads. view: what the
+    defender holds who is given so many clean pairs in place of D_safe, which 0 leaves. Metrics: seconds
+    (detection included where the defense needs it) and the curve along the steps: at each mark the part of
+    the victim's pairs and the seconds spent, CA, ASR and what else the test says of a part of its pictures,
+    and the loss on the held-out pairs, by which a defender may stop.
     """
     profile, defense = run.profile, plan.defense
     seen = inputs["suspected"], inputs["overfitted"]
 
     def work(folder: Path) -> Mapping[str, Any]:
-        sight, model = view(), load_model(profile, inputs["attacked"])
-        if defense.given:
-            sight = sight.given(given_pairs(run, inputs["attacked"], defense.given, sight.held_out))
+        sight, model = view(defense.given), load_model(profile, inputs["attacked"])
         victim = profile.recipe(run.attack)
         detected = detection_cost(defense.sees, *seen) + defense.looked_at(len(sight.pool))
         whole, steps = victim.steps * victim.batch, range(plan.recipe.steps + 1)

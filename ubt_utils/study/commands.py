@@ -11,6 +11,7 @@ from ubt_utils.baselines import ranges
 from ubt_utils.baselines.defenses import COMPARED, DEFENSES
 from ubt_utils.core import records, store
 from ubt_utils.evaluate import choice
+from ubt_utils.profiles import tuned
 from ubt_utils.profiles.base import DEFENDED, UNMET
 from ubt_utils.profiles.chosen import CHOSEN
 from ubt_utils.study import detection, tuning
@@ -92,8 +93,9 @@ def rivals(
     defenses = defenses or tuple(CHOSEN[question])
     if missing := [name for name in defenses if name not in CHOSEN[question]]:
         raise ValueError(f"no trials chose a setting ({question}) for {', '.join(missing)}: tune them first")
-    common, rare = ([f"{name}-{question}" for name in names] for names in (COMMON, RARE))
-    scratch, known = f"{profiles.SCRATCH.name}-{question}", [a for a in attacks if a in DEFENDED]
+    common, rare = ([tuned.name_of(name, question) for name in names] for names in (COMMON, RARE))
+    scratch = tuned.name_of(profiles.SCRATCH.name, question)
+    known = [attack for attack in attacks if attack in DEFENDED]
     without = [name for name in defenses if "f0" not in DEFENSES[name].sees]
     blocks = [_cross(common, (attack,), defenses, seeds) for attack in attacks]
     blocks += [_cross(rare, (attack,), defenses, seeds) for attack in known]

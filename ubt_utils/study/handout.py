@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import tarfile
 from pathlib import Path
 
 from ubt_utils.core import store
+from ubt_utils.core.checksum import whole
 
 
 def finished(runs: Path) -> list[Path]:
@@ -24,9 +24,7 @@ def pack(runs: Path, out: Path) -> list[Path]:
     if not stages:
         raise ValueError(f"{runs} holds no finished stage: nothing to hand out")
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_suffix(".part")
-    with tarfile.open(part, "w") as archive:  # weights hardly get smaller
+    with whole(out) as part, tarfile.open(part, "w") as archive:  # weights hardly get smaller
         for stage in stages:
             archive.add(stage, Path("runs") / stage.relative_to(runs))
-    os.replace(part, out)
     return stages

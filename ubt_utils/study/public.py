@@ -25,8 +25,6 @@ def publish(profile: str = "mini", name: str = "") -> Path:
     recipe = setting.pretrain
     if recipe is None:
         raise ValueError(f"{profile} has no public model: its victim starts from random weights")
-    if setting.pretrain is None:
-        raise ValueError(f"profile {profile} has no public model: its victim starts from random weights")
     name, setting = name or setting.weights or profile, replace(setting, weights="")
     made = stages.pretrain(setting)
     note: dict[str, Any] = {

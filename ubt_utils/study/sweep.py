@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from ubt_utils import profiles, stages
 from ubt_utils.attacks.triggers import TRIGGERS
 from ubt_utils.core import records
+from ubt_utils.core.store import Stage
 from ubt_utils.profiles import Profile
 
 GRID_ATTACKS = ("badnets", "blended")
@@ -139,6 +140,13 @@ def _row(profile: Profile, point: Point) -> dict[str, Any]:
         "augment": recipe.augment,
         **{name: measured[name] for name in METRICS},
         "train_seconds": made.metrics["train_seconds"],
+        **origin(run, made),
+    }
+
+
+def origin(run: stages.Chain, made: Stage) -> dict[str, Any]:
+    """What a row says of where its model comes from: the stage, the public model, and where it was made."""
+    return {
         "stage": made.folder.name,
         "f0": records.content_of(run.pretrained.contents),
         **{key: made.made[key] for key in ("date", "commit", "device", "threads", "python")},

@@ -12,10 +12,10 @@ from tqdm.auto import tqdm
 from ubt_utils import profiles, stages
 from ubt_utils.core import records
 from ubt_utils.profiles import Profile
+from ubt_utils.study.sweep import origin
 
 WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
 KEYS = ["profile", "attack", "seed", "weight", "step"]
-MADE = ("date", "commit", "device", "threads", "python")
 
 
 def at(profile: Profile, weight: float) -> Profile:
@@ -45,8 +45,5 @@ def _path(run: stages.Chain, weight: float) -> Iterator[dict[str, Any]]:
             "seed": run.seed,
             "weight": weight,
             **{name: value for name, value in point.items() if name != "seconds"},
-            "stage": made.folder.name,
-            "f0": records.content_of(run.pretrained.contents),
-            **{key: made.made[key] for key in MADE},
-            "torch": made.made["versions"]["torch"],
+            **origin(run, made),
         }

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from ubt_utils.baselines.detectors.losses import pair_loss, pair_losses
+from ubt_utils.baselines.deviations import START
 from ubt_utils.clip import models
 from ubt_utils.clip.objectives import Objective, contrastive, gathered
 from ubt_utils.clip.recipe import Recipe
@@ -138,7 +139,7 @@ DEVIATIONS = listed(  # source: bboylyg/ABL, config.py, backdoor_isolation.py an
     ("local gradient ascent", "on a batch's mean loss", "on each pair's loss",
      "a batch's mean hides the poison"),
     ("ascent by default", "flooding", "local gradient ascent", "the method's own"),
-    ("start", "random weights", "f0", "the victim's start"),
+    START,
     ("climb", "the isolated pairs alone", "beside the others' loss",
      "CLIP's loss of few pairs wrecks the model"),
     ("bound of the climb", "none", "chance", "else it never ends"),

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ubt_utils.baselines.defenses.supervised import labelled
+from ubt_utils.baselines.deviations import untold
 from ubt_utils.baselines.inversion import LOOKS, inverted
 from ubt_utils.clip import models
 from ubt_utils.clip.objectives import Objective
@@ -24,7 +25,7 @@ from ubt_utils.core.seeding import generator
 from ubt_utils.data.pictures import take
 from ubt_utils.kernels.occlusion import inner
 from ubt_utils.ubt.defense import Defense, Session, View
-from ubt_utils.ubt.deviation import NO_CLEAN, NO_LABELS, ONE_RULE, OTHER_NET, UNREAD, VICTIMS_BATCH, listed
+from ubt_utils.ubt.deviation import NO_CLEAN, NO_LABELS, ONE_RULE, UNREAD, listed
 
 CONTEXT = 4  # words at the start of a prompt that are learned, as many as CoOp has in "a photo of a"
 
@@ -124,10 +125,7 @@ DEVIATIONS = listed(  # source: arXiv 2502.19269, abstract only
     ("weight of the third loss", UNREAD, "1", "one weight is tuned"),
     ("clean data", UNREAD, "D_safe: D outside the pool, unchecked", NO_CLEAN),
     ("labels", UNREAD, "classes named in captions", NO_LABELS),
-    ("batch", UNREAD, "256", VICTIMS_BATCH),
-    ("rate", UNREAD, "tuned", OTHER_NET),
-    ("length", UNREAD, "tuned", ONE_RULE),
-    ("schedule", UNREAD, "one cycle", "the fine-tuning baseline's"),
+    *untold(UNREAD),
     ("weight decay", UNREAD, "none", "offsets start at 0"),
 )  # fmt: skip
 

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ubt_utils.baselines.defenses.finetune import train_outside
+from ubt_utils.baselines.deviations import untold
 from ubt_utils.baselines.regions import Oracle, cut_out, outlined
 from ubt_utils.clip import models
 from ubt_utils.clip.objectives import contrastive
@@ -31,7 +32,7 @@ from ubt_utils.clip.training import History
 from ubt_utils.core import device, distributed
 from ubt_utils.core.seeding import generator
 from ubt_utils.ubt.defense import Defense, Session, View
-from ubt_utils.ubt.deviation import ONE_RULE, OTHER_NET, VICTIMS_BATCH, listed
+from ubt_utils.ubt.deviation import ONE_RULE, listed
 
 Names = Callable[[torch.Tensor], torch.Tensor]
 ASKED = 256  # pictures at a time
@@ -160,10 +161,7 @@ DEVIATIONS = listed(  # source: arXiv 2511.13545, its abstract and public summar
      "else CA is lost"),
     ("loss", UNSAID, "CLIP's + weighted cross-entropy of the set", "the set has labels, no captions"),
     ("weight of the set", UNSAID, "tuned", ONE_RULE),
-    ("batch", UNSAID, "256", VICTIMS_BATCH),
-    ("rate", UNSAID, "tuned", OTHER_NET),
-    ("length", UNSAID, "tuned", ONE_RULE),
-    ("schedule", UNSAID, "one cycle", "the fine-tuning baseline's"),
+    *untold(UNSAID),
     ("weight decay", UNSAID, "0.1, of all weights", "the fine-tuning baseline's"),
     ("norm mode", UNSAID, "tuned", ONE_RULE),
 )  # fmt: skip

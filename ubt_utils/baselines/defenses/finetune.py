@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ubt_utils.baselines.deviations import SCHEDULE, START
 from ubt_utils.clip.objectives import Objective, contrastive
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History
@@ -64,11 +65,11 @@ RETRAINED = listed(  # source: BigML-CS-UCLA/SafeCLIP, src/main.py and src/parse
     ("safe pairs", "a mixture of two Gaussians, anew each epoch", "D_safe: D outside the pool",
      "one filter for all"),
     ("risky pairs", "trained one modality at a time", "left out", "what filtering does by itself"),
-    ("start", "random weights", "f0", "the victim's start"),
+    START,
     ("batch", "128", "256", VICTIMS),
     ("rate", "5e-4", "tuned", OTHER_NET),
     ("length", "32 epochs", "tuned", ONE_RULE),
-    ("schedule", "half a cosine, 10,000 steps of warm-up", "one cycle", VICTIMS),
+    SCHEDULE,
     ("weight decay", "0.1, not of norms and biases", "0.1, of all weights", VICTIMS),
     ("augmentation", "flips, crops, jitter, grey, blur", "color", VICTIMS),
 )  # fmt: skip

@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from ubt_utils.baselines.defenses.supervised import labelled
+from ubt_utils.baselines.deviations import untold
 from ubt_utils.clip import models
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History
 from ubt_utils.ubt.defense import Defense, Session, View, train_on
-from ubt_utils.ubt.deviation import NO_CLEAN, NO_LABELS, ONE_RULE, OTHER_NET, UNREAD, VICTIMS_BATCH, listed
+from ubt_utils.ubt.deviation import NO_CLEAN, NO_LABELS, ONE_RULE, UNREAD, listed
 
 
 def pixel_prompt(
@@ -54,10 +55,7 @@ DEVIATIONS = listed(  # source: RVPT, arXiv 2412.20392, abstract only
     ("clean data", "few-shot downstream samples (abstract only)", "D_safe: D outside the pool, unchecked",
      NO_CLEAN),
     ("labels", "given (abstract only)", "classes named in captions", NO_LABELS),
-    ("batch", UNREAD, "256", VICTIMS_BATCH),
-    ("rate", UNREAD, "tuned", OTHER_NET),
-    ("length", UNREAD, "tuned", ONE_RULE),
-    ("schedule", UNREAD, "one cycle", "the fine-tuning baseline's"),
+    *untold(UNREAD),
     ("weight decay", UNREAD, "0.1, of all weights", "the fine-tuning baseline's"),
     ("norm mode", UNREAD, "frozen", "no weight moves"),
 )  # fmt: skip

@@ -19,6 +19,7 @@ from torch import nn
 
 from ubt_utils.baselines import queue
 from ubt_utils.baselines.defenses.cleanclip import eda
+from ubt_utils.baselines.deviations import CAPTIONS, PICTURES, SCHEDULE, START
 from ubt_utils.clip import models
 from ubt_utils.clip.objectives import Objective, clip_loss, gathered
 from ubt_utils.clip.recipe import Recipe
@@ -66,15 +67,13 @@ def roclip(
 
 
 DEVIATIONS = listed(  # source: BigML-CS-UCLA/RoCLIP, src/parser.py, src/train.py and utils/
-    ("start", "random weights", "f0", "the victim's start"),
+    START,
     ("batch", "512", "256", VICTIMS),
     ("rate", "5e-5", "the victim's", VICTIMS),
     ("length", "24 epochs", "the victim's", VICTIMS),
-    ("schedule", "half a cosine, 10,000 steps of warm-up", "one cycle", VICTIMS),
-    ("augmentation of pictures", "flips, crops, jitter, grey, blur", "pose and color",
-     "this kit's; pictures of 48 px"),
-    ("augmentation of captions", "EDA, before training", "one token changed, in each step",
-     "no thesaurus; nothing to store"),
+    SCHEDULE,
+    PICTURES,
+    CAPTIONS,
     ("pool", "21,845 captions", "2 % of D", "D is smaller"),
     ("what fills the pool", "matched passes", "all passes", "else the first match is among noise"),
     ("pool at first", "random vectors", "empty", "noise would pull somewhere"),

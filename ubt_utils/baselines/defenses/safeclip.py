@@ -22,6 +22,7 @@ from torch import nn
 
 from ubt_utils.baselines import phases, queue, safe
 from ubt_utils.baselines.defenses.cleanclip import eda, within
+from ubt_utils.baselines.deviations import CAPTIONS, PICTURES, SCHEDULE, START
 from ubt_utils.clip import models
 from ubt_utils.clip.augment import augment
 from ubt_utils.clip.objectives import Objective, gathered
@@ -181,15 +182,13 @@ def safeclip(
 
 
 DEVIATIONS = listed(  # source: BigML-CS-UCLA/SafeCLIP, src/parser.py, src/main.py, src/train.py and utils/
-    ("start", "random weights", "f0", "the victim's start"),
+    START,
     ("batch", "128", "256", VICTIMS),
     ("rate", "5e-4", "the victim's", VICTIMS),
     ("length", "32 epochs", "the victim's", VICTIMS),
-    ("schedule", "half a cosine, 10,000 steps of warm-up", "one cycle", VICTIMS),
-    ("augmentation of pictures", "flips, crops, jitter, grey, blur", "pose and color",
-     "this kit's; pictures of 48 px"),
-    ("augmentation of captions", "EDA, before training", "one token changed, in each step",
-     "no thesaurus; nothing to store"),
+    SCHEDULE,
+    PICTURES,
+    CAPTIONS,
     ("low rate", "5e-6", "1 % of the victim's", "the same part"),
     ("safe and risky pairs", "one after the other", "in one batch, by their shares",
      "one training loop for all rivals"),

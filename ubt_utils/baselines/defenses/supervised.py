@@ -18,7 +18,7 @@ from ubt_utils.clip import models
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History
 from ubt_utils.ubt.defense import Defense, Session, View, train_on
-from ubt_utils.ubt.deviation import NO_LABELS, ONE_LOOP, ONE_RULE, OTHER_NET, VICTIMS_BATCH, Deviation, listed
+from ubt_utils.ubt.deviation import NO_LABELS, ONE_LOOP, ONE_RULE, OTHER_NET, VICTIMS_BATCH, listed
 
 
 def labelled(view: View) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,31 +65,29 @@ def linear_probe(model: nn.Module, view: View, recipe: Recipe, session: Session)
 
 
 FREE_START = "a good start that asks for no labels"
-LABELS = Deviation("labels", "those of the training set", "classes named in captions of D_safe", NO_LABELS)
-SUPERVISED = (  # source: nishadsinghi/CleanCLIP, README.md and src/evaluate.py
-    LABELS,
-    *listed(
-        ("classifier", "random, with biases, on raw embeddings", "the zero-shot head, on unit embeddings",
-         FREE_START),
-        ("batch", "80", "256", VICTIMS_BATCH),
-        ("rate", "1e-4", "tuned", OTHER_NET),
-        ("length", "10 epochs", "tuned", ONE_RULE),
-        ("schedule", "half a cosine, 500 steps of warm-up", "half a cosine, 5 steps of warm-up",
-         "few steps in all"),
-        ("weight decay", "0.01, not of biases", "0.01, of matrices", "as for the kit's CleanCLIP"),
-        ("norm mode", "training", "tuned", ONE_RULE),
-    ),
+LABELS = ("labels", "those of the training set", "classes named in captions of D_safe", NO_LABELS)
+CLASSIFIER = (
+    "classifier", "random, with biases, on raw embeddings", "the zero-shot head, on unit embeddings",
+    FREE_START,
 )  # fmt: skip
-PROBE = (  # source: the same
+SUPERVISED = listed(  # source: nishadsinghi/CleanCLIP, README.md and src/evaluate.py
     LABELS,
-    *listed(
-        ("classifier", "random, with biases, on raw embeddings", "the zero-shot head, on unit embeddings",
-         FREE_START),
-        ("embeddings", "computed once", "anew in each step", ONE_LOOP),
-        ("batch", "128", "256", VICTIMS_BATCH),
-        ("rate", "0.005", "tuned", OTHER_NET),
-        ("length", "10 epochs", "tuned", ONE_RULE),
-    ),
+    CLASSIFIER,
+    ("batch", "80", "256", VICTIMS_BATCH),
+    ("rate", "1e-4", "tuned", OTHER_NET),
+    ("length", "10 epochs", "tuned", ONE_RULE),
+    ("schedule", "half a cosine, 500 steps of warm-up", "half a cosine, 5 steps of warm-up",
+     "few steps in all"),
+    ("weight decay", "0.01, not of biases", "0.01, of matrices", "as for the kit's CleanCLIP"),
+    ("norm mode", "training", "tuned", ONE_RULE),
+)  # fmt: skip
+PROBE = listed(  # source: the same
+    LABELS,
+    CLASSIFIER,
+    ("embeddings", "computed once", "anew in each step", ONE_LOOP),
+    ("batch", "128", "256", VICTIMS_BATCH),
+    ("rate", "0.005", "tuned", OTHER_NET),
+    ("length", "10 epochs", "tuned", ONE_RULE),
 )  # fmt: skip
 
 

@@ -15,13 +15,14 @@ from torch import nn
 
 from ubt_utils.baselines.defenses.finetune import train_outside
 from ubt_utils.baselines.defenses.negation import direction, renew_norms
+from ubt_utils.baselines.deviations import untold
 from ubt_utils.baselines.inversion import LOOKS, Trigger, inverted
 from ubt_utils.clip import models
 from ubt_utils.clip.objectives import Objective
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import History
 from ubt_utils.ubt.defense import Defense, Session, View
-from ubt_utils.ubt.deviation import NO_CLEAN, ONE_RULE, OTHER_NET, UNREAD, VICTIMS_BATCH, listed
+from ubt_utils.ubt.deviation import NO_CLEAN, ONE_RULE, UNREAD, listed
 
 
 def poisoning(trigger: Trigger, head: torch.Tensor) -> Objective:
@@ -65,10 +66,7 @@ DEVIATIONS = listed(  # source: arXiv 2510.14845, abstract only
     ("weights that learn", UNREAD, "the image tower's", "as in task arithmetic"),
     ("scale of the subtraction", UNREAD, "tuned", ONE_RULE),
     ("clean data", UNREAD, "D_safe: D outside the pool, unchecked", NO_CLEAN),
-    ("batch", UNREAD, "256", VICTIMS_BATCH),
-    ("rate", UNREAD, "tuned", OTHER_NET),
-    ("length", UNREAD, "tuned", ONE_RULE),
-    ("schedule", UNREAD, "one cycle", "the fine-tuning baseline's"),
+    *untold(UNREAD),
     ("weight decay", UNREAD, "none", "the difference holds what was learned alone"),
     ("norm mode", UNREAD, "tuned", ONE_RULE),
 )  # fmt: skip

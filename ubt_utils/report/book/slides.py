@@ -20,11 +20,8 @@ from nbconvert import SlidesExporter
 
 from ubt_utils.report import notebooks
 from ubt_utils.report.book import assets, formulas, pages
+from ubt_utils.report.course import COURSE
 
-STEMS = (
-    "00_start_here", "01_attack_injection", "02_overfit_detection", "03_suspicious_selection",
-    "04_token_unlearning",
-)  # fmt: skip
 LEFT_OUT = frozenset({  # sections that are for reading
     "Exercises", "Notation", "Glossary", "The course", "When nothing was found",
 })  # fmt: skip
@@ -80,7 +77,7 @@ def deck() -> nbformat.NotebookNode:
     whole = nbformat.v4.new_notebook()
     models: dict[str, Any] = {}
     for path in notebooks.committed():
-        if path.stem in STEMS:
+        if path.stem in COURSE:
             notebook = nbformat.read(path, as_version=4)
             notebooks.with_stills(notebook)
             models |= notebooks.widget_models(notebook)

@@ -17,10 +17,6 @@ def _pictures() -> list[Arguments]:
     return [(torch.rand(size, generator=generator("pictures", size)),) for size in sizes]
 
 
-def _mean(images: Tensor) -> Tensor:
-    return images.mean((-1, -2), keepdim=True)
-
-
 def _zoomed(images: Tensor, mode: str = "bilinear") -> Tensor:
     edge = images.shape[-1] // 8
     return F.interpolate(images[..., edge:-edge, edge:-edge], images.shape[-2:], mode=mode)

@@ -57,12 +57,12 @@ def _detected() -> dict[str, str]:
     """Clean sets, and clusters that nothing was chosen on."""
     found = study_tables.nothing_found(FAMILY, STUDY)
     clean = found[found.index.str.startswith("clean")]
-    unseen = study_tables.seen(FAMILY, DEFENDED, STUDY).xs("unseen", level="seeds").sum()
-    worst = study_tables.seen(FAMILY, DEFENDED, STUDY).xs("unseen", level="seeds").high.max()
+    unseen = study_tables.seen(FAMILY, DEFENDED, STUDY).xs("unseen", level="seeds")
+    sums = unseen.sum()
     return {
         "cleanSets": _count(clean.sets.sum()), "cleanRight": _count(clean.right.sum()),
-        "unseenClusters": _count(unseen.clusters), "unseenFailed": _count(unseen.failed),
-        "unseenHigh": f"{100 * worst:.0f}",
+        "unseenClusters": _count(sums.clusters), "unseenFailed": _count(sums.failed),
+        "unseenHigh": f"{100 * unseen.high.max():.0f}",
     }  # fmt: skip
 
 
