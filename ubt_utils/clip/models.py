@@ -23,7 +23,7 @@ from ubt_utils.kernels.prefixes import tree
 CONFIGS = Path(__file__).parent / "model_configs"
 Change = Callable[[torch.Tensor], torch.Tensor]  # stored pictures (B, 3, H, W) uint8 → the same
 MAX_LOGIT_SCALE = 4.6052  # ln 100, the bound that OpenAI's CLIP trains with
-AT_A_TIME = 8192  # captions that are tokenized at once
+AT_A_TIME = 8192  # captions that are tokenized, or counted, at once
 
 
 class CheckpointError(ValueError):

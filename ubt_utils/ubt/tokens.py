@@ -19,7 +19,6 @@ from ubt_utils.clip import models
 from ubt_utils.core import device
 from ubt_utils.kernels.occlusion import inner, occlusion
 
-AT_A_TIME = 8192  # captions that are counted at once, so that what is sorted stays small
 END = 49407  # CLIP's end mark, its largest token
 SHARE = 0.5  # of the largest attribution, from which a token counts as compromised
 
@@ -50,7 +49,7 @@ def carries(tokens: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
 def caption_counts(tokens: torch.Tensor) -> torch.Tensor:
     """(V,) in how many of the captions (N, L) each inner token occurs; marks and padding are 0."""
     counts = torch.zeros(END + 1, dtype=torch.long)
-    for part in tokens.split(AT_A_TIME):
+    for part in tokens.split(models.AT_A_TIME):  # so that what is sorted stays small
         ordered = torch.where(inner(part), part, END).sort(dim=1).values
         first = torch.ones_like(ordered, dtype=torch.bool)
         first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
