@@ -9,8 +9,8 @@ from ubt_utils.baselines.defenses import DEFENSES
 from ubt_utils.core import paths
 from ubt_utils.evaluate import choice
 from ubt_utils.profiles.base import DEFENDED
-from ubt_utils.profiles.chosen import CHOSEN
-from ubt_utils.profiles.tuned import unlearn_at
+from ubt_utils.profiles.chosen import CHOSEN, ON_PHOTOS
+from ubt_utils.profiles.tuned import settled, unlearn_at
 from ubt_utils.report import study_tables
 from ubt_utils.study import commands
 
@@ -138,6 +138,44 @@ def test_without_a_public_model_those_run_that_need_none(monkeypatch):
 def test_a_rival_without_a_setting_is_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"setting \(long\) for abl: tune them first"):
         rivals_of(monkeypatch, defenses=("ubt", "abl"), question="long")
+
+
+def photos_of(monkeypatch, settings, **asked):
+    """The blocks of the photos' round where trials have chosen these settings."""
+    found = []
+    monkeypatch.setattr(commands, "_record", lambda blocks, workers: found.extend(blocks))
+    monkeypatch.setattr(commands, "ON_PHOTOS", settings)
+    commands.photos(**asked)
+    return found
+
+
+def test_photos_meet_six_attacks_on_three_public_models_in_the_order_of_the_endpoints(monkeypatch):
+    settings = {name: {} for name in commands.PHOTO_TUNED}
+    blocks = photos_of(monkeypatch, settings)
+    rates = [{profiles.get(c.profile).poison_rate for c in part} for part in blocks]
+    assert rates == [{0.01}, {0.003}, {0.01}, {0.01}, {0.003}, {0.01}, {0.003}]
+    seen = [list(dict.fromkeys(c.defense for c in part)) for part in blocks]
+    primary, others = ["none", "ubt", "ubt-retain"], ["none", "finetune", "cleanclip", "par", "ubt-described"]
+    assert seen == [primary, primary, primary[:2], others, others, ["none", "retrain"], ["none", "retrain"]]
+    for part in blocks:
+        assert {(profiles.get(c.profile).f0, c.seed) for c in part} == {(0, 0), (1, 0), (2, 0)}
+        assert {c.attack for c in part} in ({"none"}, set(commands.ON_PHOTO))
+    assert len(commands.ON_PHOTO) == 6 and set(profiles.base.DEFENDED) < set(commands.ON_PHOTO)
+    short = photos_of(monkeypatch, settings, attacks=("sig",), seeds=(1,), whole=False)
+    assert [len(part) for part in short] == [9, 9, 6, 15, 15]
+    with pytest.raises(ValueError, match="no trials on photos chose a setting for cleanclip, par: tune them"):
+        photos_of(monkeypatch, {"ubt": {}, "finetune": {}})
+
+
+def test_photos_has_the_settings_that_were_chosen_for_it():
+    assert profiles.PHOTOS.defenses == {n: s for n, s in ON_PHOTOS.items() if n != "ubt"}
+    settings = {"ubt": {"lr": 1e-3, "part": 0.05, "freeze_norm": False, "weight": 3.0}, "par": {"lr": 0.1}}
+    found = settled(profiles.PHOTOS, settings)
+    assert found.defenses["par"] == {"lr": 0.1} and found.unlearn.weight == 3.0
+    assert found.unlearn.recipe.steps == round(0.05 * 750 * 128 / 192)
+    assert (
+        replace(found, defenses=profiles.PHOTOS.defenses, unlearn=profiles.PHOTOS.unlearn) == profiles.PHOTOS
+    )
 
 
 @pytest.mark.parametrize("question", choice.QUESTIONS)
