@@ -214,7 +214,7 @@ def test_every_data_set_has_what_stages_ask_for(profile, tmp_path, monkeypatch):
 
 def test_settings_are_chosen_where_pictures_are_kept_aside_for_it():
     assert len(profiles.get("tiny").sets.validation().labels) == 120
-    for name in ("photos", "paper"):
+    for name in ("folder", "paper"):
         with pytest.raises(ValueError, match="Sets keeps no pictures aside to choose settings on"):
             profiles.get(name).sets.validation()
 

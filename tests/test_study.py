@@ -1,12 +1,14 @@
 """The study's plan: which cells, in which order."""
 
+import json
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from ubt_utils import profiles
 from ubt_utils.baselines.defenses import DEFENSES
-from ubt_utils.core import paths
+from ubt_utils.core import paths, records
 from ubt_utils.evaluate import choice
 from ubt_utils.profiles.base import DEFENDED
 from ubt_utils.profiles.chosen import CHOSEN, ON_PHOTOS
@@ -140,18 +142,37 @@ def test_a_rival_without_a_setting_is_refused(monkeypatch):
         rivals_of(monkeypatch, defenses=("ubt", "abl"), question="long")
 
 
-def photos_of(monkeypatch, settings, **asked):
-    """The blocks of the photos' round where trials have chosen these settings."""
+@pytest.fixture
+def photos_of(monkeypatch, results_root):
+    """Of the blocks of the photos' round, where these settings were tried and those are the profile's."""
     found = []
     monkeypatch.setattr(commands, "_record", lambda blocks, workers: found.extend(blocks))
-    monkeypatch.setattr(commands, "ON_PHOTOS", settings)
-    commands.photos(**asked)
-    return found
+
+    def blocks_of(tried, settings, **asked):
+        rows = [{"defense": name, "setting": json.dumps(one), **HELD} for name, one in tried.items()]
+        records.write_table(records.table_path("photos", records.TUNING), pd.DataFrame(rows))
+        monkeypatch.setattr(commands, "ON_PHOTOS", settings)
+        found.clear()
+        commands.photos(**asked)
+        return list(found)
+
+    return blocks_of
 
 
-def test_photos_meet_six_attacks_on_three_public_models_in_the_order_of_the_endpoints(monkeypatch):
-    settings = {name: {} for name in commands.PHOTO_TUNED}
-    blocks = photos_of(monkeypatch, settings)
+HELD = {"attack": "sig", "seed": 0, "asr": 0.0, "clean_accuracy": 0.5, "undefended": 0.5, "paid": 0.1}
+TRIED = {name: {"lr": 0.1} for name in commands.PHOTO_TUNED}
+
+
+def test_photos_are_recorded_with_the_settings_that_their_trials_choose(photos_of):
+    assert photos_of(TRIED, TRIED)
+    with pytest.raises(ValueError, match="no trials on photos of cleanclip, par: tune them first"):
+        photos_of({"ubt": {"lr": 0.1}, "finetune": {"lr": 0.1}}, TRIED)
+    with pytest.raises(ValueError, match=r"other settings than profiles/chosen.py: .*'par': {'lr': 0.1}"):
+        photos_of(TRIED, TRIED | {"par": {"lr": 0.2}})
+
+
+def test_photos_meet_six_attacks_on_three_public_models_in_the_order_of_the_endpoints(photos_of):
+    blocks = photos_of(TRIED, TRIED)
     rates = [{profiles.get(c.profile).poison_rate for c in part} for part in blocks]
     assert rates == [{0.01}, {0.003}, {0.01}, {0.01}, {0.003}, {0.01}, {0.003}]
     seen = [list(dict.fromkeys(c.defense for c in part)) for part in blocks]
@@ -161,10 +182,8 @@ def test_photos_meet_six_attacks_on_three_public_models_in_the_order_of_the_endp
         assert {(profiles.get(c.profile).f0, c.seed) for c in part} == {(0, 0), (1, 0), (2, 0)}
         assert {c.attack for c in part} in ({"none"}, set(commands.ON_PHOTO))
     assert len(commands.ON_PHOTO) == 6 and set(profiles.base.DEFENDED) < set(commands.ON_PHOTO)
-    short = photos_of(monkeypatch, settings, attacks=("sig",), seeds=(1,), whole=False)
+    short = photos_of(TRIED, TRIED, attacks=("sig",), seeds=(1,), whole=False)
     assert [len(part) for part in short] == [9, 9, 6, 15, 15]
-    with pytest.raises(ValueError, match="no trials on photos chose a setting for cleanclip, par: tune them"):
-        photos_of(monkeypatch, {"ubt": {}, "finetune": {}})
 
 
 def test_photos_has_the_settings_that_were_chosen_for_it():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
+import pandas as pd
+
 from ubt_utils import profiles, stages
 from ubt_utils.attacks.triggers import TRIGGERS
 from ubt_utils.baselines import ranges
@@ -116,17 +118,23 @@ def photos(
     """The round of photos of results/ENDPOINTS.md: three public models × seeds × attacks at 1 and 0.3 %,
     clean sets, rivals, and, if whole, f0 trained anew as long as the victim. To results/photos/, block by
     block in the order in which the endpoints need them; resumes."""
-    if missing := [name for name in PHOTO_TUNED if name not in ON_PHOTOS]:
-        raise ValueError(
-            f"no trials on photos chose a setting for {', '.join(missing)}: tune them first, and put what "
-            "they choose into profiles/chosen.py"
-        )
+    _tuned_on_photos()
     both = (PHOTOS, PHOTOS_RARE)
     blocks = [_cross(names, attacks, PRIMARY, seeds) for names in both]
     blocks += [_cross(PHOTOS, (stages.NONE,), PRIMARY[:1], seeds)]
     blocks += [_cross(names, attacks, PHOTO_RIVALS, seeds) for names in both]
     blocks += [_cross(names, attacks, ("retrain",), seeds) for names in both if whole]
     _record(blocks, workers)
+
+
+def _tuned_on_photos() -> None:
+    """Raise ValueError unless the profile has what the recorded trials on photos choose."""
+    path = records.table_path(profiles.PHOTOS.family, records.TUNING)
+    table = pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=["defense"])
+    if missing := [name for name in PHOTO_TUNED if name not in set(table.defense)]:
+        raise ValueError(f"no trials on photos of {', '.join(missing)}: tune them first (`tune --help`)")
+    if (found := choice.choose(table, *choice.QUESTIONS["fifth"])) != ON_PHOTOS:
+        raise ValueError(f"the trials on photos choose other settings than profiles/chosen.py: {found}")
 
 
 def _record(blocks: Iterable[list[grid.Cell]], workers: int) -> None:
