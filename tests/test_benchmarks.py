@@ -170,6 +170,7 @@ def test_the_parts_of_photos_and_their_triggers_are_told(results_root, tmp_path,
     monkeypatch.setenv("UBT_DATA", str(photo_files.whole(tmp_path / "data")))
     script.main("photos-tiny", 10)
     found = records.read_benchmark("photo_parts")
+    assert found["photos"] == 10
     assert found["parts"]["photos-tiny"]["D"]["imagenet"] == 48  # six of eight classes' each
     sig, badclip = found["triggers"]["sig"], found["triggers"]["badclip"]
     assert sig["psnr"] == sig["psnr_published"] and sig["own"] == sig["published"]
