@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-ROOM = 3 * 2**29  # bytes of features that a process keeps at most: of 70,000 photos of profile `photos`
+ROOM = 3 * 2**29  # bytes of features that a process keeps at most: of 29,000 photos of profile `photos`
 SEEN = 2**20  # pictures of which a process notes at a time that it has seen them
 DIGEST = 16  # bytes of a picture's name
 
