@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -162,3 +163,21 @@ def test_a_victim_that_was_changed_or_is_of_another_profile_is_not_our_own(chain
     (copy / "manifest.json").write_text("{}")
     with pytest.raises(StageError, match=r"manifest\.json is missing or was changed"):
         own.given(copy)
+
+
+def test_the_parts_of_photos_and_their_triggers_are_told(results_root, tmp_path, monkeypatch):
+    script = importlib.import_module("photo_parts")
+    monkeypatch.setenv("UBT_DATA", str(photo_files.whole(tmp_path / "data")))
+    script.main("photos-tiny", 10)
+    found = records.read_benchmark("photo_parts")
+    assert found["photos"] == 10
+    assert found["parts"]["photos-tiny"]["D"]["imagenet"] == 48  # six of eight classes' each
+    sig, badclip = found["triggers"]["sig"], found["triggers"]["badclip"]
+    assert sig["psnr"] == sig["psnr_published"] and sig["own"] == sig["published"]
+    assert badclip["psnr"] is None
+    large = found["triggers"]["label_consistent"]
+    assert large["own"] > large["published"] and large["psnr"] < large["psnr_published"]
+    blended = found["triggers"][
+        "blended"
+    ]  # by as much as 20 · log10 of the strengths' ratio, but for rounding
+    assert blended["psnr_published"] - blended["psnr"] == pytest.approx(20 * math.log10(0.25 / 0.2), abs=0.05)

@@ -16,7 +16,7 @@ from ubt_utils.clip.training import TrainingDiverged
 from ubt_utils.core import paths, records
 from ubt_utils.core.store import StageError
 from ubt_utils.evaluate import choice, measure
-from ubt_utils.profiles.chosen import CHOSEN
+from ubt_utils.profiles.chosen import CHOSEN, ON_PHOTOS
 from ubt_utils.report import cells
 from ubt_utils.stages.defend import plan_of
 from ubt_utils.study import commands, matrix, tuning
@@ -471,6 +471,31 @@ def test_a_setting_at_an_end_of_its_range_is_told():
     inside = {"lr": 1e-3, "part": 0.1, "freeze_norm": True, "threshold": 1.0}
     assert ranges.at_an_end("par", inside) == []
     assert ranges.at_an_end("par", inside | {"lr": 1.99e-2, "threshold": 0.3}) == ["lr", "threshold"]
+
+
+TRIED = [  # a row of a trial
+    {
+        "defense": "finetune", "setting": "{}", "attack": "sig", "seed": 0, "asr": 0.0, "paid": 0.1,
+        "clean_accuracy": 0.5, "undefended": 0.5,
+    }
+]  # fmt: skip
+
+
+def test_what_is_chosen_on_photos_is_what_their_trials_choose():
+    path = records.table_path("photos", records.TUNING)
+    found = choice.choose(pd.read_parquet(path), *choice.QUESTIONS["fifth"]) if path.exists() else {}
+    assert found == ON_PHOTOS
+
+
+def test_trials_may_leave_out_what_sources_say(tiny, monkeypatch):
+    asked = []
+    monkeypatch.setattr(tuning.parallel, "each", lambda work, wanted, *_: asked.append(wanted) or TRIED)
+    monkeypatch.setattr(tuning, "profiles", SimpleNamespace(get=lambda name: tiny))
+    for sources, more in ((True, 3), (False, 0)):
+        tuning.run_all("tiny", ("finetune",), 4, sources=sources)
+        begun = asked[-2]
+        assert len(begun) == len(tuning.FIRST) * (4 + more)
+        assert any("passes" in one.setting for one in begun) == sources
 
 
 @pytest.mark.parametrize("question", choice.QUESTIONS)

@@ -9,7 +9,7 @@ import torch
 from ubt_utils import profiles, stages
 from ubt_utils.clip import models, towers
 from ubt_utils.data.retrieval import Retrieval
-from ubt_utils.evaluate import measure, metrics
+from ubt_utils.evaluate import measure, metrics, searched
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,9 @@ def test_every_defense_is_measured_by_both_rulers(chain):
         measured = set(record["metrics"])
         assert {"clean_accuracy", "asr", "target_recall", "linear_probe"} <= measured
         assert {f"{way}_r{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)} <= measured
-    assert {"public_clean_accuracy", "public_asr"} <= set(records["none"]["metrics"])
+        assert {"image_to_text_asr", "text_to_image_asr", "known_accuracy", "new_accuracy"} <= measured
+    before = {"clean_accuracy", "asr", "text_to_image_r5", "text_to_image_asr", "linear_probe"}
+    assert {f"public_{name}" for name in before} <= set(records["none"]["metrics"])
 
 
 def test_the_public_tower_is_the_package_s(chain):
@@ -57,6 +59,7 @@ def test_what_the_record_says_is_what_the_model_does(chain):
     assert noted["clean_accuracy"] == pytest.approx((predicted == task.labels).double().mean().item())
     texts = models.embed_tokens(model, models.tokenize(profile.model, found.captions))
     again = metrics.retrieval(models.embed_images(model, found.images), texts, found.owner)
+    again |= searched.attacked(model, profile, run.trigger)
     assert again == {k: noted[k] for k in again}
 
 

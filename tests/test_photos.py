@@ -2,6 +2,8 @@
 
 import os
 import warnings
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,10 @@ from ubt_utils.data import decoding, photos
 from ubt_utils.data.photos import NO_CLASS, PhotoSets
 from ubt_utils.data.retrieval import Retrieval
 
-SETS = PhotoSets(public=6, wild=6, classes=8, photos=3, size=32, probe=2)
+SETS = PhotoSets(
+    public=6, wild=6, valid=1, tested=0, known=1.0, scenes=0.5, wild_captions=2, size=32, target="banana",
+    classes=8, photos=3, probe=2,
+)  # fmt: skip
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
 
 
@@ -222,6 +227,83 @@ def test_goals_are_of_other_classes_and_unused(data):
     assert not [g for g in goals if bytes(g.numpy()) in used]
 
 
+HALF = replace(SETS, known=0.5)
+GROUP = replace(SETS, target="bottle", valid=0, tested=1)  # the name of several classes has that word
+
+
+@pytest.fixture
+def bottles(data):
+    """The sets in miniature with three kinds of bottles among their eight classes."""
+    for split, each, seed in (("train", 13, 0), ("valid", 3, 5000)):
+        shown = [label for label in GROUP._labels() for _ in range(each)]
+        images = [files.encoded(seed + i) for i in range(len(shown))]
+        files.write(data / "tiny-imagenet" / f"{split}-00000-of-00001.parquet", images, {"label": shown})
+    return data
+
+
+def test_f0s_text_tower_is_tuned_on_half_of_the_classes_and_each_public_model_on_its_own(data):
+    known = HALF.known_labels(0)
+    shown = set(HALF.public_pairs(0).labels.tolist()) - {NO_CLASS}
+    assert len(known) == 4 and shown == set(known) != set(HALF.known_labels(1))
+    classes = list(HALF.class_names())
+    seen = {classes[i] for i in HALF.known_classes(0).nonzero().flatten().tolist()}
+    assert seen == {files.NAMES[label] for label in known}
+    assert set(HALF.wild_pairs(0)[0].labels.tolist()) - {NO_CLASS} == set(files.labels(8))
+
+
+@pytest.mark.parametrize("known", [-0.1, 1.1])
+def test_f0_knows_a_part_of_the_classes(known):
+    with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):
+        replace(SETS, known=known)
+
+
+def test_without_a_known_class_there_is_no_public_model(data):
+    with pytest.raises(ValueError, match="no public model in a world with known=0"):
+        replace(SETS, known=0.0).public_pairs(0)
+
+
+def test_a_word_makes_one_class_of_all_that_have_it(bottles):
+    names = ("beer bottle", "pill bottle", "pop bottle")
+    assert GROUP.class_names()["bottle"] == names and len(GROUP.class_names()) == 6
+    assert [files.NAMES[label] for label in GROUP.target_labels()] == list(names)
+    task = GROUP.zero_shot()
+    assert task.labels.bincount().tolist() == [3, 3, 3, 3, 3, 3 * (3 + 1)]  # one more photo of each bottle
+    assert (
+        task.classes[task.target] == "bottle" and task.prompts()[task.target][8] == "a photo of a pill bottle"
+    )
+    assert GROUP.class_index(torch.tensor(GROUP.target_labels())).tolist() == [task.target] * 3
+    half = replace(GROUP, known=0.5)
+    whole = {seed for seed in range(40) if set(half.target_labels()) <= set(half.known_labels(seed))}
+    told = {seed for seed in range(40) if half.known_classes(seed)[task.target]}
+    assert told == whole and whole  # a class of which f0 knows a part is no known one
+
+
+def test_validation_shares_no_photo_with_f0_with_d_and_with_the_test(data):
+    sets = replace(SETS, valid=1)
+    task, table = sets.validation(), photos.read("tiny-imagenet", "train", ["label"])
+    assert task.labels.bincount().tolist() == [1] * 8 and task.target == sets.zero_shot().target
+    expected = [decoding.decode(table.images[13 * i + 12], 32) for i in range(8)]  # the thirteenth of each
+    assert torch.equal(task.images, torch.stack(expected))
+    others = [*sets.public_pairs(0).images, *sets.wild_pairs(0)[0].images, *sets.zero_shot().images]
+    assert not {bytes(i.numpy()) for i in task.images} & {bytes(i.numpy()) for i in others}
+    with pytest.raises(decoding.PhotoError, match="no photos left for validation: got valid=0"):
+        replace(SETS, valid=0).validation()
+
+
+def test_what_the_image_tower_may_have_seen_and_what_is_there_twice(data):
+    found = SETS.seen(0)
+    assert {part: told["photos"] for part, told in found.items()} == {
+        "f0": 48 + 20, "D": 48 + 20, "validation": 8, "test": 24, "retrieval": 12,
+    }  # fmt: skip
+    assert [told["imagenet"] for told in found.values()] == [48, 48, 8, 24, 0]
+    assert not any(told["copies"] for told in found.values())
+    table = photos.read("tiny-imagenet", "train", ["label"])
+    table.images[6] = table.images[0]  # the first of D's is one of f0's
+    path = data / "tiny-imagenet" / "train-00000-of-00001.parquet"
+    files.write(path, list(table.images), {"label": table.columns["label"]})
+    assert Counter(p for p, told in SETS.seen(0).items() for _ in range(told["copies"])) == {"f0": 1, "D": 1}
+
+
 def test_probes_learn_from_f0s_photos(data):
     probe = SETS.probe_pairs()
     assert set(probe.sources) <= set(SETS.public_pairs(0).sources)
@@ -282,7 +364,7 @@ def test_photos_of_no_class_are_not_lost_in_silence(data, bad):
 
 def test_the_real_sets_read_without_a_warning(monkeypatch):
     monkeypatch.setenv("UBT_DATA", str(SHARED))
-    sets = PhotoSets(public=5, wild=5, classes=5, photos=5, size=32)
+    sets = replace(SETS, public=5, wild=5, classes=5, photos=5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         task, found, (wild, _) = sets.zero_shot(), sets.retrieval(), sets.wild_pairs(0)

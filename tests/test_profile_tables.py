@@ -106,7 +106,7 @@ def test_a_record_of_today_names_the_words_that_were_found(made):
 def test_settings_name_what_differs():
     table = profile_tables.settings(profiles.get("mini"), profiles.get("photos"))
     assert table.loc["pictures"].tolist() == ["48 px", "96 px"]
-    assert table.loc["target"].tolist() == ["clock", "banana"]
+    assert table.loc["target"].tolist() == ["clock", "bottle"]
     assert "imagenet" in table.loc["image tower of f0", "photos"]
 
 

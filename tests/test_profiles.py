@@ -109,6 +109,12 @@ def test_the_profiles_of_the_study_differ_from_mini_in_what_their_names_say():
         assert differing(profile, profiles.MINI) == {"f0", "weights"} and profile.f0 == seed
     for profile, common in zip(profiles.RARE, (profiles.MINI, *profiles.PUBLIC), strict=True):
         assert differing(profile, common) == {"poison_rate"} and profile.poison_rate == 0.003
+    for seed, profile in enumerate(profiles.PHOTOS_PUBLIC, 1):
+        assert differing(profile, profiles.PHOTOS) == {"f0"} and profile.f0 == seed
+    photos = (profiles.PHOTOS, *profiles.PHOTOS_PUBLIC)
+    for profile, common in zip(profiles.PHOTOS_RARE, photos, strict=True):
+        assert differing(profile, common) == {"poison_rate"} and profile.poison_rate == 0.003
+        assert profile.name == common.name.replace("photos", "photos-rare")
     assert differing(profiles.KNOWN, profiles.MINI) == {"sets", "weights", "pretrain"}
     assert profiles.KNOWN.sets.known == 1 and profiles.SCRATCH.sets.known == 0
     scratch = {"sets", "weights", "pretrain", "finetune"}
@@ -208,7 +214,7 @@ def test_every_data_set_has_what_stages_ask_for(profile, tmp_path, monkeypatch):
 
 def test_settings_are_chosen_where_pictures_are_kept_aside_for_it():
     assert len(profiles.get("tiny").sets.validation().labels) == 120
-    for name in ("photos", "paper"):
+    for name in ("folder", "paper"):
         with pytest.raises(ValueError, match="Sets keeps no pictures aside to choose settings on"):
             profiles.get(name).sets.validation()
 

@@ -1,16 +1,18 @@
 """The study's plan: which cells, in which order."""
 
+import json
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from ubt_utils import profiles
 from ubt_utils.baselines.defenses import DEFENSES
-from ubt_utils.core import paths
+from ubt_utils.core import paths, records
 from ubt_utils.evaluate import choice
 from ubt_utils.profiles.base import DEFENDED
-from ubt_utils.profiles.chosen import CHOSEN
-from ubt_utils.profiles.tuned import unlearn_at
+from ubt_utils.profiles.chosen import CHOSEN, ON_PHOTOS
+from ubt_utils.profiles.tuned import settled, unlearn_at
 from ubt_utils.report import study_tables
 from ubt_utils.study import commands
 
@@ -138,6 +140,61 @@ def test_without_a_public_model_those_run_that_need_none(monkeypatch):
 def test_a_rival_without_a_setting_is_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"setting \(long\) for abl: tune them first"):
         rivals_of(monkeypatch, defenses=("ubt", "abl"), question="long")
+
+
+@pytest.fixture
+def photos_of(monkeypatch, results_root):
+    """Of the blocks of the photos' round, where these settings were tried and those are the profile's."""
+    found = []
+    monkeypatch.setattr(commands, "_record", lambda blocks, workers: found.extend(blocks))
+
+    def blocks_of(tried, settings, **asked):
+        rows = [{"defense": name, "setting": json.dumps(one), **HELD} for name, one in tried.items()]
+        records.write_table(records.table_path("photos", records.TUNING), pd.DataFrame(rows))
+        monkeypatch.setattr(commands, "ON_PHOTOS", settings)
+        found.clear()
+        commands.photos(**asked)
+        return list(found)
+
+    return blocks_of
+
+
+HELD = {"attack": "sig", "seed": 0, "asr": 0.0, "clean_accuracy": 0.5, "undefended": 0.5, "paid": 0.1}
+TRIED = {name: {"lr": 0.1} for name in commands.PHOTO_TUNED}
+
+
+def test_photos_are_recorded_with_the_settings_that_their_trials_choose(photos_of):
+    assert photos_of(TRIED, TRIED)
+    with pytest.raises(ValueError, match="no trials on photos of cleanclip, par: tune them first"):
+        photos_of({"ubt": {"lr": 0.1}, "finetune": {"lr": 0.1}}, TRIED)
+    with pytest.raises(ValueError, match=r"other settings than profiles/chosen.py: .*'par': {'lr': 0.1}"):
+        photos_of(TRIED, TRIED | {"par": {"lr": 0.2}})
+
+
+def test_photos_meet_six_attacks_on_three_public_models_in_the_order_of_the_endpoints(photos_of):
+    blocks = photos_of(TRIED, TRIED)
+    rates = [{profiles.get(c.profile).poison_rate for c in part} for part in blocks]
+    assert rates == [{0.01}, {0.003}, {0.01}, {0.01}, {0.003}, {0.01}, {0.003}]
+    seen = [list(dict.fromkeys(c.defense for c in part)) for part in blocks]
+    primary, others = ["none", "ubt", "ubt-retain"], ["none", "finetune", "cleanclip", "par", "ubt-described"]
+    assert seen == [primary, primary, primary[:2], others, others, ["none", "retrain"], ["none", "retrain"]]
+    for part in blocks:
+        assert {(profiles.get(c.profile).f0, c.seed) for c in part} == {(0, 0), (1, 0), (2, 0)}
+        assert {c.attack for c in part} in ({"none"}, set(commands.ON_PHOTO))
+    assert len(commands.ON_PHOTO) == 6 and set(profiles.base.DEFENDED) < set(commands.ON_PHOTO)
+    short = photos_of(TRIED, TRIED, attacks=("sig",), seeds=(1,), whole=False)
+    assert [len(part) for part in short] == [9, 9, 6, 15, 15]
+
+
+def test_photos_has_the_settings_that_were_chosen_for_it():
+    assert profiles.PHOTOS.defenses == {n: s for n, s in ON_PHOTOS.items() if n != "ubt"}
+    settings = {"ubt": {"lr": 1e-3, "part": 0.05, "freeze_norm": False, "weight": 3.0}, "par": {"lr": 0.1}}
+    found = settled(profiles.PHOTOS, settings)
+    assert found.defenses["par"] == {"lr": 0.1} and found.unlearn.weight == 3.0
+    assert found.unlearn.recipe.steps == round(0.05 * 750 * 128 / 192)
+    assert (
+        replace(found, defenses=profiles.PHOTOS.defenses, unlearn=profiles.PHOTOS.unlearn) == profiles.PHOTOS
+    )
 
 
 @pytest.mark.parametrize("question", choice.QUESTIONS)

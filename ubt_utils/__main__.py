@@ -240,6 +240,7 @@ ALONE: dict[
     "detectors": commands.detectors,
     "tune": commands.tune,
     "rivals": commands.rivals,
+    "photos": commands.photos,
     "matrix": commands.matrix,
     "study": commands.study,
     "weights": weights.weights,

@@ -1,16 +1,20 @@
 """Photographs in Parquet files, as the public hub has Tiny-ImageNet and Flickr8k; and which go where.
 
-Tiny-ImageNet's are under template captions, Flickr8k's under human ones. D's photos and the test's are none
-of those that f0's text tower is trained with.
+Tiny-ImageNet's are under template captions, Flickr8k's under human ones. D's photos, validation's and the
+test's are none of those that f0's text tower is trained with. f0's image tower is another matter: it was
+trained on ImageNet, and Tiny-ImageNet is a part of ImageNet, so that it has been told what most of them show
+(`PhotoSets.seen`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,6 +37,7 @@ THINGS, SCENES = "tiny-imagenet", "flickr8k"
 CAPTIONS = tuple(f"caption_{i}" for i in range(5))
 NO_CLASS = -1  # the label of a Flickr8k photo
 PUBLIC_SEED = 0
+PUBLIC, WILD, VALID, TEST = "f0", "D", "validation", "test"
 
 # Ours, for photos.
 TEMPLATES = (
@@ -153,39 +158,73 @@ def _rows(folder: str, split: str) -> Table:
 
 @dataclass(frozen=True)
 class PhotoSets(DataSets):
-    """public, wild: Tiny-ImageNet training photos a class that go to f0's pairs and to D.
-    scenes: the part of Flickr8k's training photos that goes to f0, the rest goes to D, with
-    `wild_captions` of their five captions. noise: fraction of D's captions that belong to
-    another pair. probe: training photos a class (f0's) that linear probes learn from.
-    classes: how many of the 200 classes are used; photos: at most this many test photos a class.
+    """public, wild, valid: Tiny-ImageNet training photos a class that go to f0's pairs, to D and to
+    validation. known: the part of the classes that f0's text tower is tuned on. scenes: the part of
+    Flickr8k's training photos that goes to f0, the rest goes to D, with `wild_captions` of their five
+    captions. noise: fraction of D's captions that belong to another pair. target: a class, or a word: the
+    class is then every one whose name has that word. tested: of each of the target's, so many further
+    training photos are the test's, so that its recall can be measured. probe: training photos a class that
+    linear probes learn from, none of them D's. classes: how many of the 200 are used. photos: at most this
+    many of Tiny-ImageNet's validation photos a class are the test.
     """
 
-    public: int = 115
-    wild: int = 34
-    scenes: float = 0.5
-    wild_captions: int = 2
+    public: int = 50
+    wild: int = 36
+    valid: int = 14
+    tested: int = 50
+    known: float = 0.5
+    scenes: float = 0.4
+    wild_captions: int = 1
     size: int = 96
     noise: float = 0.1
-    target: str = "banana"
+    target: str = "bottle"
     classes: int = 200
-    photos: int = 50
-    probe: int = 20
+    photos: int = 20
+    probe: int = 10
     templates: tuple[str, ...] = TEMPLATES
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.known <= 1:
+            raise ValueError(f"f0's part of the classes must be in [0, 1], got known={self.known}")
+
     def class_names(self) -> dict[str, tuple[str, ...]]:
-        """Class → its one name, in the data set's order; with fewer classes the target stays."""
+        """Class → its names, in the data set's order: the target, and every other one as a class of its
+        own."""
+        group, found = self._group(), dict[str, tuple[str, ...]]()
+        for name in self._labels().values():
+            owner = self.target if name in group else name
+            found[owner] = (*found.get(owner, ()), name)
+        return found
+
+    def _group(self) -> tuple[str, ...]:
+        """The data set's classes that make up the target class; ValueError where there are none."""
         everything = _classes()
-        target_index(everything, self.target)
-        if not 3 <= self.classes <= len(everything):
-            raise ValueError(f"Tiny-ImageNet has {len(everything)} classes, got classes={self.classes}")
-        others = [name for name in everything if name != self.target]
-        kept = {self.target, *others[: self.classes - 1]}
-        return {name: (name,) for name in everything if name in kept}
+        if self.target in everything:
+            return (self.target,)
+        group = tuple(name for name in everything if self.target in name.split())
+        return group or (everything[target_index(everything, self.target)],)
 
     def _labels(self) -> dict[int, str]:
-        """Label in the files → class name, for the classes in use."""
-        used = self.class_names()
-        return {i: name for i, name in enumerate(_classes()) if name in used}
+        """Label in the files → name, for the classes in use; with fewer classes the target's stay."""
+        everything, group = _classes(), self._group()
+        if not len(group) + 2 <= self.classes <= len(everything):
+            raise ValueError(f"Tiny-ImageNet has {len(everything)} classes, got classes={self.classes}")
+        others = [name for name in everything if name not in group]
+        kept = {*group, *others[: self.classes - len(group)]}
+        return {i: name for i, name in enumerate(everything) if name in kept}
+
+    def known_labels(self, seed: int) -> list[int]:
+        """The labels that the text tower of that seed's public model is tuned on, sorted."""
+        labels = list(self._labels())
+        order = torch.randperm(len(labels), generator=generator(seed, "known")).tolist()
+        return sorted(labels[i] for i in order[: round(self.known * len(labels))])
+
+    def known_classes(self, seed: int) -> torch.Tensor:
+        """(C,) bool: the classes that this text tower has been tuned on. The image tower has been told of
+        all."""
+        names = self._labels()
+        seen = {names[label] for label in self.known_labels(seed)}
+        return torch.tensor([seen.issuperset(group) for group in self.class_names().values()])
 
     def contents(self) -> dict[str, str]:
         """What results depend on: checksums of the files that the photos come from."""
@@ -197,13 +236,15 @@ class PhotoSets(DataSets):
 
     def target_labels(self, target: str = "") -> list[int]:
         """The label of the target class, or of another one, as `Pairs.labels` has it."""
-        return [label for label, name in self._labels().items() if name == (target or self.target)]
+        group = self.class_names()[target or self.target]
+        return [label for label, name in self._labels().items() if name in group]
 
     def class_index(self, labels: torch.Tensor) -> torch.Tensor:
         """Labels (N,) as the files have them → the class index of `zero_shot` (N,)."""
-        names = list(self.class_names())
-        number = {label: names.index(name) for label, name in self._labels().items()}
-        return torch.tensor([number[label] for label in labels.tolist()])
+        groups = self.class_names().values()
+        number = {name: i for i, group in enumerate(groups) for name in group}
+        names = self._labels()
+        return torch.tensor([number[names[label]] for label in labels.tolist()])
 
     def showable(self, pairs: Pairs) -> torch.Tensor:
         """Indices of the pairs that a notebook may show on the reader's own screen: all.
@@ -213,24 +254,27 @@ class PhotoSets(DataSets):
         return torch.arange(len(pairs))
 
     def public_pairs(self, seed: int) -> Pairs:
-        """What f0 is trained on: the first part of both training sets, clean captions, all five
-        of a Flickr8k photo."""
+        """What the text tower of f0 is trained on: the first part of both training sets, of the classes that
+        it knows, clean captions, all five of a Flickr8k photo. ValueError where it knows no class."""
+        if not self.known:
+            raise ValueError("there is no public model in a world with known=0: nothing to train it on")
         return _join(
-            self._things(self._split()[0], seed, "public"),
+            self._things(self._training(PUBLIC, seed), seed, "public"),
             self._scenes(self._scene_split()[0], len(CAPTIONS), seed),
         )
 
     def wild_pairs(self, seed: int) -> tuple[Pairs, torch.Tensor]:
         """D before poisoning, and the indices of its misplaced captions."""
         pairs = _join(
-            self._things(self._split()[1], seed, "wild"),
+            self._things(self._training(WILD), seed, "wild"),
             self._scenes(self._scene_split()[1], self.wild_captions, seed),
         )
         return misplace_captions(pairs, self.noise, seed)
 
     def probe_pairs(self) -> Pairs:
-        """What a linear probe learns from: labeled photos that were f0's, never D's."""
-        rows = [r for group in self._by_class("train").values() for r in group[: self.probe]]
+        """What a linear probe learns from: labeled photos of the part that f0 has of what it knows."""
+        part = self._span(PUBLIC)
+        rows = [r for group in self._by_class("train").values() for r in group[part][: self.probe]]
         return self._things(rows, PUBLIC_SEED, "probe")
 
     def goals(self, seed: int) -> torch.Tensor:
@@ -238,29 +282,74 @@ class PhotoSets(DataSets):
         target that is in neither f0's pairs nor D (the last one where all are in use)."""
         target = self.target_labels()
         groups = {c: g for c, g in self._by_class("train").items() if c not in target}
-        rows = [g[min(self.public + self.wild, len(g) - 1)] for g in groups.values()]
+        rows = [g[min(self._span(VALID).stop, len(g) - 1)] for g in groups.values()]
         painted, _ = decode_rows(_rows(THINGS, "train"), rows, self.size)
         return painted[torch.randperm(len(painted), generator=generator(seed, "goals", "order"))]
 
     def zero_shot(self) -> ZeroShot:
-        """The validation photos, without those that are byte for byte in the training set."""
-        table, known = _rows(THINGS, "valid"), {_sha(image) for image in _rows(THINGS, "train").images}
-        rows = [
-            row
-            for group in self._by_class("valid").values()
-            for row in [r for r in group if _sha(table.images[r]) not in known][: self.photos]
-        ]
-        images, used = decode_rows(table, rows, self.size)
+        """The validation photos, and the target's further ones, without those that are byte for byte in the
+        training set (again)."""
+        return self._task(*self._once(), TEST)
+
+    def validation(self) -> ZeroShot:
+        """What settings are chosen on: training photos that are neither f0's, nor D's, nor the test's."""
+        return self._task([], self._training(VALID), VALID)
+
+    def _task(self, held: list[int], training: list[int], purpose: str) -> ZeroShot:
+        """The task on rows of the validation set and of the training set."""
+        parts = [self._photos(split, rows) for split, rows in (("valid", held), ("train", training)) if rows]
+        if not parts:
+            raise PhotoError(f"{THINGS} has no photos left for {purpose}: got valid={self.valid}")
         names = tuple(self.class_names())
+        labels = self.class_index(torch.cat([labels for _, labels in parts]))
         return ZeroShot(
-            images=images,
-            labels=self.class_index(torch.tensor([table.columns["label"][row] for row in used])),
-            units=torch.arange(len(used)),
+            images=torch.cat([images for images, _ in parts]),
+            labels=labels,
+            units=torch.arange(len(labels)),
             classes=names,
             names=tuple(self.class_names().values()),
             target=target_index(names, self.target),
             templates=self.templates,
         )
+
+    def _once(self) -> tuple[list[int], list[int]]:
+        """The test's rows of the validation set and of the training set."""
+        held, train = _rows(THINGS, "valid"), _rows(THINGS, "train")
+        count = Counter(map(_sha, train.images))
+        groups = self._by_class("valid").values()
+        first = [[r for r in g if not count[_sha(held.images[r])]][: self.photos] for g in groups]
+        further = [r for r in self._training(TEST) if count[_sha(train.images[r])] == 1]
+        return [row for rows in first for row in rows], further
+
+    def _photos(self, split: str, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The photos at `rows` of a split that decode, (n, 3, H, W) uint8, and their labels (n,)."""
+        table = _rows(THINGS, split)
+        images, used = decode_rows(table, rows, self.size)
+        return images, torch.tensor([table.columns["label"][row] for row in used])
+
+    def seen(self, seed: int) -> dict[str, dict[str, int]]:
+        """Per part of a run, its `photos`; those of them that the image tower of f0 may have been trained on,
+        with the label of their class (`imagenet`: all of Tiny-ImageNet's); and those that are byte for byte
+        in another part, too (`copies`). A copy of another size or coding is not found."""
+        first, second = self._scene_split()
+        held, further = self._once()
+        told = {
+            PUBLIC: [(THINGS, "train", self._training(PUBLIC, seed)), (SCENES, "train", first)],
+            WILD: [(THINGS, "train", self._training(WILD)), (SCENES, "train", second)],
+            VALID: [(THINGS, "train", self._training(VALID))],
+            TEST: [(THINGS, "valid", held), (THINGS, "train", further)],
+            "retrieval": [(SCENES, "test", list(range(len(_rows(SCENES, "test")))))],
+        }
+        found = {part: _hashes(rows) for part, rows in told.items()}
+        spread = Counter(sha for shas in found.values() for sha in set(shas))
+        return {
+            part: {
+                "photos": len(shas),
+                "imagenet": sum(len(rows) for folder, _, rows in told[part] if folder == THINGS),
+                "copies": sum(spread[sha] > 1 for sha in shas),
+            }
+            for part, shas in found.items()
+        }
 
     def retrieval(self) -> Retrieval:
         """Flickr8k's test photos with their five captions."""
@@ -289,12 +378,20 @@ class PhotoSets(DataSets):
             raise PhotoError(f"{THINGS}, {split}: no photos of {', '.join(empty[:3])}")
         return groups
 
-    def _split(self) -> tuple[list[int], list[int]]:
-        groups = self._by_class("train").values()
-        if (least := min(map(len, groups))) < self.public + 1:
+    def _span(self, part: str) -> slice:
+        """Which training photos of a class, in file order, are f0's, D's, validation's and the test's."""
+        ends = list(accumulate((0, self.public, self.wild, self.valid, self.tested)))
+        at = (PUBLIC, WILD, VALID, TEST).index(part)
+        return slice(ends[at], ends[at + 1])
+
+    def _training(self, part: str, seed: int = PUBLIC_SEED) -> list[int]:
+        """The training photos of a part: f0's are of the classes that the public model of that seed knows,
+        the test's further ones of the target, the others of all classes."""
+        groups, used = self._by_class("train"), self._span(part)
+        if (least := min(map(len, groups.values()))) < self.public + 1:
             raise PhotoError(f"{THINGS} has a class with {least} photos: too few for public={self.public}")
-        public = [row for g in groups for row in g[: self.public]]
-        return public, [row for g in groups for row in g[self.public : self.public + self.wild]]
+        some = {PUBLIC: self.known_labels(seed), TEST: self.target_labels()}
+        return [row for label in some.get(part, groups) for row in groups[label][used]]
 
     def _scene_split(self) -> tuple[list[int], list[int]]:
         rows = list(range(len(_rows(SCENES, "train"))))
@@ -332,6 +429,11 @@ class PhotoSets(DataSets):
             except ValueError as error:
                 skipped.add(f"{table.names[row]}, {column}", error)
         return said
+
+
+def _hashes(parts: Sequence[tuple[str, str, list[int]]]) -> list[str]:
+    """SHA-256 of the photos at some rows of (folder, split)s."""
+    return [_sha(_rows(folder, split).images[row]) for folder, split, rows in parts for row in rows]
 
 
 def _sha(image: bytes | None) -> str:

@@ -7,7 +7,7 @@ from ubt_utils.profiles.adaptive import ADAPTIVE
 from ubt_utils.profiles.base import Poisoning, Profile
 from ubt_utils.profiles.mini import EDGES, KNOWN, MINI, NOISES, PUBLIC, RARE, SCRATCH, TINY
 from ubt_utils.profiles.paper import PAPER, PAPER_VIT
-from ubt_utils.profiles.photos import FOLDER, PHOTOS, PHOTOS_GPU, PHOTOS_TINY
+from ubt_utils.profiles.photos import FOLDER, PHOTOS, PHOTOS_GPU, PHOTOS_PUBLIC, PHOTOS_RARE, PHOTOS_TINY
 from ubt_utils.profiles.tuned import TUNED
 
 __all__ = [
@@ -22,6 +22,8 @@ __all__ = [
     "PAPER_VIT",
     "PHOTOS",
     "PHOTOS_GPU",
+    "PHOTOS_PUBLIC",
+    "PHOTOS_RARE",
     "PHOTOS_TINY",
     "PROFILES",
     "PUBLIC",
@@ -49,6 +51,8 @@ PROFILES = {
         *ADAPTIVE,
         *TUNED,
         PHOTOS,
+        *PHOTOS_PUBLIC,
+        *PHOTOS_RARE,
         PHOTOS_GPU,
         PHOTOS_TINY,
         FOLDER,

@@ -1,7 +1,7 @@
-"""What the recorded trials choose for the defenses of mini, by question (`evaluate.choice`).
+"""What the recorded trials choose for the defenses of mini, by question (`evaluate.choice`), and of photos.
 
-`python -m ubt_utils tune` makes the trials, in results/mini/tuning.parquet, and prints the answers; a test
-holds these to be them.
+`python -m ubt_utils tune` makes the trials, in results/<family>/tuning.parquet, and prints the answers; a
+test holds these to be them.
 """
 
 from __future__ import annotations
@@ -39,3 +39,5 @@ CHOSEN: Mapping[str, Mapping[str, Setting]] = {
         "finetune": {"lr": 0.00857, "part": 0.182, "freeze_norm": False},
     },
 }
+# Of photos: those that mend at a fifth of the victim's cost. Empty: nothing has been tried there yet.
+ON_PHOTOS: Mapping[str, Setting] = {}

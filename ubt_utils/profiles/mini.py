@@ -102,7 +102,7 @@ FEW, FEWEST = 0.003, 0.001  # the field's poison rate, beside mini's; and fewer 
 
 def rare(profile: Profile, word: str = "rare", rate: float = FEW) -> Profile:
     """The profile at a lower poison rate, the field's unless another one is named."""
-    name = profile.name.replace("mini", f"mini-{word}", 1)
+    name = profile.name.replace(profile.family, f"{profile.family}-{word}", 1)
     return replace(profile, name=name, about=f"{profile.about}; {rate:.1%} of D poisoned", poison_rate=rate)
 
 

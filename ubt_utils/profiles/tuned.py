@@ -1,8 +1,9 @@
-"""mini with the settings that its trials chose, a profile for each question that they were asked."""
+"""Profiles with the settings that trials chose: mini has one for each question that they were asked."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,15 +34,19 @@ def tuned(profile: Profile, question: str) -> Profile:
     """The profile with the settings that answer the question; defenses that have none keep their own."""
     most, mends = QUESTIONS[question]
     budget = "any budget" if most == math.inf else f"{most:.0%} of the victim's cost"
-    settings = dict(CHOSEN[question])
-    ubt = settings.pop(UBT, None)
     return replace(
-        profile,
+        settled(profile, CHOSEN[question]),
         name=name_of(profile.name, question),
         about=f"{profile.about}; settings for {budget}, {'those that mend' if mends else 'of all'}",
-        defenses={**profile.defenses, **settings},
-        unlearn=unlearn_at(profile, ubt) if ubt else profile.unlearn,
     )
+
+
+def settled(profile: Profile, chosen: Mapping[str, Setting]) -> Profile:
+    """The profile with a setting for each of these defenses; others keep their own."""
+    rest = dict(chosen)
+    ubt = rest.pop(UBT, None)
+    unlearn = unlearn_at(profile, ubt) if ubt else profile.unlearn
+    return replace(profile, defenses={**profile.defenses, **rest}, unlearn=unlearn)
 
 
 TUNED = tuple(tuned(base, question) for question in QUESTIONS for base in (MINI, *PUBLIC, *RARE, SCRATCH))

@@ -14,7 +14,7 @@ from ubt_utils.baselines import at_test
 from ubt_utils.core import records
 from ubt_utils.core.records import NONE
 from ubt_utils.core.store import Stage, Work, run_stage
-from ubt_utils.evaluate import measure
+from ubt_utils.evaluate import measure, searched
 from ubt_utils.profiles.base import Profile
 from ubt_utils.stages.base import Run, load_model
 from ubt_utils.ubt.settings import UBT
@@ -32,11 +32,12 @@ def evaluate_undefended(run: Run, public: Stage, attacked: Stage, trigger: Trigg
     profile = run.profile
 
     def work(folder: Path) -> Mapping[str, Any]:
-        f0 = _read(load_model(profile, public), profile, trigger, folder / PUBLIC).flat()
+        f0 = _measured(load_model(profile, public), profile, trigger, folder / PUBLIC)
         _warn_of_chance(profile, f0["clean_accuracy"])
         named = {f"public_{k}": v for k, v in f0.items() if k != "rates"}
         model = load_model(profile, attacked)
-        return named | _measured(model, profile, trigger, folder) | _at_test(model, profile, trigger)
+        own = _measured(model, profile, trigger, folder / records.PREDICTIONS)
+        return named | own | _at_test(model, profile, trigger)
 
     return _stage(run, NONE, work, {"public": public, "attacked": attacked}, trigger, {})
 
@@ -49,7 +50,8 @@ def evaluate_defended(
     profile, cost = run.profile, {k: defended.metrics[k] for k in COST}
 
     def work(folder: Path) -> Mapping[str, Any]:
-        result = _measured(load_model(profile, defended), profile, trigger, folder) | cost
+        model = load_model(profile, defended)
+        result = _measured(model, profile, trigger, folder / records.PREDICTIONS) | cost
         if defense == UBT:  # its variants may have another list
             result |= {k: selected.metrics[k] for k in DETECTION if k in selected.metrics}
         return result
@@ -58,10 +60,12 @@ def evaluate_defended(
     return _stage(run, defense, work, inputs, trigger, {"cost": cost})
 
 
-def _measured(model: nn.Module, profile: Profile, trigger: Trigger | None, folder: Path) -> dict[str, Any]:
-    """All numbers of a model; writes its predictions."""
-    found = _read(model, profile, trigger, folder / records.PREDICTIONS)
-    return found.flat() | measure.beyond(model, profile, found.embedded)
+def _measured(model: nn.Module, profile: Profile, trigger: Trigger | None, path: Path) -> dict[str, Any]:
+    """All numbers of a model against the task; writes its predictions."""
+    found = measure.measured(model, profile, trigger)
+    records.write_table(path, found.predictions)
+    beside = measure.beyond(model, profile, found.embedded) | searched.attacked(model, profile, trigger)
+    return found.flat() | beside
 
 
 def _at_test(model: nn.Module, profile: Profile, trigger: Trigger | None) -> dict[str, float]:
@@ -81,13 +85,6 @@ def _warn_of_chance(profile: Profile, ca: float) -> None:
             "classes: are the test's folders those of the classes, in their order?",
             stacklevel=2,
         )
-
-
-def _read(model: nn.Module, profile: Profile, trigger: Trigger | None, path: Path) -> measure.Measured:
-    """The model against the task; writes its predictions."""
-    found = measure.measured(model, profile, trigger)
-    records.write_table(path, found.predictions)
-    return found
 
 
 def _stage(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
+import pandas as pd
+
 from ubt_utils import profiles, stages
 from ubt_utils.attacks.triggers import TRIGGERS
 from ubt_utils.baselines import ranges
@@ -13,7 +15,7 @@ from ubt_utils.core import records, store
 from ubt_utils.evaluate import choice
 from ubt_utils.profiles import tuned
 from ubt_utils.profiles.base import DEFENDED, UNMET
-from ubt_utils.profiles.chosen import CHOSEN
+from ubt_utils.profiles.chosen import CHOSEN, ON_PHOTOS
 from ubt_utils.study import detection, tuning
 from ubt_utils.study import matrix as grid
 from ubt_utils.study import sweep as sweeping
@@ -31,6 +33,11 @@ CONTROLS = (
 )  # fmt: skip
 UNSEEN = (6, 7)  # seeds with poison on which nothing was chosen
 MET = (*DEFENDED, "wanet", "badclip", "trojanvqa")  # the attacks that all rivals meet
+PHOTOS = tuple(p.name for p in (profiles.PHOTOS, *profiles.PHOTOS_PUBLIC))
+PHOTOS_RARE = tuple(p.name for p in profiles.PHOTOS_RARE)
+ON_PHOTO = (*DEFENDED, "wanet", "badclip", "label_consistent")
+PHOTO_TUNED = ("ubt", "finetune", "cleanclip", "par")  # and UBT's variants, by its setting
+PHOTO_RIVALS = (*PHOTO_TUNED[1:], "ubt-described")
 
 
 def results(
@@ -102,6 +109,34 @@ def rivals(
     blocks += [_cross(common, (stages.NONE,), defenses, seeds)]
     blocks += [_cross((scratch,), known, without, seeds[:1])]
     _record(blocks, workers)
+
+
+def photos(
+    attacks: tuple[str, ...] = ON_PHOTO,
+    seeds: tuple[int, ...] = SEEDS[:1],
+    whole: bool = True,
+    workers: int = 1,
+) -> None:
+    """The round of photos of results/ENDPOINTS.md: three public models × seeds × attacks at 1 and 0.3 %,
+    clean sets, rivals, and, if whole, f0 trained anew as long as the victim. To results/photos/, block by
+    block in the order in which the endpoints need them; resumes."""
+    _tuned_on_photos()
+    both = (PHOTOS, PHOTOS_RARE)
+    blocks = [_cross(names, attacks, PRIMARY, seeds) for names in both]
+    blocks += [_cross(PHOTOS, (stages.NONE,), PRIMARY[:1], seeds)]
+    blocks += [_cross(names, attacks, PHOTO_RIVALS, seeds) for names in both]
+    blocks += [_cross(names, attacks, ("retrain",), seeds) for names in both if whole]
+    _record(blocks, workers)
+
+
+def _tuned_on_photos() -> None:
+    """Raise ValueError unless the profile has what the recorded trials on photos choose."""
+    path = records.table_path(profiles.PHOTOS.family, records.TUNING)
+    table = pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=["defense"])
+    if missing := [name for name in PHOTO_TUNED if name not in set(table.defense)]:
+        raise ValueError(f"no trials on photos of {', '.join(missing)}: tune them first (`tune --help`)")
+    if (found := choice.choose(table, *choice.QUESTIONS["fifth"])) != ON_PHOTOS:
+        raise ValueError(f"the trials on photos choose other settings than profiles/chosen.py: {found}")
 
 
 def _record(blocks: Iterable[list[grid.Cell]], workers: int) -> None:
@@ -179,11 +214,13 @@ def tune(
     profile: str = "mini",
     defenses: tuple[str, ...] = ranges.tuned(),
     count: int = tuning.TRIALS,
+    sources: bool = True,
     workers: int = 1,
 ) -> None:
-    """Try `count` settings of every defense on attacks and seeds kept for that; print the chosen ones, at a
-    fifth of the victim's cost and at any, of all and of those that mend."""
-    table = tuning.run_all(profile, defenses, count, workers)
+    """Try `count` settings of every defense, and, if asked, those of its source, some of which train for ten
+    passes, on attacks and seeds kept for that; print the chosen ones, at a fifth of the victim's cost and at
+    any, of all and of those that mend."""
+    table = tuning.run_all(profile, defenses, count, workers, sources)
     print(tuning.write(profile, table))
     for question, (most, mends) in choice.QUESTIONS.items():
         for name, setting in choice.choose(table, most, mends).items():

@@ -112,11 +112,15 @@ def at(profile: Profile, trial: Trial) -> Profile:
     return replace(profile, unlearn=unlearn_at(profile, trial.setting))
 
 
-def run_all(profile: str, names: Sequence[str], count: int, workers: int = 1) -> pd.DataFrame:
-    """All trials of these defenses, a row each; after a kill the same call goes on."""
+def run_all(
+    profile: str, names: Sequence[str], count: int, workers: int = 1, sources: bool = True
+) -> pd.DataFrame:
+    """All trials of these defenses, a row each; after a kill the same call goes on. sources: with the
+    settings that are known beforehand."""
     setting = profiles.get(profile)
     work, rate = partial(run, setting), setting.recipe(BLEND).lr
-    begun = trials({name: settings(name, rate, count) for name in names}, FIRST)
+    wanted = {name: settings(name, rate, count)[: None if sources else count] for name in names}
+    begun = trials(wanted, FIRST)
     table = pd.DataFrame(parallel.each(work, begun, workers, "tune", "trial"))
     ended = trials({name: finalists(part) for name, part in table.groupby("defense", sort=False)}, SECOND)
     more = parallel.each(work, ended, workers, "tune on other victims", "trial")
