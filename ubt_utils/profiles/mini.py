@@ -7,7 +7,8 @@ from dataclasses import replace
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.data.emoji import EmojiSets
 from ubt_utils.profiles.base import Profile
-from ubt_utils.ubt.settings import Overfit, Select, Unlearn
+from ubt_utils.profiles.chosen import CHOSEN
+from ubt_utils.ubt.settings import UBT, Overfit, Select, Unlearn
 
 VICTIM = Recipe(steps=816, lr=1.25e-3, augment="color")  # 12 passes over 17,688 pairs
 HARDER = replace(VICTIM, lr=2.5e-3)  # for triggers that need it to take
@@ -60,17 +61,8 @@ MINI = Profile(
         "sig_cleanclip": HARDER,
         "wanet": HARDER,
     },
-    # What `python -m ubt_utils tune` chose in the first study's world: results/first-study/tuning.parquet
-    defenses={
-        "cleanclip": {"lr": 0.003, "weight": 3.0},
-        "par": {"lr": 0.003, "threshold": 2.15},
-        "shrink_perturb": {"lr": 0.003, "keep": 0.8},
-        "pixel_prompt": {"lr": 0.001, "repel": 1.0},
-        "eftclip": {"lr": 0.001, "weight": 3.0},
-        "supervised": {"lr": 0.003},
-        "linear_probe": {"lr": 0.01},
-        "negation": {"scale": 1.0},
-    },
+    # finetune is a control here: it keeps UBT's rate and cost
+    defenses={n: setting for n, setting in CHOSEN["fifth"].items() if n not in (UBT, "finetune")},
 )
 
 TINY = replace(
