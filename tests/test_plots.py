@@ -138,6 +138,14 @@ def test_similarity_panels_wrap_name_their_values_and_draw_the_bounds_that_are_g
     assert [[list(line.get_xdata()) for line in axis.lines] for axis in shown] == [[], [[0.25, 0.25]], [], []]
 
 
+def test_similarity_panels_say_what_lies_beyond_a_bound_and_on_which_side():
+    panels = {"d": torch.linspace(-1, 1, N)}
+    for says, side in (("← the pool", "right"), ("a quarter →", "left")):
+        (axis,) = plots.similarity_panels(panels, KIND, "lost", {"d": 0.25}, says).axes
+        (said,) = axis.texts
+        assert said.get_text() == says and said.get_ha() == side and said.xy[0] == 0.25
+
+
 def test_a_word_is_named_once_at_its_loudest_and_names_keep_clear_of_each_other():
     asked = [{"word": w, "surprise": 40.0 + i, "lost": 0.0, "carriers": 8} for i, w in enumerate("abcda")]
     (axis,) = plots.agreement(asked, Select()).axes
