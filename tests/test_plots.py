@@ -12,6 +12,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from ubt_utils.report import plots
+from ubt_utils.report.plots.style import legible
 from ubt_utils.report.plots import style
 from ubt_utils.ubt.settings import Select
 
@@ -107,7 +108,7 @@ def test_suspects_show_the_truth_by_color():
     row = plots.suspects([(BLANK, "a clock", True), (BLANK, "a cat", False)])
     assert [axis.get_title() for axis in row.axes] == ["a clock", "a cat"]
     colors = [axis.title.get_color() for axis in row.axes]
-    assert colors == [plots.COLORS["poisoned"], plots.COLORS["honest"]]
+    assert colors == [legible(plots.COLORS["poisoned"]), legible(plots.COLORS["honest"])]
 
 
 # Scores and tokens
@@ -380,4 +381,4 @@ def test_diagrams_name_what_they_explain():
 
 def test_a_pair_may_be_of_a_third_kind():
     (axis,) = plots.suspects([(BLANK, "a cat", "misplaced")]).axes
-    assert axis.title.get_color() == plots.COLORS["misplaced"]
+    assert axis.title.get_color() == legible(plots.COLORS["misplaced"])
