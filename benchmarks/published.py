@@ -76,7 +76,7 @@ def write(root: Path, pairs: int, classes: int, each: int) -> tuple[str, ...]:
 
 
 def _test(root: Path, classes: int, each: int) -> tuple[str, ...]:
-    sets = photos.PhotoSets(classes=classes)
+    sets = photos.PhotoSets(classes=classes, target=profiles.PAPER.sets.target)
     table = photos.read(photos.THINGS, "valid", ["label"])
     for label, name in sets._labels().items():
         (root / name).mkdir(parents=True)
