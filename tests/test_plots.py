@@ -140,7 +140,8 @@ def test_similarity_panels_wrap_name_their_values_and_draw_the_bounds_that_are_g
 
 def test_a_word_is_named_once_at_its_loudest_and_names_keep_clear_of_each_other():
     asked = [
-        {"word": w, "surprise": 40.0 + i, "lost": 0.0, "carriers": 8, "after": 0} for i, w in enumerate("abcda")
+        {"word": w, "surprise": 40.0 + i, "lost": 0.0, "carriers": 8, "after": 0}
+        for i, w in enumerate("abcda")
     ]
     axis = plots.agreement(asked, Select()).axes[0]
     names = [t for t in axis.texts if t.get_text() in set("abcd")]

@@ -176,9 +176,7 @@ def _dot(kind: str, passes: bool) -> dict[str, Any]:
     return {"ls": "", "marker": "D" if passes else "o", "ms": 5.5, "mew": 1.1, "color": color, **hollow}
 
 
-def _names(
-    axis: plt.Axes, words: Sequence[Mapping[str, Any]], found: Collection[str], named: int
-) -> None:
+def _names(axis: plt.Axes, words: Sequence[Mapping[str, Any]], found: Collection[str], named: int) -> None:
     """Name found words and the loudest others, once each, the loudest first; names keep clear of each other,
     and those that would end below the axis are left out."""
     high = axis.get_ylim()[1]
