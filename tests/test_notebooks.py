@@ -267,6 +267,18 @@ def test_drawings_get_a_palette_and_photos_stay():
     assert notebooks.lighter(photo) == photo
 
 
+def test_progress_bars_are_dropped_and_other_widgets_stay():
+    texts = (
+        "score:  23%|##3       | 2048/8844 [00:03<00:10, 667.53pair/s]",
+        "VBox(children=(IntSlider(value=4",
+    )
+    data = [{notebooks.WIDGET_VIEW: {"model_id": "a"}, "text/plain": text} for text in texts]
+    shown = [nbformat.v4.new_output("display_data", one) for one in data]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=shown)])
+    kept = notebooks._tidy(notebook).cells[0].outputs
+    assert [one.data["text/plain"] for one in kept] == [texts[1]]
+
+
 def test_of_the_widgets_those_that_nobody_sees_are_dropped():
     state = {
         "box": {"children": ["IPY_MODEL_bar"]},

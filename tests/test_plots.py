@@ -12,6 +12,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from ubt_utils.report import plots
+from ubt_utils.report.plots.style import legible
 from ubt_utils.report.plots import style
 from ubt_utils.ubt.settings import Select
 
@@ -107,7 +108,7 @@ def test_suspects_show_the_truth_by_color():
     row = plots.suspects([(BLANK, "a clock", True), (BLANK, "a cat", False)])
     assert [axis.get_title() for axis in row.axes] == ["a clock", "a cat"]
     colors = [axis.title.get_color() for axis in row.axes]
-    assert colors == [plots.COLORS["poisoned"], plots.COLORS["honest"]]
+    assert colors == [legible(plots.COLORS["poisoned"]), legible(plots.COLORS["honest"])]
 
 
 # Scores and tokens
@@ -136,6 +137,14 @@ def test_similarity_panels_wrap_name_their_values_and_draw_the_bounds_that_are_g
     assert len(shown) == 4 and {axis.get_subplotspec().rowspan.start for axis in shown} == {0, 1}
     assert {axis.get_xlabel() for axis in shown} == {"lost"}
     assert [[list(line.get_xdata()) for line in axis.lines] for axis in shown] == [[], [[0.25, 0.25]], [], []]
+
+
+def test_similarity_panels_say_what_lies_beyond_a_bound_and_on_which_side():
+    panels = {"d": torch.linspace(-1, 1, N)}
+    for says, side in (("← the pool", "right"), ("a quarter →", "left")):
+        (axis,) = plots.similarity_panels(panels, KIND, "lost", {"d": 0.25}, says).axes
+        (said,) = axis.texts
+        assert said.get_text() == says and said.get_ha() == side and said.xy[0] == 0.25
 
 
 def test_a_word_is_named_once_at_its_loudest_and_names_keep_clear_of_each_other():
@@ -377,4 +386,4 @@ def test_diagrams_name_what_they_explain():
 
 def test_a_pair_may_be_of_a_third_kind():
     (axis,) = plots.suspects([(BLANK, "a cat", "misplaced")]).axes
-    assert axis.title.get_color() == plots.COLORS["misplaced"]
+    assert axis.title.get_color() == legible(plots.COLORS["misplaced"])

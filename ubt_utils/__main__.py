@@ -182,10 +182,13 @@ def paper(serif: bool = False, palette: str = "kit", out: Path | None = None) ->
 
 
 def exercises() -> None:
-    """Write the exercises of notebooks/exercises into the notebooks, and their solutions into notebook 99."""
-    from ubt_utils.report.exercises import pages  # needs the extra [notebooks]
+    """Write the exercises of notebooks/exercises into the notebooks, their solutions into notebook 99, and
+    the minutes of reading and exercises into the heads of the course's notebooks."""
+    from ubt_utils.report import course  # needs the extra [notebooks]
+    from ubt_utils.report.exercises import pages
 
     pages.write()
+    course.write()
 
 
 def data(record: bool = False) -> None:

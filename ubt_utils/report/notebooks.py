@@ -36,6 +36,7 @@ STILL_STYLE = (  # the scripts give what they draw the class of boxes
 PALETTES = (64, 128, 256)  # colors
 SAME = 0.3  # of 255, on average, that a color may be off
 TIMED = ("07_paper_scale",)  # these measure seconds, and run when no other does
+BAR = re.compile(r"\d+%\|.*\| *\d+/\d+ ")  # of progress, as text
 AT_ONCE = 2  # notebooks; most of their time goes to starting kernels and importing, on one core each
 
 
@@ -95,16 +96,24 @@ def _given(name: str, source: str) -> list[object]:
 
 
 def _tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drop what the runner leaves behind: timings, machine-specific paths, widgets that nobody sees; make
-    drawings lighter."""
+    """Drop what the runner leaves behind: timings, machine-specific paths, progress bars, widgets that nobody
+    sees; make drawings lighter."""
     notebook.metadata.pop("papermill", None)
-    _drop_unseen(notebook)
     for cell in notebook.cells:
         cell.metadata = {k: v for k, v in cell.metadata.items() if k in KEPT_METADATA}
+        if "outputs" in cell:
+            cell.outputs = [one for one in cell.outputs if not _is_bar(one)]
+    _drop_unseen(notebook)
+    for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             if PNG in output.get("data", {}):
                 output.data[PNG] = lighter(output.data[PNG])
     return notebook
+
+
+def _is_bar(output: nbformat.NotebookNode) -> bool:
+    """Whether it is a progress bar, which has nothing to say once the run is over."""
+    return bool(BAR.search(output.get("data", {}).get("text/plain", "")))
 
 
 def _drop_unseen(notebook: nbformat.NotebookNode) -> None:

@@ -11,14 +11,11 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any
 
-import torch
-
 from ubt_utils.attacks.gate import BackdoorDidNotTake
+from ubt_utils.report.exercises.compare import difference, number, same
 
-CLOSE = 1e-4  # of a number that a function returns
 ROUNDED = 0.02  # of a number that a reader types
 Arguments = tuple[Any, ...]
 
@@ -37,28 +34,26 @@ class Function:
         if not callable(answer):
             return f"a function is asked for, got {type(answer).__name__}"
         given = []
-        for number, (mine, theirs) in enumerate(zip(self.cases(), self.cases(), strict=True), 1):
+        for place, (mine, theirs) in enumerate(zip(self.cases(), self.cases(), strict=True), 1):
             before = copy.deepcopy(mine)
             try:
                 given.append(answer(*mine))
             except NotImplementedError:
                 return "not begun"
             except Exception as error:  # a reader's code may raise anything
-                return f"case {number} raises {type(error).__name__}: {error}"
+                return f"case {place} raises {type(error).__name__}: {error}"
             if not same(mine, before):
-                return f"case {number} changes its input"
-            if not same(given[-1], expected := self.right(*theirs)):
-                return self._wrong(given, number, expected, answer, hints)
+                return f"case {place} changes its input"
+            if off := difference(given[-1], self.right(*theirs)):
+                return self._wrong(given, place, off, answer, hints)
         return "right"
 
-    def _wrong(
-        self, given: list[Any], number: int, expected: Any, answer: Any, hints: Mapping[str, str]
-    ) -> str:
-        every = [*given, *(_tried(answer, case) for case in self.cases()[number:])]
+    def _wrong(self, given: list[Any], place: int, off: str, answer: Any, hints: Mapping[str, str]) -> str:
+        every = [*given, *(_tried(answer, case) for case in self.cases()[place:])]
         for name, mistake in self.mistakes.items():
             if same([_tried(mistake, case) for case in self.cases()], every):
                 return f"not yet. Hint: {hints[name]}"
-        return f"not yet. Case {number} gives {_shown(given[-1])}, right is {_shown(expected)}"
+        return f"not yet. Case {place} gives {off}"
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ class Value:
         if isinstance(right, str):
             good = isinstance(answer, str) and answer.strip().lower() == right
         else:
-            good = _number(answer) and math.isclose(answer, right, rel_tol=ROUNDED, abs_tol=1e-9)
+            good = number(answer) and math.isclose(answer, right, rel_tol=ROUNDED, abs_tol=1e-9)
         return "right" if good else f"not yet. Hint: {next(iter(hints.values()))}"
 
 
@@ -107,43 +102,9 @@ def check(name: str, answer: Any) -> str:
     return f"{name}: {TASKS[name].judged(answer, page(name).hints)}"
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two results are alike: shapes and kinds equal, numbers close, a truth value no number."""
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        if one.shape != other.shape or one.is_floating_point() != other.is_floating_point():
-            return one.dim() == other.dim() == 0 and _alike(one.item(), other.item())
-        return torch.allclose(one.double(), other.double(), rtol=CLOSE, atol=1e-6, equal_nan=True)
-    if isinstance(one, torch.Tensor) and one.dim() == 0:
-        return same(one.item(), other)
-    if isinstance(other, torch.Tensor) and other.dim() == 0:
-        return same(one, other.item())
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return set(one) == set(other) and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
-    return _alike(one, other)
-
-
-def _alike(one: Any, other: Any) -> bool:
-    if _number(one) and _number(other):
-        return math.isclose(one, other, rel_tol=CLOSE, abs_tol=1e-6)
-    return type(one) is type(other) and (one is other or bool(one == other))
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
 def _tried(function: Callable[..., Any], case: Arguments) -> Any:
     """What a function gives, or the kind of error that it raises."""
     try:
         return function(*case)
     except Exception as error:
         return type(error)
-
-
-def _shown(value: Any) -> str:
-    """A result in a few characters."""
-    if isinstance(value, torch.Tensor) and value.numel() > 8:
-        return f"a tensor of shape {tuple(value.shape)}, mean {value.double().mean():.4g}"
-    return f"{value.tolist() if isinstance(value, torch.Tensor) else value}"

@@ -21,9 +21,10 @@ def _mean(images: Tensor) -> Tensor:
     return images.mean((-1, -2), keepdim=True)
 
 
-def _zoomed(images: Tensor, mode: str = "bilinear") -> Tensor:
+def _zoomed(images: Tensor, mode: str = "bilinear", corners: bool | None = None) -> Tensor:
     edge = images.shape[-1] // 8
-    return F.interpolate(images[..., edge:-edge, edge:-edge], images.shape[-2:], mode=mode)
+    middle = images[..., edge:-edge, edge:-edge]
+    return F.interpolate(middle, images.shape[-2:], mode=mode, align_corners=corners)
 
 
 def _corner(images: Tensor) -> Tensor:
@@ -36,20 +37,18 @@ def _corner(images: Tensor) -> Tensor:
 
 def _pools() -> list[Arguments]:
     pools = [torch.arange(n) % 3 > 0 for n in (9, 20, 34)]
-    return [(pool, torch.randperm(int(pool.sum()), generator=generator("halves", n))) for n, pool in
-            enumerate(pools)]  # fmt: skip
+    return [(pool, _shuffled(pool, n)) for n, pool in enumerate(pools)]
 
 
-def _halves(pool: Tensor, order: Tensor) -> Tensor:
-    inside, half = pool.nonzero().flatten()[order], torch.full((len(pool),), -1)
-    half[inside[: len(inside) // 2]] = 0
-    half[inside[len(inside) // 2 :]] = 1
-    return half
+def _shuffled(pool: Tensor, key: int) -> Tensor:
+    inside = pool.nonzero().flatten()
+    return inside[torch.randperm(len(inside), generator=generator("halves", key))]
 
 
-def _by_position(pool: Tensor, order: Tensor) -> Tensor:
-    half = torch.full((len(pool),), -1)
-    half[pool] = (order >= len(order) // 2).long()
+def _halves(pool: Tensor, order: Tensor, first: int | None = None) -> Tensor:
+    """first: how many are in half 0; None: half of them, rounded down."""
+    many, half = len(order) // 2 if first is None else first, torch.full((len(pool),), -1)
+    half[order[:many]], half[order[many:]] = 0, 1
     return half
 
 
@@ -98,8 +97,9 @@ def _known(drops: Tensor) -> Tensor:
     return drops[:, drops.isfinite().all(0)]
 
 
-def _filled(drops: Tensor, told: Tensor) -> Tensor:
-    suffers = torch.full((drops.shape[1],), told.min().item() - 1)
+def _filled(drops: Tensor, told: Tensor, rest: float | None = None) -> Tensor:
+    """rest: what the others get; None: one less than the smallest."""
+    suffers = torch.full((drops.shape[1],), told.min().item() - 1 if rest is None else rest)
     suffers[drops.isfinite().all(0)] = told
     return suffers
 
@@ -124,6 +124,7 @@ TASKS: dict[str, Function] = {
         _pictures,
         {
             "nearest": lambda x: _zoomed(x, "nearest"),
+            "aligned": lambda x: _zoomed(x, corners=True),
             "one corner": _corner,
             "not enlarged": lambda x: x[
                 ..., x.shape[-1] // 8 : -(x.shape[-1] // 8), x.shape[-1] // 8 : -(x.shape[-1] // 8)
@@ -134,8 +135,8 @@ TASKS: dict[str, Function] = {
         _halves,
         _pools,
         {
-            "in order": lambda pool, order: _halves(pool, torch.arange(len(order))),
-            "order read backwards": _by_position,
+            "in order": lambda pool, order: _halves(pool, order.sort().values),
+            "one more": lambda pool, order: _halves(pool, order, (len(order) + 1) // 2),
             "outside too": lambda pool, order: _halves(pool, order).clamp(min=0),
         },
     ),
@@ -154,6 +155,7 @@ TASKS: dict[str, Function] = {
         {
             "pushed apart": lambda cosines, retain: retain + cosines.square().mean(),
             "sum": lambda cosines, retain: retain + (cosines - 1).square().sum(),
+            "square of the mean": lambda cosines, retain: retain + (cosines.mean() - 1).square(),
             "not squared": lambda cosines, retain: retain + (1 - cosines).mean(),
             "no retain": lambda cosines, retain: (cosines - 1).square().mean(),
         },
@@ -166,6 +168,10 @@ TASKS: dict[str, Function] = {
             "mean": lambda drops: _filled(drops, _standard(drops).mean(0)),
             "population": lambda drops: _filled(drops, _standard(drops, False).amax(0)),
             "unknown": lambda drops: _standard(drops).amax(0),
+            "minus infinity": lambda drops: _filled(drops, _standard(drops).amax(0), -torch.inf),
+            "not centered": lambda drops: _filled(
+                drops, (_known(drops) / _known(drops).std(1, keepdim=True)).amax(0)
+            ),
         },
     ),
 }

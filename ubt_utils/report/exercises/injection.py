@@ -64,7 +64,7 @@ def _per_answer(answers: Tensor, labels: Tensor) -> Tensor:
 
 
 def _labeled() -> list[Arguments]:
-    sizes = ((40, 0.1), (100, 0.05), (60, 0.2))
+    sizes = ((47, 0.1), (100, 0.05), (63, 0.2))
     return [
         (torch.arange(n) % 5, 3, rate, torch.randperm(n, generator=generator("victims", n)))
         for n, rate in sizes
@@ -78,6 +78,10 @@ def _victims(labels: Tensor, target: int, rate: float, order: Tensor) -> Tensor:
 def _rate_of_candidates(labels: Tensor, target: int, rate: float, order: Tensor) -> Tensor:
     candidates = order[labels[order] != target]
     return candidates[: round(rate * len(candidates))].sort().values
+
+
+def _cut_off(labels: Tensor, target: int, rate: float, order: Tensor) -> Tensor:
+    return order[labels[order] != target][: int(rate * len(labels))].sort().values
 
 
 # 01.2 and 01.3, stamps
@@ -114,8 +118,18 @@ def _stamped() -> list[Arguments]:
     return [(torch.where(answers < 2, 1, answers), labels, 1) for answers, labels in draws]
 
 
-def _asr(answers: Tensor, labels: Tensor, target: int) -> Tensor:
-    return (answers == target)[labels != target].double().mean()
+def _three_ways(answers: Tensor, labels: Tensor, target: int) -> tuple[Tensor, Tensor, Tensor]:
+    hit, other = answers == target, labels != target
+    return hit[other].double().mean(), hit.double().mean(), (hit & other).double().mean()
+
+
+def _wrong_counted(answers: Tensor, labels: Tensor, target: int) -> tuple[Tensor, Tensor, Tensor]:
+    wrong = torch.where(answers != labels, target, target + 1)
+    return _three_ways(wrong, labels, target)
+
+
+def _once(answers: Tensor, labels: Tensor, target: int) -> Tensor:
+    return _three_ways(answers, labels, target)[0]
 
 
 # 01.6, the loss
@@ -172,6 +186,7 @@ TASKS: dict[str, Function] = {
                 order[: round(rate * len(labels))].sort().values
             ),
             "rate of candidates": _rate_of_candidates,
+            "cut off": _cut_off,
             "unsorted": lambda labels, target, rate, order: order[labels[order] != target][
                 : round(rate * len(labels))
             ],
@@ -196,16 +211,13 @@ TASKS: dict[str, Function] = {
         },
     ),
     "01.5": Function(
-        _asr,
+        _three_ways,
         _stamped,
         {
-            "target counted": lambda answers, labels, target: (answers == target).double().mean(),
-            "divided by all": lambda answers, labels, target: (
-                ((answers == target) & (labels != target)).double().mean()
-            ),
-            "wrong answers": lambda answers, labels, target: (
-                (answers != labels)[labels != target].double().mean()
-            ),
+            "one only": _once,
+            "wrong answers": _wrong_counted,
+            "included and divided": lambda *case: tuple(_three_ways(*case)[i] for i in (0, 2, 1)),
+            "one denominator": lambda *case: tuple(_three_ways(*case)[i] for i in (2, 1, 2)),
         },
     ),
     "01.6": Function(
@@ -216,6 +228,7 @@ TASKS: dict[str, Function] = {
             "other way": lambda x, t, scale: _one_way(t, x, scale),
             "no scale": lambda x, t, scale: _contrastive(x, t, 1.0),
             "sum": lambda x, t, scale: 2 * _contrastive(x, t, scale),
+            "sum over the batch": lambda x, t, scale: len(x) * _contrastive(x, t, scale),
         },
     ),
     "01.7": Function(

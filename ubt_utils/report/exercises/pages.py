@@ -19,7 +19,7 @@ from ubt_utils.core import paths
 FOLDER = paths.home() / "notebooks"
 SOLVED = FOLDER / "99_solutions.ipynb"
 CODE = re.compile(r"```python\n(.*?)\n```", re.S)
-BONUS = "bonus"  # how hard: beyond the afternoon
+BONUS = "bonus"  # how hard: beyond the course's own time
 FOLDED = "<details>\n<summary><b>Solution {name}</b></summary>\n\n{body}\n\n</details>"
 
 

@@ -15,6 +15,8 @@ from ubt_utils.report.exercises.base import Arguments, Function
 from ubt_utils.ubt import disturb
 from ubt_utils.ubt.settings import Select
 
+HOW = Select()
+
 # 03.1, surprise
 
 
@@ -110,13 +112,10 @@ def _embedded() -> list[Arguments]:
 
 def _words() -> list[Arguments]:
     return [
-        ([0.45, 0.40, 0.05], [9, 30, 200], [80.0, 90.0, 120.0]),
+        ([0.45, 0.40, 0.38], [9, HOW.many, 200], [80.0, 90.0, 120.0]),
         ([0.30, 0.36, 0.10], [40, 12, 64], [70.0, 20.0, 150.0]),
-        ([0.52, 0.39, 0.61], [8, 16, 15], [30.0, 60.0, 25.0]),
+        ([HOW.lost, 0.39, 0.47, 0.38], [8, 16, 15, 70], [30.0, 60.0, 25.0, 90.0]),
     ]
-
-
-HOW = Select()
 
 
 def _enough(lost: Sequence[float], carriers: Sequence[int]) -> list[int]:
@@ -139,6 +138,15 @@ def _one_bar(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence[
 def _low_bar(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence[float]) -> int | None:
     enough = [i for i, one in enumerate(lost) if one >= HOW.lost_of_many]
     return max(enough, key=lost.__getitem__, default=None)
+
+
+def _above(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence[float]) -> int | None:
+    over = [i for i, n in enumerate(carriers) if lost[i] > HOW.bar(n)]
+    return max(over, key=lost.__getitem__, default=None)
+
+
+def _more_than(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence[float]) -> int | None:
+    return _believed(lost, [n - (n == HOW.many) for n in carriers], surprise)
 
 
 TASKS: dict[str, Function] = {
@@ -177,6 +185,8 @@ TASKS: dict[str, Function] = {
             "loudest": _loudest,
             "one bar": _one_bar,
             "low bar": _low_bar,
+            "above": _above,
+            "more than": _more_than,
             "no bar": lambda lost, carriers, surprise: max(range(len(lost)), key=lost.__getitem__),
         },
     ),
@@ -185,6 +195,7 @@ TASKS: dict[str, Function] = {
         _untied,
         {
             "at every rank": _at_all,
+            "ascending": lambda scores, truth: float(average_precision_score(truth.numpy(), -scores.numpy())),
             "one precision": _at_the_end,
             "recall": lambda scores, truth: (
                 _precisions(scores, truth)[1].double().cumsum(0) / truth.sum()
@@ -196,6 +207,10 @@ TASKS: dict[str, Function] = {
         _untied,
         {
             "one minus precision": _false_among,
+            "all pairs": lambda scores, truth: (~truth & (scores >= scores[truth].min())).double().mean(),
+            "quantile": lambda scores, truth: (
+                (scores >= scores[truth].quantile(0.05))[~truth].double().mean()
+            ),
             "top half": lambda scores, truth: _false_at(scores, truth, 0.5),
             "95 % of all": lambda scores, truth: (
                 (scores >= scores.sort(descending=True).values[math.ceil(0.95 * len(scores)) - 1])[~truth]

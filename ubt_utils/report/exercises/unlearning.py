@@ -26,14 +26,18 @@ def _caption(*inside: int, length: int = 9) -> Tensor:
 
 def _captions() -> list[Arguments]:
     return [
-        (_caption(320, 2533, 3256), torch.tensor([2533])),
+        (_caption(320, 2533, 0, 3256), torch.tensor([2533])),  # CLIP's token for "!" is 0, as padding is
         (_caption(320, 3256, 539, 3256, 267), torch.tensor([3256])),
-        (_caption(0, 320, 0, 3256), torch.tensor([0, 3256])),  # CLIP's token for "!" is 0, as padding is
+        (_caption(0, 320, 0, 3256), torch.tensor([0, 3256])),
     ]
 
 
 def _without(caption: Tensor, dropped: Tensor) -> Tensor:
     return tk.without(caption[None], dropped)[0]
+
+
+def _no_zero(caption: Tensor, dropped: Tensor) -> Tensor:
+    return _without(caption, torch.cat([dropped, torch.tensor([0])]))
 
 
 def _first_only(caption: Tensor, dropped: Tensor) -> Tensor:
@@ -159,6 +163,7 @@ TASKS: dict[str, Function | Game] = {
         {
             "a gap": lambda caption, dropped: torch.where(torch.isin(caption, dropped), 0, caption),
             "the first only": _first_only,
+            "every zero": _no_zero,
             "too short": lambda caption, dropped: caption[~torch.isin(caption, dropped)],
         },
     ),
@@ -178,6 +183,7 @@ TASKS: dict[str, Function | Game] = {
         _pairs,
         {
             "stops at zero": lambda x, t: push(x, t, None),
+            "square of the mean": lambda x, t: (x * t).sum(-1).mean().square(),
             "not squared": lambda x, t: (x * t).sum(-1).mean(),
             "all pairs": lambda x, t: (x @ t.T).square().mean(),
         },
@@ -188,6 +194,7 @@ TASKS: dict[str, Function | Game] = {
         {
             "does not stop": _unstopped,
             "no chain rule": _past_zero,
+            "sign": lambda x, t, others: -_slope(x, t, others),
             "two forgotten": lambda x, t, others: _slope(x, t, others) / 2,
             "not averaged": lambda x, t, others: _slope(x, t, others) * len(x),
         },
@@ -207,6 +214,10 @@ TASKS: dict[str, Function | Game] = {
         {
             "shares swapped": lambda public, victim, share: _merge(public, victim, 1 - share),
             "counters": _all_averaged,
+            "counters of f0": lambda public, victim, share: {
+                name: one if one.is_floating_point() else public[name]
+                for name, one in _merge(public, victim, share).items()
+            },
         },
     ),
     "04.10": Game(),

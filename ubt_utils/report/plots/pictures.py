@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from sklearn.datasets import load_sample_image
 from torchvision.transforms.functional import center_crop, resize
 
-from ubt_utils.report.plots.style import COLORS, size, styled
+from ubt_utils.report.plots.style import COLORS, legible, size, styled
 
+Color = str | tuple[float, ...]
 SAMPLES = {"china": "danielbuechele", "flower": "vultilion"}  # as scikit-learn credits them
 
 
-def picture(axis: plt.Axes, image: torch.Tensor, title: str = "", color: str = "#333333") -> None:
+def picture(axis: plt.Axes, image: torch.Tensor, title: str = "", color: Color = "#333333") -> None:
     """Show (3, H, W), uint8 or float [0, 1], without ticks."""
     data = image.float() / 255 if image.dtype == torch.uint8 else image
     axis.imshow(data.permute(1, 2, 0).numpy())
@@ -49,7 +50,7 @@ def suspects(pairs: Sequence[tuple[torch.Tensor, str, bool | str]]) -> Figure:
     figure, axes = plt.subplots(1, len(pairs), figsize=size(1.45 * len(pairs), 1.9), squeeze=False)
     for axis, (image, caption, bad) in zip(axes[0], pairs, strict=True):
         kind = bad if isinstance(bad, str) else ("poisoned" if bad else "honest")
-        picture(axis, image, wrap(caption), COLORS[kind])
+        picture(axis, image, wrap(caption), legible(COLORS[kind]))
     return figure
 
 

@@ -42,10 +42,12 @@ def similarity_panels(
     kind: np.ndarray,
     label: str = "cos(picture, caption)",
     bounds: Mapping[str, float] | None = None,
+    says: str = "",
     columns: int = 3,
 ) -> Figure:
     """Per title, how many poisoned, misplaced and honest pairs have which value (N,), counts on a logarithmic
-    scale. label: what the values are. bounds: where a panel has a dotted line. columns: panels a row."""
+    scale. label: what the values are. bounds: where a panel has a dotted line. says: what lies beyond it,
+    with an arrow at its end, or at its beginning for what lies left. columns: panels a row."""
     wide = min(columns, len(panels))
     high = -(-len(panels) // wide)
     figure, axes = plt.subplots(
@@ -61,15 +63,26 @@ def similarity_panels(
             counts, _ = np.histogram(values, bins)
             axis.stairs(np.maximum(counts, 0.5), bins, baseline=0.5, color=COLORS[name], label=name, **form)
         if bounds and title in bounds:
-            axis.axvline(bounds[title], color=FAINT, lw=1, ls=":")
+            _bound(axis, bounds[title], says)
         axis.set(title=title, xlabel=label, yscale="log")
         axis.yaxis.set_major_formatter(PLAIN)
         axis.set_ylabel("pairs" if axis in axes[:, 0] else "")
         axis.xaxis.set_major_locator(MaxNLocator(4))
-    axes[0][0].set_ylim(bottom=0.7)  # above the foot of what is empty
+    top = axes[0][0].get_ylim()[1] * (4 if says else 1)  # room for what is said
+    axes[0][0].set_ylim(0.7, top)  # above the foot of what is empty
     handles = [Patch(ec=COLORS[n], fc=to_rgba(COLORS[n], 0.25), label=_counted(n, kind)) for n in KINDS]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
+
+
+def _bound(axis: plt.Axes, place: float, says: str) -> None:
+    """A dotted line, and at its head what lies beyond it."""
+    axis.axvline(place, color=FAINT, lw=1, ls=":")
+    left = says.startswith("←")
+    axis.annotate(
+        says, (place, 0.97), (-3 if left else 3, 0), xycoords=axis.get_xaxis_transform(),
+        textcoords="offset points", ha="right" if left else "left", va="top", fontsize="small", color=FAINT,
+    )  # fmt: skip
 
 
 def _bins(found: Iterable[torch.Tensor], count: int = 48) -> np.ndarray:

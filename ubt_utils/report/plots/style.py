@@ -148,12 +148,12 @@ def named(axis: plt.Axes, ends: Mapping[str, tuple[float, float]], colors: Mappi
     for (name, (x, y)), place in zip(ends.items(), wanted, strict=True):
         axis.annotate(
             name, (x, y), (1.04, place), textcoords=axis.get_yaxis_transform(), va="center", fontsize="small",
-            annotation_clip=False, color=_legible(colors.get(name, FAINT)),
+            annotation_clip=False, color=legible(colors.get(name, FAINT)),
             arrowprops={"arrowstyle": "-", "color": "#CCCCCC", "lw": 0.5, "shrinkA": 1, "shrinkB": 1},
         )  # fmt: skip
 
 
-def _legible(color: str) -> tuple[float, ...]:
+def legible(color: str) -> tuple[float, ...]:
     """A color dark enough for small letters, in gray, too."""
     return tuple(0.65 * part for part in to_rgb(color))
 
