@@ -136,7 +136,7 @@ STEPS = {  # a step of the method: its notebook, and the function that it is hel
     "witnesses and rounds": ("03", 'one["witnesses"]) for one in told]'),
     "B": ("04", "select.tokens_of("), "push": ("04", "kernel.push("), "training": ("04", "unlearn.unlearn("),
 }  # fmt: skip
-HELD = ("torch.equal", "torch.allclose", "assert mine ==")  # the same to the bit, up to rounding, the same words
+HELD = ("torch.equal", "torch.allclose", "assert mine ==")  # to the bit, nearly, in words
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -12,8 +12,8 @@ import torch
 from matplotlib import pyplot as plt
 
 from ubt_utils.report import plots
-from ubt_utils.report.plots.style import legible
 from ubt_utils.report.plots import style
+from ubt_utils.report.plots.style import legible
 from ubt_utils.ubt.settings import Select
 
 matplotlib.use("Agg")
