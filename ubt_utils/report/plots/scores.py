@@ -162,7 +162,7 @@ def agreement(
         axis.axvline(bar, color=FAINT, lw=1, ls=":")
         says = f"fewer than {how.many} pictures" if few else f"{how.many} pictures or more"
         axis.set(title=f"{says}: bar {bar:g}", xlabel="agreement that its pictures lose")
-        for one in reversed(shown):
+        for one in sorted(shown, key=lambda each: (each["word"] in found, id(each) in clear)):  # gray below
             kind = "found" if one["word"] in found else "other" if id(one) in clear else "before"
             axis.plot(one["lost"], one["surprise"], **_dot(kind, one["lost"] >= bar))
         axis.set_ylim(0, 1.1 * max([one["surprise"] for one in shown], default=1.0))
