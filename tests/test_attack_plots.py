@@ -88,36 +88,36 @@ def test_every_carrier_of_a_word_is_drawn_by_pool_and_truth():
     (axis,) = plots.sufferers(drop, truth, pool, 0.35).axes
     drawn = [[float(stroke[0][0]) for stroke in part.get_segments()] for part in axis.collections]
     assert drawn == [pytest.approx(v) for v in ([0.5], [0.1], [0.4], [0.2, 0.3])]
-    assert [t.get_text() for t in axis.get_yticklabels()][-1] == "outside, honest: 2"
+    assert [t.get_text() for t in axis.get_yticklabels()][-1] == "outside, not poisoned: 2"
     assert list(axis.lines[0].get_xdata()) == [0.35, 0.35]
+    assert min(axis.lines[0].get_ydata()) > axis.get_yticks()[1]  # a bound of those outside the pool alone
 
 
-def test_words_that_were_looked_at_are_dots_and_the_loudest_and_the_believed_have_names():
-    asked = [
-        {"word": word, "surprise": surprise, "lost": lost, "carriers": carriers}
-        for word, surprise, lost, carriers in (
-            ("clock", 9.0, 0.5, 8),
-            ("face", 50.0, 0.1, 64),
-            ("cat", 20.0, 0.3, 15),
-            ("cap", 10.0, 0.3, 16),
-        )
-    ]
+def test_words_that_were_looked_at_are_dots_beside_the_bar_of_as_many_pictures():
+    rows = (
+        ("clock", 9.0, 0.5, 8, 0), ("clock", 8.0, 0.2, 9, 0), ("face", 50.0, 0.1, 64, 1),
+        ("cat", 20.0, 0.3, 15, 1), ("cap", 10.0, 0.31, 16, 0),
+    )  # fmt: skip
+    asked = [dict(zip(("word", "surprise", "lost", "carriers", "after"), row, strict=True)) for row in rows]
     how = Select(lost=0.42, lost_of_many=0.3)
-    (axis,) = plots.agreement(asked, how, named=1).axes
-    dots, texts = (
-        [line for line in axis.lines if line.get_marker() in "oD"],
-        {t.get_text() for t in axis.texts},
+    figure = plots.agreement(asked, how, ["clock"], named=1)
+    few, many = (
+        {(line.get_xdata()[0], line.get_ydata()[0]): line for line in axis.lines if line.get_marker() in "oD"}
+        for axis in figure.axes
     )
-    assert [(dot.get_xdata()[0], dot.get_ydata()[0]) for dot in dots] == [
-        (0.1, 50),
-        (0.3, 20),
-        (0.3, 10),
-        (0.5, 9),
-    ]
-    assert [dot.get_color() == COLORS["poisoned"] for dot in dots] == [False, False, True, True]
-    assert [dot.get_marker() for dot in dots] == ["o", "o", "D", "D"]  # read in gray, too
-    assert {"clock", "cap", "face"} <= texts and "cat" not in texts
-    assert len(plots.agreement([], how).axes[0].lines) == 2  # nobody was asked, and the bars still stand
+    assert set(few) == {(0.5, 9), (0.2, 8), (0.3, 20)} and set(many) == {(0.1, 50), (0.31, 10)}
+    looks = {place: (line.get_color(), line.get_marker()) for place, line in (few | many).items()}
+    assert looks[0.5, 9] == (COLORS["poisoned"], "D") and looks[0.2, 8] == (COLORS["poisoned"], "o")
+    assert few[0.2, 8].get_markerfacecolor() == "white"  # the same word, below its bar
+    assert looks[0.3, 20] == looks[0.1, 50] == (COLORS["honest"], "o")
+    assert looks[0.31, 10][0] not in COLORS.values()  # it was asked before the found pairs stepped aside
+    assert [axis.lines[0].get_xdata()[0] for axis in figure.axes] == [0.42, 0.3]
+    names = [{text.get_text() for text in axis.texts} for axis in figure.axes]
+    assert names == [{"clock", "cat"}, {"face"}]
+
+
+def test_the_bars_stand_where_nobody_was_asked():
+    assert [len(axis.lines) for axis in plots.agreement([], Select()).axes] == [1, 1]
 
 
 def test_survival_and_stealth_show_every_attack():

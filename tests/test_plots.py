@@ -148,8 +148,11 @@ def test_similarity_panels_say_what_lies_beyond_a_bound_and_on_which_side():
 
 
 def test_a_word_is_named_once_at_its_loudest_and_names_keep_clear_of_each_other():
-    asked = [{"word": w, "surprise": 40.0 + i, "lost": 0.0, "carriers": 8} for i, w in enumerate("abcda")]
-    (axis,) = plots.agreement(asked, Select()).axes
+    asked = [
+        {"word": w, "surprise": 40.0 + i, "lost": 0.0, "carriers": 8, "after": 0}
+        for i, w in enumerate("abcda")
+    ]
+    axis = plots.agreement(asked, Select()).axes[0]
     names = [t for t in axis.texts if t.get_text() in set("abcd")]
     assert sorted(t.get_text() for t in names) == list("abcd")
     assert next(t.xy for t in names if t.get_text() == "a") == (0.0, 44.0)
@@ -223,6 +226,8 @@ def test_the_path_of_one_weight_stands_in_front_of_the_others():
     table = pd.DataFrame(rows).assign(robust_accuracy=0.1, clean_accuracy=0.2, target_recall=0.3)
     figure = plots.weight_path(table, 1.0)
     assert len(figure.axes) == 4 and figure._suptitle.get_text() == "w = 1"
+    assert [text.get_text() for text in figure.axes[3].texts] == ["w = 0", "w = 1"]
+    assert np.ptp(figure.axes[2].get_ylim()) < 10 < np.ptp(figure.axes[0].get_ylim())  # CA moves by points
     behind, front = figure.axes[0].lines
     assert list(front.get_ydata()) == [10, 20] and list(behind.get_ydata()) == [0, 10]
     assert front.get_color() == plots.LINES["ubt"] and front.zorder > behind.zorder

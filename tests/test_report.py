@@ -60,6 +60,13 @@ def test_headline_is_mean_and_standard_deviation_over_seeds(toy):
     assert row["asr", "mean"] == pytest.approx(0.95)
     assert row["asr", "std"] == pytest.approx(np.std([0.9, 1.0], ddof=1))
     assert "95.0 ± 7.1" in tables.as_text("toy") and "10.5 ± 0.7" in tables.as_text("toy")
+    assert tables.as_text("toy").endswith("mean ± standard deviation over seeds [0, 1]")
+
+
+def test_one_seed_has_no_deviation_to_speak_of(toy):
+    for path in (toy / "toy").glob("*-1.json"):
+        path.unlink()
+    assert tables.as_text("toy").endswith("profile toy; seed 0") and "±" not in tables.as_text("toy")
 
 
 def test_changes_are_points_against_undefended(toy):

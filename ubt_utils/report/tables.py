@@ -124,7 +124,8 @@ def as_text(profile: str) -> str:
         cells = "".join(f"{_cell(row, metric):>20}" for metric in HEADLINE)
         lines.append(f"{attack:10}{defense:12}{cells}")
     seeds = sorted(rows(profile).seed.unique().tolist())
-    return "\n".join([*lines, "", f"profile {profile}; mean ± standard deviation over seeds {seeds}"])
+    over = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean ± standard deviation over seeds {seeds}"
+    return "\n".join([*lines, "", f"profile {profile}; {over}"])
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -9,40 +9,62 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ubt_utils.report.plots.style import ATTACK_NAMES, FAINT, INK, TITLES, marks, size, styled
+from ubt_utils.report.plots.style import ATTACK_NAMES, FAINT, INK, LINES, TITLES, marks, named, size, styled
 
 
 @styled
 def defense_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], seconds: Mapping[str, float]) -> Figure:
-    """ASR, CA and target recall along each defense of one run, over its training steps."""
-    figure, axes = plt.subplots(1, 3, figsize=size(9.6, 3.1), sharex=True, sharey=True)
+    """ASR, CA and target recall along each defense of one run, over its training steps: a mark where they
+    were read, thin lines between. The axis of CA is enlarged."""
+    figure, axes = plt.subplots(1, 3, figsize=size(9.6, 3.1), sharex=True)
     titles = {"asr": "ASR", "clean_accuracy": "clean accuracy", "target_recall": "target recall"}
-    forms = marks(list(curves))
+    forms, large = marks(list(curves)), dict(zip(curves, (5, 7.5, 10, 12.5), strict=False))
     for axis, (metric, title) in zip(axes, titles.items(), strict=True):
         for name, curve in curves.items():
             table = pd.DataFrame(curve)
             label = f"{name}, {seconds[name]:.0f} s in all"
-            axis.plot(table.step, 100 * table[metric], ms=4, label=label, **forms[name])
-        axis.set(title=f"{title} (%)", xlabel="training steps", ylim=(-3, 103))
+            form = forms[name] | {"ms": large.get(name, 5), "mfc": "none", "lw": 0.9}
+            axis.plot(table.step, 100 * table[metric], label=label, **form)
+        axis.set(title=f"{title} (%)", xlabel="training steps", **_limits(metric))
+    _enlarged(axes[1])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
+def _limits(metric: str) -> dict[str, tuple[float, float]]:
+    """All of the scale, but for CA, which moves by points."""
+    return {} if metric == "clean_accuracy" else {"ylim": (-4, 107)}
+
+
+def _enlarged(axis: plt.Axes) -> None:
+    """Say that an axis does not begin at 0, and let it span two points at least."""
+    low, high = axis.get_ylim()
+    middle, half = (low + high) / 2, max(1.0, (high - low) / 2)
+    axis.set_ylim(middle - half, middle + half)
+    axis.annotate(
+        "enlarged", (0.98, 0.03), xycoords="axes fraction", ha="right", fontsize="small", color=FAINT
+    )
+
+
 @styled
 def weight_path(table: pd.DataFrame, weight: float) -> Figure:
-    """The path of one weight w of UBT's push over its steps, in front of the others; table:
-    `defense_tables.weights`."""
+    """The path of one weight w of UBT's push over its steps, in front of the others, which are named where
+    they end; the axis of CA is enlarged. table: `defense_tables.weights`."""
     metrics = {
         "asr": "ASR (%)", "robust_accuracy": "robust accuracy (%)", "clean_accuracy": "clean accuracy (%)",
         "target_recall": "target recall (%)",
     }  # fmt: skip
     front = marks(["ubt"])["ubt"] | {"lw": 2.2, "ms": 3.5, "zorder": 3}
     behind = {"color": FAINT, "lw": 1, "zorder": 1}
-    figure, axes = plt.subplots(1, len(metrics), figsize=size(10.4, 2.8), sharex=True)
+    figure, axes = plt.subplots(1, len(metrics), figsize=size(10.8, 2.8), sharex=True)
     for axis, (metric, title) in zip(axes, metrics.items(), strict=True):
         for other, path in table.groupby("weight"):
             axis.plot(path.step, 100 * path[metric], **(front if other == weight else behind))
-        axis.set(title=title, xlabel="steps", ylim=(-3, 103))
+        axis.set(title=title, xlabel="steps", **_limits(metric))
+    _enlarged(axes[2])
+    last = table.sort_values("step").groupby("weight").last()
+    ends = {f"w = {w:g}": (float(row.step), 100 * row.target_recall) for w, row in last.iterrows()}
+    named(axes[-1], ends, {f"w = {weight:g}": LINES["ubt"]})
     figure.suptitle(f"w = {weight:g}", x=0.01, ha="left")
     return figure
 

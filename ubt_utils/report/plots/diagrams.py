@@ -132,8 +132,8 @@ def _at(angle: float, radius: float = 1.0) -> np.ndarray:
 
 
 def _dragged(axis: plt.Axes, words: Mapping[str, float]) -> None:
-    for angle, end in zip(list(words.values())[:3], (27, 15, 4), strict=True):
-        start, stop = _at(angle - 9, 0.97), _at(end, 0.9)
+    for angle, end in zip(list(words.values())[:3], (33, 24, 3), strict=True):
+        start, stop = _at(angle - 9), _at(end)
         axis.plot(*start, "o", ms=7, color=GOOD)
         axis.plot(*stop, "o", ms=7, color=BAD)
         bent = {"connectionstyle": "arc3,rad=0.12"}
@@ -147,14 +147,14 @@ def _pushed(axis: plt.Axes, words: Mapping[str, float], target: str) -> None:
     word, mean = _at(words[target]), "\\bar t"
     axis.plot(*others, "D", ms=7, color="#777777")
     says = f"${mean}$: other words\nin its place"
-    axis.text(others[0], others[1] - 0.12, says, ha="center", va="top", fontsize=8)
-    _arrow(axis, others, 0.97 * word, "#999999", ls="--")
-    axis.text(0.2, -0.12, f"$t-{mean}$", fontsize=10, color="#777777", ha="center", va="top")
-    for end in (27, 15, 4):
-        start = _at(end, 0.9)
-        axis.plot(*start, "o", ms=7, color=BAD)
-        _arrow(axis, start, start + 0.4 * (others - word), LINES["ubt"])
-    says = "pictures move against the dashed arrow only, and stop at zero"
+    axis.text(others[0] + 0.1, others[1] - 0.1, says, ha="left", va="top", fontsize=8)
+    _arrow(axis, others, 0.93 * word, "#999999", ls="--")
+    axis.text(0.2, 0.09, f"$t-{mean}$", fontsize=10, color="#777777", ha="center", va="bottom")
+    for start, end in ((33, 72), (3, -36)):  # pictures are unit vectors: they turn, on the circle
+        axis.plot(*_at(start), "o", ms=7, color=BAD)
+        bent = {"connectionstyle": f"arc3,rad={0.17 if end > start else -0.17}"}
+        _arrow(axis, _at(start + (4 if end > start else -4)), _at(end), LINES["ubt"], **bent)
+    says = "pictures turn against the dashed arrow, until they prefer neither"
     axis.text(0, -1.27, says, ha="center", fontsize=8)
 
 

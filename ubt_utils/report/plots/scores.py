@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,11 +12,13 @@ import seaborn as sns
 import torch
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from ubt_utils.report.plots.style import COLORS, FAINT, LINES, OTHER, PLAIN, named, size, styled
+from ubt_utils.ubt.select import decisive
 from ubt_utils.ubt.settings import Select
 
 KINDS: Mapping[str, Mapping[str, Any]] = {  # of pairs, told apart in gray by their lines
@@ -144,44 +146,70 @@ def ranking(scores: Mapping[str, torch.Tensor], truth: torch.Tensor, highlight: 
 
 
 @styled
-def agreement(asked: Sequence[Mapping[str, Any]], how: Select, named: int = 8) -> Figure:
-    """Every word that was looked at, a dot each, large where it has many pictures: how surprising it is among
-    the pairs that suffer, over the agreement that they lose. asked: each with word, surprise, carriers and
-    lost; it is red where it is believed, which many pictures are sooner. named: how many of the loudest are
-    named beside those."""
-    figure, axis = plt.subplots(figsize=size(7, 4))
-    shown: dict[str, Mapping[str, Any]] = {}
-    for one in sorted(asked, key=lambda each: each["surprise"], reverse=True):
-        believed = one["lost"] >= how.bar(one["carriers"])
-        color = COLORS["poisoned" if believed else "honest"]
-        large = 3 + one["carriers"] / 16
-        form: dict[str, Any] = {"marker": "D" if believed else "o", "color": color}
-        axis.plot(one["lost"], one["surprise"], ls="", ms=large, alpha=0.75, mew=0, **form)
-        if believed or len(shown) < named:
-            shown.setdefault(one["word"], one)
-    bars = {how.lost: "few pictures", how.lost_of_many: f"{how.many} or more"}
-    for bar in bars:
+def agreement(
+    asked: Sequence[Mapping[str, Any]], how: Select, found: Collection[str] = (), named: int = 4
+) -> Figure:
+    """Every word that was looked at, a dot each, at its surprise over the agreement that its pictures lose: a
+    panel for words of few pictures and one for those of many, each with its bar. asked: each with word,
+    surprise, carriers, lost and, `after`, how many words had been found before. found: the words that were
+    believed; their dots are red, and full where they pass the bar. What was asked before their pairs stepped
+    aside is gray. named: how many of the loudest other words have names in a panel, beside those."""
+    figure, axes = plt.subplots(1, 2, figsize=size(9.4, 4), sharex=True)
+    clear = [id(one) for one in decisive(asked, found)]
+    for axis, few in zip(axes, (True, False), strict=True):
+        shown = sorted((one for one in asked if (one["carriers"] < how.many) == few), key=_loud, reverse=True)
+        bar = how.lost if few else how.lost_of_many
         axis.axvline(bar, color=FAINT, lw=1, ls=":")
-    axis.set_xlabel("agreement that its pictures lose")
-    axis.set_ylabel("surprise G of the word")
-    if asked:
-        tops = [one["surprise"] for one in asked]
-        axis.set_ylim(0, 1.12 * max(tops))
-        axis.set_xlim(right=max(axis.get_xlim()[1], how.lost + 0.15))
-        for bar, said in bars.items():
-            axis.text(bar, 1.1 * max(tops), f" {said}", fontsize="small", va="top", rotation=90, color=FAINT)
-    wide, gap = 0.25 * np.ptp(axis.get_xlim()), 0.045 * axis.get_ylim()[1]
-    taken: list[tuple[float, float]] = []
-    for word, one in shown.items():  # names keep clear of each other, from the loudest down
-        x, y = one["lost"], one["surprise"]
-        while any(abs(x - a) < wide and abs(y - b) < gap for a, b in taken):
-            y -= gap / 4
-        taken.append((x, y))
-        axis.annotate(
-            word, (x, one["surprise"]), xytext=(x + 0.05 * wide, y), fontsize="small", va="center",
-            color=COLORS["poisoned" if x >= how.bar(one["carriers"]) else "honest"],
-        )  # fmt: skip
+        says = f"fewer than {how.many} pictures" if few else f"{how.many} pictures or more"
+        axis.set(title=f"{says}: bar {bar:g}", xlabel="agreement that its pictures lose")
+        for one in sorted(shown, key=lambda each: (each["word"] in found, id(each) in clear)):  # gray below
+            kind = "found" if one["word"] in found else "other" if id(one) in clear else "before"
+            axis.plot(one["lost"], one["surprise"], **_dot(kind, one["lost"] >= bar))
+        axis.set_ylim(0, 1.1 * max([one["surprise"] for one in shown], default=1.0))
+        _names(axis, [one for one in shown if id(one) in clear], found, named)
+    axes[0].set_ylabel("surprise G of the word")
+    axes[0].set_xlim(right=max(axes[0].get_xlim()[1], how.lost + 0.15))
+    kinds = {
+        "believed word, passes its bar": ("found", True), "the same word, below it": ("found", False),
+        "another word": ("other", False), "asked before those pairs stepped aside": ("before", False),
+    }  # fmt: skip
+    handles = [Line2D([], [], label=label, **_dot(*kind)) for label, kind in kinds.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
+
+
+def _loud(one: Mapping[str, Any]) -> float:
+    return one["surprise"]
+
+
+def _dot(kind: str, passes: bool) -> dict[str, Any]:
+    """How a word that was asked is drawn; what passes its bar is a diamond, to be read in gray, too."""
+    color = {"found": COLORS["poisoned"], "other": COLORS["honest"], "before": "#C9C9C9"}[kind]
+    hollow = {"mfc": "white"} if kind == "found" and not passes else {}
+    return {"ls": "", "marker": "D" if passes else "o", "ms": 5.5, "mew": 1.1, "color": color, **hollow}
+
+
+def _names(axis: plt.Axes, words: Sequence[Mapping[str, Any]], found: Collection[str], named: int) -> None:
+    """Name found words and the loudest others, once each, the loudest first; names keep clear of each other,
+    and those that would end below the axis are left out."""
+    high = axis.get_ylim()[1]
+    shown: dict[str, Mapping[str, Any]] = {}
+    for one in words:
+        if one["word"] in found or len(set(shown) - set(found)) < named:
+            shown.setdefault(one["word"], one)
+    taken: list[float] = []
+    for word, one in shown.items():
+        y = one["surprise"]
+        while any(abs(y - other) < 0.06 * high for other in taken):
+            y -= 0.01 * high
+        if y < 0.02 * high:
+            continue
+        taken.append(y)
+        axis.annotate(
+            word, (one["lost"], one["surprise"]), xytext=(one["lost"] + 0.025, y), fontsize="small",
+            va="center", color=COLORS["poisoned" if word in found else "honest"], zorder=4,
+            bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.6},
+        )  # fmt: skip
 
 
 @styled
@@ -189,24 +217,25 @@ def sufferers(
     suffers: torch.Tensor, truth: torch.Tensor, pool: torch.Tensor, alike: float, sure: float | None = None
 ) -> Figure:
     """A stroke per carrier of a word at what it suffers, as a part of the worst: suffers (c,). truth and pool
-    (c,) bool: is it poisoned, is it in the pool? Right of `alike` it is left out, right of `sure` it may be
-    unlearned."""
+    (c,) bool: is it poisoned, is it in the pool? The pool is left out of D_safe as a whole: what is right of
+    `sure` in it may be unlearned. Outside of it what is right of `alike` is left out, too."""
     rows = {
-        f"{where}, {name}": (suffers[side & part], COLORS[name])
+        f"{where}, {name}": (suffers[side & part], COLORS[color])
         for where, side in (("pool", pool), ("outside", ~pool))
-        for name, part in (("poisoned", truth), ("honest", ~truth))
+        for name, part, color in (("poisoned", truth, "poisoned"), ("not poisoned", ~truth, "honest"))
     }
-    figure, axis = plt.subplots(figsize=size(6.5, 2.4))
-    for row, (values, color) in enumerate(rows.values()):
-        axis.vlines(values, row - 0.32, row + 0.32, color=color, lw=1.1, alpha=0.7)
-    for bound, says, height in ((alike, "left out →", -0.6), (sure, "may be unlearned →", -1.05)):
+    places = (0.0, 1.0, 2.7, 3.7)
+    figure, axis = plt.subplots(figsize=size(6.5, 2.7))
+    for place, (values, color) in zip(places, rows.values(), strict=True):
+        axis.vlines(values, place - 0.32, place + 0.32, color=color, lw=1.1, alpha=0.7)
+    for bound, says, top in ((alike, "left out, too →", 1.75), (sure, "may be unlearned →", -0.95)):
         if bound is not None:
-            axis.axvline(bound, color=FAINT, lw=1, ls=":")
+            axis.plot([bound, bound], [top - 0.2, top + 2.4], color=FAINT, lw=1, ls=":")
             axis.annotate(
-                says, (bound, height), (4, 0), textcoords="offset points", fontsize="small", va="center"
+                says, (bound, top), (4, 0), textcoords="offset points", fontsize="small", va="center"
             )
-    axis.set_yticks(range(len(rows)), [f"{name}: {len(values)}" for name, (values, _) in rows.items()])
-    axis.set_ylim(len(rows) - 0.5, -1.3)
+    axis.set_yticks(places, [f"{name}: {len(values)}" for name, (values, _) in rows.items()])
+    axis.set_ylim(4.2, -1.3)
     axis.grid(axis="y", visible=False)
     axis.set_xlabel("suffers, as a part of the worst carriers")
     return figure

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from ubt_utils.report.plots.style import COLORS, size, styled
 
+TOGETHER, APART = "#6A3D9A", "#1B8A8F"  # of occlusion: neither says that a pair is poisoned or honest
+
 
 @styled
 def token_bars(words: Sequence[str], values: Sequence[float], marked: set[str], label: str) -> Figure:
@@ -26,12 +28,12 @@ def token_bars(words: Sequence[str], values: Sequence[float], marked: set[str], 
 
 
 def colored_caption(words: Sequence[str], drops: Sequence[float], marked: set[str], top: float) -> str:
-    """One caption as HTML: red = the token holds picture and caption together, blue = it keeps them apart,
+    """One caption as HTML: purple = the token holds picture and caption together, teal = it keeps them apart,
     underlined = in B, the drop small beneath. top: the drop of the fullest color, the same for captions that
     are shown together."""
     spans = []
     for word, drop in zip(words, drops, strict=True):
-        color = to_rgb(COLORS["poisoned" if drop > 0 else "honest"])
+        color = to_rgb(TOGETHER if drop > 0 else APART)
         shade = ",".join(f"{255 * part:.0f}" for part in color)
         alpha = 0.85 * min(abs(drop) / max(top, 1e-9), 1)
         line = "border-bottom:3px solid #222;" if word in marked else ""
