@@ -132,13 +132,15 @@ def test_the_public_model_of_photos_leaves_one_fingerprint():
 # Whether they are whole
 
 
-def bearing(config: dict) -> dict:
-    """The fields of a profile that bear on a run: not what it is called, nor what is said about it."""
-    return {name: value for name, value in config.items() if name not in ("name", "about", "changed")}
+def bearing(config: dict, defense: str) -> dict:
+    """The fields of a profile that bear on a run of this defense: not what it is called, nor what is said
+    about it, nor how others are set."""
+    kept = {name: value for name, value in config.items() if name not in ("name", "about", "changed")}
+    return {**kept, "defenses": config["defenses"].get(defense)}
 
 
-def bearing_of(profile: profiles.Profile) -> dict:
-    return bearing(json.loads(json.dumps(profile.as_config())))
+def bearing_of(profile: profiles.Profile, defense: str = "par") -> dict:
+    return bearing(json.loads(json.dumps(profile.as_config())), defense)
 
 
 @pytest.mark.parametrize(
@@ -152,12 +154,14 @@ def bearing_of(profile: profiles.Profile) -> dict:
         {"sets": replace(MINI.sets, size=7)},
         {"weights": "other"},
         {"poison_rate": 0.5},
+        {"defenses": {**MINI.defenses, "par": {"lr": 1.0}}},
     ],
     ids=lambda changed: next(iter(changed)),
 )
 def test_another_recipe_trigger_or_set_is_another_profile_and_another_name_is_not(changed):
     assert bearing_of(replace(MINI, **changed)) != bearing_of(MINI)
     assert bearing_of(replace(MINI, name="a", about="b", changed="c")) == bearing_of(MINI)
+    assert bearing_of(replace(MINI, defenses={}), "ubt") == bearing_of(MINI, "ubt")
 
 
 def test_the_records_of_mini_are_of_all_compared_defenses_and_of_the_profile_as_it_is():
@@ -167,7 +171,7 @@ def test_the_records_of_mini_are_of_all_compared_defenses_and_of_the_profile_as_
     assert set(keys(found)) == compared | {(a, "none", s) for a, s in runs if a not in DEFENDED}
     assert ("badnets", 0) in runs
     for record in found:
-        assert bearing(record["config"]) == bearing_of(MINI)
+        assert bearing(record["config"], record["defense"]) == bearing_of(MINI, record["defense"])
         assert {"commit", "device", "versions", "date", "threads"} <= set(record["environment"])
         assert (
             set(record["made"]) == set(record["stages"]) >= set(record["contents"]) >= {"pretrain", "attack"}
