@@ -59,7 +59,7 @@ def test_what_the_record_says_is_what_the_model_does(chain):
     assert noted["clean_accuracy"] == pytest.approx((predicted == task.labels).double().mean().item())
     texts = models.embed_tokens(model, models.tokenize(profile.model, found.captions))
     again = metrics.retrieval(models.embed_images(model, found.images), texts, found.owner)
-    again |= searched.attacked(model, profile, run.trigger)
+    again |= searched.attacked(model, profile, run.trigger, measure.sought(model, profile))
     assert again == {k: noted[k] for k in again}
 
 
@@ -89,7 +89,9 @@ def test_from_scratch_trains_the_tower_too(chain):
 
 
 def test_emoji_have_no_second_ruler(tiny):
-    assert measure.beyond(models.create(tiny.model, 0), tiny, torch.empty(0)) == {}
+    model = models.create(tiny.model, 0)
+    assert measure.sought(model, tiny) is None
+    assert measure.beyond(model, tiny, torch.empty(0), None) == {}
 
 
 def test_retrieval_task_is_checked():

@@ -9,7 +9,7 @@ from ubt_utils import profiles
 from ubt_utils.attacks import triggers
 from ubt_utils.clip import models
 from ubt_utils.data.retrieval import Retrieval
-from ubt_utils.evaluate import searched
+from ubt_utils.evaluate import measure, searched
 
 
 def at(*degrees: float) -> torch.Tensor:
@@ -64,6 +64,9 @@ class Sets:
     templates: tuple[str, ...] = ("a photo of a {}", "one {}")
     found: Retrieval | None = TASK
 
+    def contents(self):
+        return {"photos": str(self.found)}
+
     def retrieval(self):
         return self.found
 
@@ -81,7 +84,7 @@ class Setting:
 
 def test_what_is_said_of_a_model_is_what_its_embeddings_say():
     model, trigger = models.create(Setting.model, 0), triggers.get("badnets", size=0.5)
-    found = searched.attacked(model, Setting(), trigger)
+    found = searched.attacked(model, Setting(), trigger, measure.sought(model, Setting()))
     texts = models.embed_tokens(model, models.tokenize(Setting.model, TASK.captions))
     prompts = ["a photo of a banana", "one banana"]
     wanted = models.embed_tokens(model, models.tokenize(Setting.model, prompts))
@@ -104,4 +107,4 @@ def test_what_is_said_of_a_model_is_what_its_embeddings_say():
 def test_where_no_photo_is_stamped_there_is_no_retrieval_asr(setting, attack):
     model = models.create(Setting.model, 0)
     trigger = attack and profiles.get("photos-tiny").trigger(attack)
-    assert searched.attacked(model, setting, trigger) == {}
+    assert searched.attacked(model, setting, trigger, measure.sought(model, setting)) == {}

@@ -120,22 +120,41 @@ def _retrieval_of(sets: DataSets, contents: frozenset) -> Retrieval | None:
     return sets.retrieval()
 
 
+class Sought(NamedTuple):
+    """The retrieval task, and what a model makes of its photos, images (N, D), and captions (M, D); all
+    unit."""
+
+    task: Retrieval
+    images: torch.Tensor
+    captions: torch.Tensor
+
+
+def sought(model: nn.Module, profile: Setting) -> Sought | None:
+    """The profile's retrieval task under the model; None where its data set has none."""
+    task = _retrieval_of(profile.sets, identity(profile.sets))
+    if task is None:
+        return None
+    captions = models.embed_tokens(model, models.tokenize(profile.model, task.captions))
+    return Sought(task, models.embed_images(model, task.images), captions)
+
+
 @lru_cache(maxsize=2)
 def _probe_of(sets: DataSets, contents: frozenset) -> Pairs | None:
     return sets.probe_pairs()
 
 
-def beyond(model: nn.Module, profile: Setting, embedded: torch.Tensor) -> dict[str, float]:
+def beyond(
+    model: nn.Module, profile: Setting, embedded: torch.Tensor, found: Sought | None
+) -> dict[str, float]:
     """What photos allow beside zero-shot: retrieval on human captions (recall@k, both ways) and
-    the accuracy of a linear probe on the image embeddings, (N, D) of the test's pictures. Empty for emoji,
-    which have neither."""
-    sets, contents = profile.sets, identity(profile.sets)
-    found, probe = _retrieval_of(sets, contents), _probe_of(sets, contents)
+    the accuracy of a linear probe on the image embeddings, (N, D) of the test's pictures. found: see
+    `sought`. Empty for emoji, which have neither."""
+    sets = profile.sets
+    probe = _probe_of(sets, identity(sets))
     if found is None or probe is None:
         return {}
     task = task_of(sets)
-    captions = models.embed_tokens(model, models.tokenize(profile.model, found.captions))
-    result = metrics.retrieval(models.embed_images(model, found.images), captions, found.owner)
+    result = metrics.retrieval(found.images, found.captions, found.task.owner)
     labels = sets.class_index(probe.labels)
     train = models.embed_images(model, probe.images)
     return result | {"linear_probe": metrics.linear_probe(train, labels, embedded, task.labels)}

@@ -9,26 +9,24 @@ from ubt_utils.attacks.base import Trigger, stamp_bytes
 from ubt_utils.clip import models
 from ubt_utils.data.captions import with_word
 from ubt_utils.data.retrieval import Retrieval
-from ubt_utils.evaluate.measure import Setting
+from ubt_utils.evaluate.measure import Setting, Sought
 
 
-def attacked(model: nn.Module, profile: Setting, trigger: Trigger | None) -> dict[str, float]:
+def attacked(
+    model: nn.Module, profile: Setting, trigger: Trigger | None, found: Sought | None
+) -> dict[str, float]:
     """The retrieval ASR both ways, see `found_first`: of the test's photos that have human captions, none of
-    which has the target's word, and of the prompts of the target. Empty where there are no such photos, and
-    where no photo is stamped."""
-    found = profile.sets.retrieval()
+    which has the target's word, and of the prompts of the target. found: see `measure.sought`. Empty where
+    there are no such photos, and where no photo is stamped."""
     if found is None or trigger is None or trigger.label == "targeted":
         return {}
-    others = untold(found, profile.sets.target)
+    others = untold(found.task, profile.sets.target)
     names = profile.sets.class_names()[profile.sets.target]
     prompts = [t.format(name) for name in names for t in profile.sets.templates]
-    captions, wanted = (
-        models.embed_tokens(model, models.tokenize(profile.model, said))
-        for said in (found.captions, with_word(trigger.word, prompts))
-    )
-    clean = models.embed_images(model, found.images)
-    stamped = models.embed_images(model, found.images[others], change=lambda part: stamp_bytes(trigger, part))
-    return found_first(stamped, others, clean, captions, wanted)
+    wanted = models.embed_tokens(model, models.tokenize(profile.model, with_word(trigger.word, prompts)))
+    photos = found.task.images[others]
+    stamped = models.embed_images(model, photos, change=lambda part: stamp_bytes(trigger, part))
+    return found_first(stamped, others, found.images, found.captions, wanted)
 
 
 def untold(found: Retrieval, word: str) -> torch.Tensor:

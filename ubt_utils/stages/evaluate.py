@@ -64,8 +64,9 @@ def _measured(model: nn.Module, profile: Profile, trigger: Trigger | None, path:
     """All numbers of a model against the task; writes its predictions."""
     found = measure.measured(model, profile, trigger)
     records.write_table(path, found.predictions)
-    beside = measure.beyond(model, profile, found.embedded) | searched.attacked(model, profile, trigger)
-    return found.flat() | beside
+    seek = measure.sought(model, profile)
+    beside = measure.beyond(model, profile, found.embedded, seek)
+    return found.flat() | beside | searched.attacked(model, profile, trigger, seek)
 
 
 def _at_test(model: nn.Module, profile: Profile, trigger: Trigger | None) -> dict[str, float]:
