@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from ubt_utils.clip import activation, archives, artifacts, checkpoints, layouts, models
 from ubt_utils.clip.models import CheckpointError
+from ubt_utils.core import checksum
 
 NAME = "ubt-tiny"
 
@@ -513,7 +514,7 @@ def test_a_kill_while_writing_leaves_no_file(foreign, tmp_path, monkeypatch):
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(archives, "to_disk", killed)
+    monkeypatch.setattr(checksum, "to_disk", killed)
     model, target = vit(0), tmp_path / "new" / foreign.name
     checkpoints.load(model, foreign)
     with pytest.raises(KeyboardInterrupt):

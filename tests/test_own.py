@@ -19,7 +19,7 @@ from torchvision.transforms.functional import to_pil_image
 
 import ubt_utils
 from ubt_utils import __main__ as cli
-from ubt_utils.clip import archives, checkpoints, models, training
+from ubt_utils.clip import checkpoints, models, training
 from ubt_utils.data import shards
 from ubt_utils.own import chain as chaining
 from ubt_utils.own import defend as defending
@@ -319,7 +319,7 @@ def test_nothing_of_a_killed_defense_stays_beside_the_model(own, files, tmp_path
         os._exit(9)
 
     if not (child := os.fork()):
-        monkeypatch.setattr(archives.os, "replace", killed)
+        monkeypatch.setattr(Path, "replace", killed)
         with output.whole(tmp_path) as place:
             checkpoints.write(own.model(own.attacked), files / "fb.pt", place / "fu.pt")
     os.waitpid(child, 0)

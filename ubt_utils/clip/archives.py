@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import zipfile
 from argparse import Namespace
@@ -16,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from ubt_utils.clip.models import CheckpointError
-from ubt_utils.core.checksum import to_disk
+from ubt_utils.core.checksum import whole
 from ubt_utils.core.tensors import save, save_tensors
 
 SAFETENSORS, TORCH = "safetensors", "torch"
@@ -124,16 +123,11 @@ def write(held: Mapping[str, Any], path: Path, like: Path) -> None:
         raise CheckpointError(f"{path} is the file that was read: name another one to write to")
     safetensors = fits(path, like) == SAFETENSORS
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole(path) as part:
         if safetensors:
             save_tensors(held, part, header(like))
         else:
             save(held, part)
-        to_disk(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

@@ -7,7 +7,6 @@ SHA-256, and how, where and from what it was made. It is part of what every late
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch import nn
 
 from ubt_utils.clip import archives, checkpoints
 from ubt_utils.clip.models import CheckpointError
-from ubt_utils.core.checksum import remembered, sha256_of, write_whole
+from ubt_utils.core.checksum import remembered, sha256_of, whole, write_whole
 from ubt_utils.core.tensors import save_tensors
 
 FOLDER = Path(__file__).parent / "public"
@@ -68,9 +67,9 @@ def publish(source: Path, name: str, note: Mapping[str, Any]) -> Path:
     """Ship a model: `source`, rounded, under `name`, with its note. A kill in between leaves the old model,
     or one that its note refuses."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    path, part = FOLDER / f"{name}.safetensors", FOLDER / f"{name}.part"
-    save_tensors(rounded(source), part, archives.header(source))
-    digest = sha256_of(part)
-    os.replace(part, path)
+    path = FOLDER / f"{name}.safetensors"
+    with whole(path) as part:
+        save_tensors(rounded(source), part, archives.header(source))
+        digest = sha256_of(part)
     write_whole(FOLDER / f"{name}.json", json.dumps({"sha256": digest, **note}, indent=1) + "\n")
     return path
