@@ -1,6 +1,7 @@
 """Seconds and peak memory of two ways to compute the same, each in a process of its own.
 
-Memory is the peak of the process's resident set less what it held before it began (data and libraries).
+Memory is the peak of the process's resident set less what it held before it began (data and libraries); on
+CUDA, where the data are put first, that of torch's tensors on the GPU.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
+
+import torch
+
+from ubt_utils.core import device
 
 Given = Callable[[], tuple[Any, ...]]
 
@@ -40,6 +45,8 @@ def highest() -> int:
 
 def measure(work: Callable[..., Any], given: Given, small: Given) -> Measured:
     """Run `work` on what `given` makes, after once on something `small`, which allocates what stays."""
+    if (where := device.pick()).type == "cuda":
+        return _on_cuda(work, given, small, where)
     data = given()
     work(*small())
     before = highest = resident()
@@ -58,6 +65,19 @@ def measure(work: Callable[..., Any], given: Given, small: Given) -> Measured:
     done.set()
     watcher.join()
     return Measured(seconds, highest - before, result)
+
+
+def _on_cuda(work: Callable[..., Any], given: Given, small: Given, where: torch.device) -> Measured:
+    """The same on a GPU; the result comes back to the CPU, as all of it must be tensors."""
+    data = [one.to(where) for one in given()]
+    work(*(one.to(where) for one in small()))
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before, start = torch.cuda.memory_allocated(), time.perf_counter()
+    result = work(*data)
+    torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    return Measured(seconds, torch.cuda.max_memory_allocated() - before, [one.cpu() for one in result])
 
 
 def in_turn(ways: Sequence[Callable[..., Any]], given: Given, small: Given) -> dict[str, Measured]:

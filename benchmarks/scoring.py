@@ -2,10 +2,11 @@
 
     python benchmarks/scoring.py                 # prints the table and records it
     python benchmarks/scoring.py --pairs 16 --turns 1
+    python benchmarks/scoring.py --pairs 8192    # on a GPU
 
 `scoring.similarity` of pictures that lie as bytes in a mapped file, as shards are stored, against the
-encoders' forward pass on a batch that lies ready, normalized, on the device; RN50 at 224 px, captions of the
-same length for both. The two take turns; the ratio is that of the median times.
+encoders' forward pass on batches of the same size that lie ready, normalized, on the device; RN50 at 224 px,
+captions of the same length for both. The two take turns; the ratio is that of the median times.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 import tyro
 
 from ubt_utils.clip import models
-from ubt_utils.clip.scoring import similarity
+from ubt_utils.clip.scoring import BATCH, similarity
 from ubt_utils.core import device, records
 from ubt_utils.data.pictures import Pictures
 
@@ -42,12 +43,14 @@ def ways(images: Pictures) -> dict[str, Callable[[], object]]:
     """Both ways to encode the same pairs with the same model."""
     model, where = models.create(MODEL, 0).eval(), device.pick()
     tokens = models.tokenize(MODEL, [f"a photo of thing number {i}" for i in range(len(images))])
-    ready, texts = models.normalize(model, images[:].to(where).float() / 255), tokens.to(where)
+    ready = [models.normalize(model, part.to(where).float() / 255) for part in images.split(BATCH)]
+    texts = tokens.to(where)
 
     @torch.no_grad()
     def bare() -> None:
         with models.autocast(model):
-            model.encode_image(ready)
+            for part in ready:
+                model.encode_image(part)
             models.encode_text(model, texts)
         if where.type == "cuda":
             torch.cuda.synchronize()

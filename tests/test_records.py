@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 
 import pandas as pd
 import pytest
+import torch
 from filelock import FileLock
 
 from ubt_utils.core import paths, records
@@ -180,6 +181,17 @@ def test_a_benchmark_says_where_it_was_measured(results_root, capsys):
     found = records.read_benchmark("scoring")
     assert found["seconds"] == 2.0 and found["environment"]["device"].startswith("cpu")
     assert json.loads(capsys.readouterr().out) == {"seconds": 2.0}
+
+
+def test_a_gpu_s_benchmarks_do_not_take_the_place_of_a_cpu_s(results_root, monkeypatch):
+    records.write_benchmark("scoring", {"seconds": 2.0})
+    with monkeypatch.context() as at_a_gpu:
+        at_a_gpu.setattr(records.device, "pick", lambda: torch.device("cuda"))
+        at_a_gpu.setattr(records.provenance, "environment", lambda: {"device": "a GPU"})
+        path = records.write_benchmark("scoring", {"seconds": 0.1})
+    assert path == results_root / "benchmarks" / "cuda" / "scoring.json"
+    assert records.read_benchmark("scoring")["seconds"] == 2.0
+    assert records.read_benchmark("scoring", "cuda")["environment"] == {"device": "a GPU"}
 
 
 def test_what_is_committed_lies_at_home_unless_a_variable_says_otherwise(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import nn
@@ -65,8 +66,20 @@ def _batches(
     for start in range(rows.start, rows.stop, block):
         stop = min(start + block, rows.stop)
         texts = models.embed_tokens(model, tokens[start:stop])
-        for here in range(start, stop, BATCH):
-            there = min(here + BATCH, stop)
-            read, said = images[here:there], texts[here - start : there - start]
-            seen = (models.embed_images(model, read, change=change) for change in changes)
-            yield torch.stack([torch.linalg.vecdot(z, said) for z in seen], 1)
+        said = iter(texts.split(BATCH))
+        for read in _ahead(images, start, stop):
+            seen = [models.embed_images(model, read, change=change) for change in changes]
+            captions = next(said)
+            yield torch.stack([torch.linalg.vecdot(z, captions) for z in seen], 1)
+
+
+def _ahead(images: Images, start: int, stop: int) -> Iterator[torch.Tensor]:
+    """The pictures from `start` to `stop`, a batch at a time, the next one read while the last is encoded: a
+    GPU would wait for the disk."""
+    spans = [slice(here, min(here + BATCH, stop)) for here in range(start, stop, BATCH)]
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(images.__getitem__, spans[0])
+        for span in spans[1:]:
+            read, coming = coming.result(), reader.submit(images.__getitem__, span)
+            yield read
+        yield coming.result()

@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from ubt_utils.core import paths, provenance
+from ubt_utils.core import device, paths, provenance
 from ubt_utils.core.checksum import whole, write_whole
 
+CPU = "cpu"
 NONE = "none"  # as an attack: the clean twin; as a defense: undefended
 KEYS = ("profile", "attack", "defense", "seed")
 PREDICTED = (*KEYS, "picture")  # the keys of predictions
@@ -65,20 +66,22 @@ def read(profile: str) -> list[dict[str, Any]]:
     return [load(path) for path in found]
 
 
-def benchmark_path(name: str) -> Path:
-    """Where the record of a script under benchmarks/ lies."""
-    return paths.results() / "benchmarks" / f"{name}.json"
+def benchmark_path(name: str, kind: str = CPU) -> Path:
+    """Where the record of a script under benchmarks/ lies; those of another kind of device than a CPU lie in
+    a folder of its own."""
+    folder = paths.results() / "benchmarks"
+    return (folder if kind == CPU else folder / kind) / f"{name}.json"
 
 
 def write_benchmark(name: str, entry: Mapping[str, Any]) -> Path:
     """Write what a script under benchmarks/ measured to results/benchmarks/, with where; prints it, too."""
     print(json.dumps(entry, indent=1))
-    return write({**entry, "environment": provenance.environment()}, benchmark_path(name))
+    return write({**entry, "environment": provenance.environment()}, benchmark_path(name, device.pick().type))
 
 
-def read_benchmark(name: str) -> dict[str, Any]:
-    """What `write_benchmark` recorded."""
-    return load(benchmark_path(name))
+def read_benchmark(name: str, kind: str = CPU) -> dict[str, Any]:
+    """What `write_benchmark` recorded on that kind of device."""
+    return load(benchmark_path(name, kind))
 
 
 def write_table(path: Path, table: pd.DataFrame) -> Path:
