@@ -33,7 +33,7 @@ def test_a_script_can_be_imported_and_says_how_it_is_run(name):
 
 
 def test_every_record_is_of_a_script():
-    recorded = {path.stem for path in (FOLDER.parent / "results" / "benchmarks").glob("*.json")}
+    recorded = {path.stem for path in (FOLDER.parent / "results" / "benchmarks").rglob("*.json")}
     assert recorded == set(SCRIPTS) - {"peak"}
 
 

@@ -120,10 +120,11 @@ def test_half_precision_is_used_where_the_gpu_has_it(monkeypatch, capability, pa
     monkeypatch.setattr(
         device.torch, "autocast", lambda *words, **more: kept.append((words, more)) or real("cpu")
     )
-    device.autocast(torch.device("cuda"), grouped=True)  # which slows down a CPU only
+    device.autocast(torch.device("cuda"))
+    device.autocast(torch.device("cuda"), grouped=True)  # whose towers are too small for it
     monkeypatch.setenv("UBT_PRECISION", "single")
     device.autocast(torch.device("cuda"))
-    assert kept == [(("cuda", torch.bfloat16), {"enabled": on}) for on in (pays, False)]
+    assert kept == [(("cuda", torch.bfloat16), {"enabled": on}) for on in (pays, False, False)]
 
 
 def test_a_name_of_no_device_is_refused_with_known_ones(monkeypatch):

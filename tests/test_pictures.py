@@ -65,6 +65,15 @@ def test_any_chain_of_taking_and_replacing_is_that_of_the_tensor(chain, seed):
     assert torch.equal(Pictures.of(tensor(), "made").stored, tensor())  # nothing was written to the store
 
 
+def test_reading_is_indexing_of_a_tensor_and_of_stored_pictures():
+    held = torch.arange(5 * 3 * 2 * 2, dtype=torch.uint8).view(5, 3, 2, 2)
+    for index in ([4, 0, 4], [], [2]):
+        rows = torch.tensor(index, dtype=torch.long)
+        for images in (held, Pictures.of(held, "here"), Pictures.of(held, "here").take(rows)):
+            given = torch.arange(len(rows)) if len(images) != 5 else rows
+            assert torch.equal(pictures.read(images, given), held[rows])
+
+
 def test_what_was_given_stays_as_it_was():
     plain, stored = both()
     index, new = torch.tensor([1, 4]), torch.zeros(2, 3, 4, 4, dtype=torch.uint8)

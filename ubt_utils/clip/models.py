@@ -179,7 +179,8 @@ def embed_images(
         out = []
         for start in range(rows.start, rows.stop, batch):
             part = images[start : min(start + batch, rows.stop)]
-            part = (change(part) if change else part).to(where).float() / 255
+            part = change(part) if change else part
+            part = part.to(where, non_blocking=part.is_pinned()).float() / 255
             with autocast(model):
                 z = model.encode_image(normalize(model, part))
             out.append(unit(z).cpu())

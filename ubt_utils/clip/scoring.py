@@ -11,7 +11,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ubt_utils.clip import models
-from ubt_utils.core import distributed
+from ubt_utils.core import device, distributed
 from ubt_utils.data.pictures import Images
 
 BATCH = 512  # pictures that are read and encoded at a time
@@ -77,9 +77,13 @@ def _ahead(images: Images, start: int, stop: int) -> Iterator[torch.Tensor]:
     """The pictures from `start` to `stop`, a batch at a time, the next one read while the last is encoded: a
     GPU would wait for the disk."""
     spans = [slice(here, min(here + BATCH, stop)) for here in range(start, stop, BATCH)]
+
+    def fetch(span: slice) -> torch.Tensor:
+        return device.waiting(images[span])
+
     with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(images.__getitem__, spans[0])
+        coming = reader.submit(fetch, spans[0])
         for span in spans[1:]:
-            read, coming = coming.result(), reader.submit(images.__getitem__, span)
+            read, coming = coming.result(), reader.submit(fetch, span)
             yield read
         yield coming.result()

@@ -25,7 +25,7 @@ from ubt_utils.core import device, distributed
 from ubt_utils.core.checksum import to_disk
 from ubt_utils.core.seeding import generator
 from ubt_utils.core.tensors import save
-from ubt_utils.data.pictures import Images
+from ubt_utils.data.pictures import Images, read
 
 SAVES_PER_RUN = 10
 LATER = 0.1  # of the peak: where a rate that starts high has fallen to by half of the steps
@@ -195,8 +195,8 @@ def _load(
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     where = device.pick()
     if images.dtype != torch.uint8:
-        return images[index].to(where), tokens[index].to(where)
-    batch = images[index].to(where).float() / 255
+        return read(images, index).to(where), tokens[index].to(where)
+    batch = read(images, index).to(where).float() / 255
     if recipe.augment != "none":
         batch = augment(
             batch, generator(*key, "augment", step, *distributed.own()), pose=recipe.augment == "full"

@@ -77,13 +77,19 @@ def describe() -> str:
 def autocast(device: torch.device, grouped: bool = False) -> torch.autocast:
     """bf16 where it pays: on CUDA from compute capability 8 on (before, it is emulated and slow), and on a
     CPU with instructions for it, where a step of training `mini` takes three quarters of the time or less.
-    grouped: whether the model has grouped convolutions, which a CPU computes more slowly in bf16. The
-    variable UBT_PRECISION=single turns it off."""
+    grouped: whether the model has grouped convolutions. A CPU computes them more slowly in bf16, and a GPU
+    is done with the small towers that have them before the next cast is asked for. The variable
+    UBT_PRECISION=single turns it off."""
     if device.type == "cuda":
-        pays = torch.cuda.get_device_capability(device) >= (8, 0)
+        able = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
-        pays = device.type == "cpu" and not grouped and _multiplies_bf16()
-    return torch.autocast(device.type, torch.bfloat16, enabled=pays and not _single())
+        able = device.type == "cpu" and _multiplies_bf16()
+    return torch.autocast(device.type, torch.bfloat16, enabled=able and not grouped and not _single())
+
+
+def waiting(batch: torch.Tensor) -> torch.Tensor:
+    """The batch where a GPU fetches it without making anybody wait; as it is for a CPU."""
+    return batch.pin_memory() if pick().type == "cuda" else batch
 
 
 def _single() -> bool:
