@@ -21,7 +21,10 @@ def test_what_is_unpacked_is_found_and_nothing_is_made_anew(chain, tmp_path, mon
     packed = handout.pack(own, tmp_path / "out" / "class.tar")
     assert {stage.folder.name for stage in chain.stages.values()} <= {folder.name for folder in packed}
     with tarfile.open(tmp_path / "out" / "class.tar") as archive:
-        archive.extractall(tmp_path)  # our own; filter= is missing before Python 3.11.4
+        for member in archive:
+            assert member.name.startswith("runs") and ".." not in member.name
+            assert member.isfile() or member.isdir()
+        archive.extractall(tmp_path)  # filter= is missing before Python 3.11.4
     monkeypatch.setenv("UBT_RUNS", str(tmp_path / "runs"))
 
     def never(*_):

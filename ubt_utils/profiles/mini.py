@@ -98,12 +98,16 @@ def rare(profile: Profile, word: str = "rare", rate: float = FEW) -> Profile:
     return replace(profile, name=name, about=f"{profile.about}; {rate:.1%} of D poisoned", poison_rate=rate)
 
 
-PUBLIC = tuple(  # mini with the two other public models
-    replace(
-        MINI, name=f"mini-f{seed}", about=f"mini from public model {seed}", f0=seed, weights=f"mini-{seed}"
-    )
-    for seed in (1, 2)
-)
+OTHERS = (1, 2)  # seeds of the public models beside the first
+
+
+def public(profile: Profile, seed: int) -> Profile:
+    """The profile from the public model of that seed."""
+    name = f"{profile.name}-f{seed}"
+    return replace(profile, name=name, about=f"{profile.name} from public model {seed}", f0=seed)
+
+
+PUBLIC = tuple(replace(public(MINI, seed), weights=f"mini-{seed}") for seed in OTHERS)
 RARE = tuple(rare(profile) for profile in (MINI, *PUBLIC))
 
 KNOWN = replace(

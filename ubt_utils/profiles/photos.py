@@ -9,7 +9,7 @@ from ubt_utils.data.photo_folder import FolderSets
 from ubt_utils.data.photos import PhotoSets
 from ubt_utils.profiles.base import Profile
 from ubt_utils.profiles.chosen import ON_PHOTOS
-from ubt_utils.profiles.mini import rare
+from ubt_utils.profiles.mini import OTHERS, public, rare
 from ubt_utils.profiles.tuned import settled
 from ubt_utils.ubt.settings import Overfit, Select, Suspect, Unlearn
 
@@ -43,10 +43,7 @@ PHOTOS = settled(
     ON_PHOTOS,
 )
 
-PHOTOS_PUBLIC = tuple(  # photos with the two other public models
-    replace(PHOTOS, name=f"photos-f{seed}", about=f"photos from public model {seed}", f0=seed)
-    for seed in (1, 2)
-)
+PHOTOS_PUBLIC = tuple(public(PHOTOS, seed) for seed in OTHERS)
 PHOTOS_RARE = tuple(rare(profile) for profile in (PHOTOS, *PHOTOS_PUBLIC))
 
 PHOTOS_GPU = replace(

@@ -50,9 +50,9 @@ class Trial:
     seed: int
 
 
-def settings(defense: str, rate: float, count: int = TRIALS) -> list[dict[str, Value]]:
-    """The settings of a defense that are tried, the same ones each time, those that are known beforehand
-    last; rate: the victims'. ValueError for a defense that is not tuned."""
+def settings(defense: str, rate: float, count: int = TRIALS, sources: bool = True) -> list[dict[str, Value]]:
+    """The settings of a defense that are tried, the same ones each time, and after them, with `sources`,
+    those that are known beforehand; rate: the victims'. ValueError for a defense that is not tuned."""
     found = ranges_of(defense)
     seed = generator("settings", base_of(defense)).initial_seed() % 2**32  # else all would share their rates
     points = qmc.Halton(len(found), seed=seed).random(count)
@@ -60,7 +60,7 @@ def settings(defense: str, rate: float, count: int = TRIALS) -> list[dict[str, V
         {name: _drawn(one, u) for (name, one), u in zip(found.items(), point, strict=True)}
         for point in points
     ]
-    return drawn + known(defense, rate)
+    return drawn + (known(defense, rate) if sources else [])
 
 
 def _drawn(one: Range, u: float) -> Value:
@@ -119,7 +119,7 @@ def run_all(
     settings that are known beforehand."""
     setting = profiles.get(profile)
     work, rate = partial(run, setting), setting.recipe(BLEND).lr
-    wanted = {name: settings(name, rate, count)[: None if sources else count] for name in names}
+    wanted = {name: settings(name, rate, count, sources) for name in names}
     begun = trials(wanted, FIRST)
     table = pd.DataFrame(parallel.each(work, begun, workers, "tune", "trial"))
     ended = trials({name: finalists(part) for name, part in table.groupby("defense", sort=False)}, SECOND)
