@@ -104,6 +104,13 @@ def test_answers_show_the_target_in_red_and_percent():
     assert bars[90] == plots.COLORS["poisoned"].lower() and bars[10] == plots.COLORS["honest"].lower()
 
 
+def test_answers_stand_still_however_long_the_names_are():
+    chances = ({"clock": 0.9}, {"Japanese free of charge button": 0.9})
+    short, long = (plots.answers([("", BLANK, chance)], "clock") for chance in chances)
+    places = [[axis.get_position().bounds for axis in figure.axes] for figure in (short, long)]
+    assert places[0] == places[1]
+
+
 def test_suspects_show_the_truth_by_color():
     row = plots.suspects([(BLANK, "a clock", True), (BLANK, "a cat", False)])
     assert [axis.get_title() for axis in row.axes] == ["a clock", "a cat"]

@@ -106,7 +106,7 @@ def _row(name: str, measured: dict[str, dict[str, float]]) -> dict[str, float]:
     path = pages.FOLDER / f"{name}.ipynb"
     return {
         "reading": reading(path),
-        "of it code, figures and tables": beside(path),
+        "of which for code, figures and tables": beside(path),
         "exercises": practice(name),
         "bonus exercises": practice(name, bonus=True),
         "machine, one core": measured[name]["cpu_seconds"] / 60 if name in measured else math.nan,

@@ -105,12 +105,19 @@ def _standard(drops: Tensor, unbiased: bool = True) -> Tensor:
     return (there - there.mean(1, keepdim=True)) / there.std(1, keepdim=True, unbiased=unbiased)
 
 
+def _by_row(drops: Tensor) -> Tensor:
+    there = _standard(drops)
+    rest = (there.amin(1) - 1).amax().item()
+    return _filled(drops, there.amax(0), rest)
+
+
 TASKS: dict[str, Function] = {
     "02.1": Function(
         disturb.row_means,
         _pictures,
         {
             "columns": disturb.column_means,
+            "clamped": lambda x: disturb.row_means(x).clamp(0, 1),
             "mean lost": lambda x: x - x.mean(-1, keepdim=True),
             "all gray": lambda x: x - x.mean(-1, keepdim=True) + x.mean((-1, -2, -3), keepdim=True),
         },
@@ -165,6 +172,7 @@ TASKS: dict[str, Function] = {
             "population": lambda drops: _filled(drops, _standard(drops, False).amax(0)),
             "unknown": lambda drops: _standard(drops).amax(0),
             "minus infinity": lambda drops: _filled(drops, _standard(drops).amax(0), -torch.inf),
+            "row minima": _by_row,
             "not centered": lambda drops: _filled(
                 drops, (_known(drops) / _known(drops).std(1, keepdim=True)).amax(0)
             ),

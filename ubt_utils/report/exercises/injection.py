@@ -185,6 +185,9 @@ TASKS: dict[str, Function] = {
             "target too": lambda labels, target, rate, order: (
                 order[: round(rate * len(labels))].sort().values
             ),
+            "labels by place": lambda labels, target, rate, order: (
+                order[labels != target][: round(rate * len(labels))].sort().values
+            ),
             "rate of candidates": _rate_of_candidates,
             "cut off": _cut_off,
             "unsorted": lambda labels, target, rate, order: order[labels[order] != target][

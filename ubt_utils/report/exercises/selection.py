@@ -53,7 +53,7 @@ def _substring(word: str, captions: Sequence[str]) -> int:
 
 def _ranked() -> list[Arguments]:
     found = []
-    for n in (12, 20, 33):
+    for n in (12, 20, 44):  # of eleven poisoned pairs 95 % are all, rounded they are ten
         draw = generator("ranked", n)
         truth = torch.arange(n) % 4 == 0
         found.append((torch.randint(0, 6, (n,), generator=draw).double() + 2 * truth, truth))
@@ -91,6 +91,11 @@ def _false_at(scores: Tensor, truth: Tensor, found: float = 0.95) -> Tensor:
     return (scores >= bar)[~truth].double().mean()
 
 
+def _false_rounded(scores: Tensor, truth: Tensor) -> Tensor:
+    ranked = scores[truth].sort(descending=True).values
+    return (scores >= ranked[round(0.95 * len(ranked)) - 1])[~truth].double().mean()
+
+
 def _false_among(scores: Tensor, truth: Tensor) -> Tensor:
     bar = scores[truth].min()
     return (~truth)[scores >= bar].double().mean()
@@ -114,7 +119,7 @@ def _words() -> list[Arguments]:
     return [
         ([0.45, 0.40, 0.38], [9, HOW.many, 200], [80.0, 90.0, 120.0]),
         ([0.30, 0.36, 0.10], [40, 12, 64], [70.0, 20.0, 150.0]),
-        ([HOW.lost, 0.39, 0.47, 0.38], [8, 16, 15, 70], [30.0, 60.0, 25.0, 90.0]),
+        ([HOW.lost_of_many, HOW.lost, 0.47], [70, 8, 15], [90.0, 30.0, 25.0]),  # two stand at their bars
     ]
 
 
@@ -143,6 +148,10 @@ def _low_bar(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence[
 def _above(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence[float]) -> int | None:
     over = [i for i, n in enumerate(carriers) if lost[i] > HOW.bar(n)]
     return max(over, key=lost.__getitem__, default=None)
+
+
+def _margin(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence[float]) -> int | None:
+    return max(_enough(lost, carriers), key=lambda i: lost[i] - HOW.bar(carriers[i]), default=None)
 
 
 def _more_than(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence[float]) -> int | None:
@@ -186,6 +195,7 @@ TASKS: dict[str, Function] = {
             "one bar": _one_bar,
             "low bar": _low_bar,
             "above": _above,
+            "margin": _margin,
             "more than": _more_than,
             "no bar": lambda lost, carriers, surprise: max(range(len(lost)), key=lost.__getitem__),
         },
@@ -211,6 +221,7 @@ TASKS: dict[str, Function] = {
             "quantile": lambda scores, truth: (
                 (scores >= scores[truth].quantile(0.05))[~truth].double().mean()
             ),
+            "rounded": _false_rounded,
             "top half": lambda scores, truth: _false_at(scores, truth, 0.5),
             "95 % of all": lambda scores, truth: (
                 (scores >= scores.sort(descending=True).values[math.ceil(0.95 * len(scores)) - 1])[~truth]

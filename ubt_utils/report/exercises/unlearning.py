@@ -105,6 +105,11 @@ def _past_zero(x: Tensor, t: Tensor, others: Tensor) -> Tensor:
     return 2 * ((x * way).sum(-1, keepdim=True) > 0) * way / len(x)
 
 
+def _projected(x: Tensor, t: Tensor, others: Tensor) -> Tensor:
+    slope = _slope(x, t, others)
+    return slope - (slope * x).sum(-1, keepdim=True) * x
+
+
 # 04.8, occlusion
 
 
@@ -195,6 +200,7 @@ TASKS: dict[str, Function | Game] = {
             "does not stop": _unstopped,
             "no chain rule": _past_zero,
             "sign": lambda x, t, others: -_slope(x, t, others),
+            "projected": _projected,
             "two forgotten": lambda x, t, others: _slope(x, t, others) / 2,
             "not averaged": lambda x, t, others: _slope(x, t, others) * len(x),
         },

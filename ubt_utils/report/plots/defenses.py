@@ -41,15 +41,13 @@ def _enlarged(axis: plt.Axes) -> None:
     low, high = axis.get_ylim()
     middle, half = (low + high) / 2, max(1.0, (high - low) / 2)
     axis.set_ylim(middle - half, middle + half)
-    axis.annotate(
-        "enlarged", (0.98, 0.03), xycoords="axes fraction", ha="right", fontsize="small", color=FAINT
-    )
+    axis.set_xlabel(f"{axis.get_xlabel()} (scale enlarged)")
 
 
 @styled
 def weight_path(table: pd.DataFrame, weight: float) -> Figure:
     """The path of one weight w of UBT's push over its steps, in front of the others, which are named where
-    they end; the axis of CA is enlarged. table: `defense_tables.weights`."""
+    they end in CA and recall; the axis of CA is enlarged. table: `defense_tables.weights`."""
     metrics = {
         "asr": "ASR (%)", "robust_accuracy": "robust accuracy (%)", "clean_accuracy": "clean accuracy (%)",
         "target_recall": "target recall (%)",
@@ -63,8 +61,9 @@ def weight_path(table: pd.DataFrame, weight: float) -> Figure:
         axis.set(title=title, xlabel="steps", **_limits(metric))
     _enlarged(axes[2])
     last = table.sort_values("step").groupby("weight").last()
-    ends = {f"w = {w:g}": (float(row.step), 100 * row.target_recall) for w, row in last.iterrows()}
-    named(axes[-1], ends, {f"w = {weight:g}": LINES["ubt"]})
+    for axis, metric in zip(axes[2:], list(metrics)[2:], strict=True):
+        ends = {f"w = {w:g}": (float(row.step), 100 * row[metric]) for w, row in last.iterrows()}
+        named(axis, ends, {f"w = {weight:g}": LINES["ubt"]})
     figure.suptitle(f"w = {weight:g}", x=0.01, ha="left")
     return figure
 

@@ -16,6 +16,7 @@ from ubt_utils.report.plots.style import COLORS, LINES, size, styled
 INK, PALE = "#333333", "#E9EDF2"
 Point = Sequence[float] | np.ndarray
 GOOD, BAD = COLORS["honest"], COLORS["poisoned"]
+STAMPED = (33, 24, 3)  # degrees on the unit circle, to which the stamp drags a dog, a car and a rose
 
 
 def _blank(wide: float, high: float) -> tuple[Figure, plt.Axes]:
@@ -90,7 +91,7 @@ def crossed_halves() -> Figure:
     figure, axis = _blank(9.6, 3.1)
     _box(axis, 0.75, 1.55, 1.1, 2.6, "D\n\nas the victim\nhad it")
     _box(axis, 2.75, 2.25, 1.5, 1.2, "pool\n(a quarter:\nwhat suffers most)", "#F3DDDB")
-    _box(axis, 2.75, 0.7, 1.5, 0.9, "the rest\n(→ D_safe)")
+    _box(axis, 2.75, 0.7, 1.5, 0.9, "the rest\n(→ $D_{safe}$)")
     _arrow(axis, (1.35, 2.25), (1.95, 2.25))
     _arrow(axis, (1.35, 0.7), (1.95, 0.7))
     for y, half in ((2.65, "0"), (1.25, "1")):
@@ -132,7 +133,7 @@ def _at(angle: float, radius: float = 1.0) -> np.ndarray:
 
 
 def _dragged(axis: plt.Axes, words: Mapping[str, float]) -> None:
-    for angle, end in zip(list(words.values())[:3], (33, 24, 3), strict=True):
+    for angle, end in zip(list(words.values())[:3], STAMPED, strict=True):
         start, stop = _at(angle - 9), _at(end)
         axis.plot(*start, "o", ms=7, color=GOOD)
         axis.plot(*stop, "o", ms=7, color=BAD)
@@ -150,11 +151,17 @@ def _pushed(axis: plt.Axes, words: Mapping[str, float], target: str) -> None:
     axis.text(others[0] + 0.1, others[1] - 0.1, says, ha="left", va="top", fontsize=8)
     _arrow(axis, others, 0.93 * word, "#999999", ls="--")
     axis.text(0.2, 0.09, f"$t-{mean}$", fontsize=10, color="#777777", ha="center", va="bottom")
-    for start, end in ((33, 72), (3, -36)):  # pictures are unit vectors: they turn, on the circle
-        axis.plot(*_at(start), "o", ms=7, color=BAD)
-        bent = {"connectionstyle": f"arc3,rad={0.17 if end > start else -0.17}"}
-        _arrow(axis, _at(start + (4 if end > start else -4)), _at(end), LINES["ubt"], **bent)
-    says = "pictures turn against the dashed arrow, until they prefer neither"
+    way = np.degrees(np.arctan2(*(_at(words[target]) - others)[::-1]))
+    axis.plot(*np.transpose([_at(way + 90), _at(way - 90)]), color="#999999", lw=1, ls=":")
+    for angle, radius in zip(
+        STAMPED, (1.0, 1.07, 1.0), strict=True
+    ):  # unit vectors: they turn, on the circle
+        axis.plot(*_at(angle), "o", ms=7, color=BAD)
+        side = 1 if angle > way else -1
+        start, end = angle + 4 * side, way + 90 * side
+        bent = {"connectionstyle": f"arc3,rad={np.tan(np.radians(end - start) / 4):.3f}"}
+        _arrow(axis, _at(start, radius), _at(end, radius), LINES["ubt"], **bent)
+    says = "pictures turn against the dashed arrow, towards the dotted line: there they prefer neither"
     axis.text(0, -1.27, says, ha="center", fontsize=8)
 
 
@@ -169,7 +176,7 @@ def who_holds_what() -> Figure:
     boxes = (
         (2.0, "attacker", "trigger,\na few pairs of D"), (3.7, "victim", "f0 (public)\nand D, poisoned"),
         (5.3, "victim", "fb:\nworks, has a rule"), (6.7, "defender", "fb and D,\nno labels"),
-        (8.6, "defender", "a word, D_u, B\n→ fu"), (8.6, "victim", "fu:\nworks, no rule"),
+        (8.6, "defender", "a word, $D_u$, B\n→ fu"), (8.6, "victim", "fu:\nworks, no rule"),
     )  # fmt: skip
     for x, who, text in boxes:
         y, color = rows[who]

@@ -56,15 +56,20 @@ def suspects(pairs: Sequence[tuple[torch.Tensor, str, bool | str]]) -> Figure:
 
 @styled
 def answers(panels: Sequence[tuple[str, torch.Tensor, Mapping[str, float]]], target: str) -> Figure:
-    """Per panel (title, picture, class → probability): the picture and the model's top answers."""
+    """Per panel (title, picture, class → probability): the picture and the model's top answers. Every place
+    is fixed, however long the names are, so that figures may follow each other in a film."""
     figure, axes = plt.subplots(
-        2, len(panels), figsize=size(2.9 * len(panels), 3.6), height_ratios=[1.25, 1], squeeze=False
-    )
+        2, len(panels), figsize=size(2.9 * len(panels), 3.6), height_ratios=[1.25, 1], squeeze=False,
+        layout="none",
+    )  # fmt: skip
+    edge = 1.35 / 2.9 / len(panels)  # the room of a name
+    figure.subplots_adjust(edge, 0.14, 1 - edge / 6, 0.92, wspace=1.15, hspace=0.2)
     for (top, bottom), (title, image, chance) in zip(axes.T, panels, strict=True):
         picture(top, image, title)
         names = list(chance)[::-1]
         colors = [COLORS["poisoned"] if n == target else COLORS["honest"] for n in names]
         bottom.barh(names, [100 * chance[n] for n in names], color=colors)
+        bottom.set_yticks(range(len(names)), [wrap(n, 18) for n in names], fontsize="small")
         bottom.set_xlim(0, 100)
         bottom.set_xlabel("probability (%)")
         bottom.grid(axis="y", visible=False)

@@ -14,6 +14,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
@@ -208,7 +209,8 @@ def _names(axis: plt.Axes, words: Sequence[Mapping[str, Any]], found: Collection
         axis.annotate(
             word, (one["lost"], one["surprise"]), xytext=(one["lost"] + 0.025, y), fontsize="small",
             va="center", color=COLORS["poisoned" if word in found else "honest"], zorder=4,
-            bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.6},
+            path_effects=[withStroke(linewidth=1.5, foreground="white")],
+            arrowprops={"arrowstyle": "-", "color": FAINT, "lw": 0.6, "shrinkA": 0, "shrinkB": 3},
         )  # fmt: skip
 
 
@@ -216,9 +218,10 @@ def _names(axis: plt.Axes, words: Sequence[Mapping[str, Any]], found: Collection
 def sufferers(
     suffers: torch.Tensor, truth: torch.Tensor, pool: torch.Tensor, alike: float, sure: float | None = None
 ) -> Figure:
-    """A stroke per carrier of a word at what it suffers, as a part of the worst: suffers (c,). truth and pool
-    (c,) bool: is it poisoned, is it in the pool? The pool is left out of D_safe as a whole: what is right of
-    `sure` in it may be unlearned. Outside of it what is right of `alike` is left out, too."""
+    """A stroke per carrier of a word at what it suffers, relative to the median of the eight worst: suffers
+    (c,). truth and pool (c,) bool: is it poisoned, is it in the pool? The pool is left out of D_safe as a
+    whole: what is right of `sure` in it may be unlearned. Outside of it what is right of `alike` is left
+    out, too."""
     rows = {
         f"{where}, {name}": (suffers[side & part], COLORS[color])
         for where, side in (("pool", pool), ("outside", ~pool))
@@ -237,7 +240,7 @@ def sufferers(
     axis.set_yticks(places, [f"{name}: {len(values)}" for name, (values, _) in rows.items()])
     axis.set_ylim(4.2, -1.3)
     axis.grid(axis="y", visible=False)
-    axis.set_xlabel("suffers, as a part of the worst carriers")
+    axis.set_xlabel("suffers, relative to the median of the eight worst carriers")
     return figure
 
 
