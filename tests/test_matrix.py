@@ -400,7 +400,7 @@ def test_a_sources_setting_is_tried_at_three_rates_and_pars_starts_high():
 
 
 def test_trials_use_no_reported_attack_and_no_reported_seed(tiny):
-    reported = {*profiles.base.DEFENDED, *profiles.base.UNMET, *commands.MET}
+    reported = {*profiles.base.DEFENDED, *profiles.base.UNMET, *profiles.base.MET}
     attacks, seeds = (set(found) for found in zip(*tuning.FIRST, *tuning.SECOND, strict=True))
     assert not attacks & reported and not seeds & set(commands.SEEDS)
     assert len({*tuning.FIRST, *tuning.SECOND}) == len(attacks) * len(seeds) == 4

@@ -10,7 +10,7 @@ from ubt_utils import profiles
 from ubt_utils.baselines.defenses import DEFENSES
 from ubt_utils.core import paths, records
 from ubt_utils.evaluate import choice
-from ubt_utils.profiles.base import DEFENDED
+from ubt_utils.profiles.base import DEFENDED, MET
 from ubt_utils.profiles.chosen import CHOSEN, ON_PHOTOS
 from ubt_utils.profiles.tuned import settled, unlearn_at
 from ubt_utils.report import study_tables
@@ -116,7 +116,7 @@ def rivals_of(monkeypatch, **asked):
 
 def test_rivals_meet_one_attack_after_the_other_on_all_six_clusters(monkeypatch):
     blocks = rivals_of(monkeypatch)
-    assert [{c.attack for c in part} for part in blocks[:6]] == [{attack} for attack in commands.MET]
+    assert [{c.attack for c in part} for part in blocks[:6]] == [{attack} for attack in MET]
     for part in blocks[:9]:
         runs = {(c.profile, c.seed) for c in part}
         assert len(runs) == 6 and {s for _, s in runs} == {6, 7}

@@ -143,6 +143,20 @@ def test_rivals_are_paired_with_ubt_the_lowest_asr_first(study):
         study_tables.rivals(FAMILY, 0.01, ["wave"], ["anp"])
 
 
+def test_the_best_rival_frees_most_clusters_and_then_reads_most_pictures_right(study):
+    record({(0, 0, "sig", "luck"): (0, 4), (0, 1, "sig", "anp"): (0, 1), (1, 0, "sig", "anp"): (0, 0)})
+    record({(0, 0, "sig", "anp"): (0, 1)})
+    found = study_tables.standing(FAMILY, 0.01, ["sig"], ["par", "anp", "luck", "gone"])
+    assert found.index.tolist() == ["anp", "par", "luck"]  # luck has one run of three
+    assert found.failed.tolist() == [0, 2, 0] and found.clusters.tolist() == [3, 3, 1]
+    assert found.whole.tolist() == [True, True, False] and found.runs.tolist() == [3, 3, 1]
+    assert found.low["anp"] == 0 and found.high["anp"] == pytest.approx(1 - 0.025 ** (1 / 3))
+    assert found.worst_asr["par"] == pytest.approx(2 / 4)
+    record({(f0, seed, "sig", "tie"): (0, 4) for f0, seed in ((0, 0), (0, 1), (1, 0))})
+    again = study_tables.standing(FAMILY, 0.01, ["sig"], ["anp", "tie"])
+    assert again.index.tolist() == ["tie", "anp"] and again.clean_accuracy.is_monotonic_decreasing
+
+
 def test_only_runs_that_both_have_are_compared(study):
     record({(1, 1, "sig", "ubt"): (4, 0)})
     found = study_tables.compared(FAMILY, "ubt", "par", "asr", 0.05).loc[0.01]

@@ -14,6 +14,7 @@ from ubt_utils.data.sets import DataSets
 from ubt_utils.ubt.settings import Overfit, Select, Suspect, Unlearn
 
 DEFENDED = ("badnets", "blended", "sig")  # the headline attacks; every attack has undefended records
+MET = (*DEFENDED, "wanet", "badclip", "trojanvqa")  # the attacks that all rivals meet
 UNMET = ("badnets_stripes", "blended_text", "wanet")  # met by detection late, and of one public model alone
 
 

@@ -22,6 +22,7 @@ from ubt_utils.core import records
 from ubt_utils.core.records import NONE
 from ubt_utils.evaluate import statistics
 from ubt_utils.evaluate.predictions import MEASURES, hits_of, measures_of
+from ubt_utils.profiles import tuned
 from ubt_utils.profiles.base import DEFENDED
 from ubt_utils.report import cells, evidence
 from ubt_utils.ubt.select import decisive
@@ -29,6 +30,7 @@ from ubt_utils.ubt.settings import UBT
 from ubt_utils.ubt.variants import LADDER
 
 STUDY = tuple(p.name for p in (settings.MINI, *settings.PUBLIC, *settings.RARE))  # profiles of the study
+FIFTH = tuple(tuned.name_of(name, "fifth") for name in STUDY)  # tuned for a fifth of the victim's cost
 EDGES = tuple(p.name for p in (*settings.EDGES, settings.SCRATCH))  # beyond it
 RUN = list(records.KEYS)
 DESIGN = ["f0_seed", "poison_rate", "cluster"]
@@ -156,6 +158,37 @@ def rivals(
     if found.empty:
         raise ValueError(f"no run in results/{family} has both {UBT} and one of {', '.join(defenses)}")
     return found.rename_axis("defense").sort_values("asr", kind="stable")
+
+
+def standing(
+    family: str,
+    poison_rate: float | None,
+    attacks: Sequence[str],
+    defenses: Sequence[str],
+    profiles: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Which of these defenses frees most clusters, the best by the rule of results/ENDPOINTS.md first: fewest
+    failed clusters, then highest clean accuracy. Columns: failed (clusters with a run above 5 %), clusters,
+    low and high, the exact 95 % interval of that share (Clopper and Pearson), runs, mean and worst ASR, mean
+    clean accuracy, and whole: whether it has every run that any of them has. Those that have not come last.
+    Empty where none has a run.
+    """
+    runs = _single(_runs(family, poison_rate, attacks, profiles))
+    runs = runs[runs.index.isin(defenses, level="defense")]
+    if runs.empty:
+        return pd.DataFrame()
+    met = runs.index.droplevel("defense").nunique()
+    rows = {}
+    for name, own in runs.groupby("defense"):
+        failed, clusters = statistics.failures(own.asr, own.cluster)
+        low, high = proportion_confint(failed, clusters, method="beta")
+        rows[name] = {
+            "failed": failed, "clusters": clusters, "low": low, "high": high, "runs": len(own),
+            "asr": own.asr.mean(), "worst_asr": own.asr.max(), "clean_accuracy": own.clean_accuracy.mean(),
+            "whole": len(own) == met,
+        }  # fmt: skip
+    found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("defense")
+    return found.sort_values(["whole", "failed", "clean_accuracy"], ascending=[False, True, False])
 
 
 def _beside(values: dict[str, pd.DataFrame], cluster: pd.Series, name: str) -> dict[str, float]:

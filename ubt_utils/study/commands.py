@@ -14,7 +14,7 @@ from ubt_utils.baselines.defenses import COMPARED, DEFENSES
 from ubt_utils.core import records, store
 from ubt_utils.evaluate import choice
 from ubt_utils.profiles import tuned
-from ubt_utils.profiles.base import DEFENDED, UNMET
+from ubt_utils.profiles.base import DEFENDED, MET, UNMET
 from ubt_utils.profiles.chosen import CHOSEN, ON_PHOTOS
 from ubt_utils.study import detection, tuning
 from ubt_utils.study import matrix as grid
@@ -32,7 +32,6 @@ CONTROLS = (
     *(rung.name for rung in LADDER), "retrain", "retrain_ubt", "retrain_gain", "retrain_dao",
 )  # fmt: skip
 UNSEEN = (6, 7)  # seeds with poison on which nothing was chosen
-MET = (*DEFENDED, "wanet", "badclip", "trojanvqa")  # the attacks that all rivals meet
 PHOTOS = tuple(p.name for p in (profiles.PHOTOS, *profiles.PHOTOS_PUBLIC))
 PHOTOS_RARE = tuple(p.name for p in profiles.PHOTOS_RARE)
 ON_PHOTO = (*DEFENDED, "wanet", "badclip", "label_consistent")

@@ -14,12 +14,12 @@ from ubt_utils.baselines import ranges
 from ubt_utils.core import records
 from ubt_utils.core.records import NONE
 from ubt_utils.evaluate import choice
-from ubt_utils.profiles.base import DEFENDED
+from ubt_utils.profiles.base import DEFENDED, MET
 from ubt_utils.report import benchmark_tables, defense_tables, plots, readme, study_tables
 from ubt_utils.report.plots.style import ATTACK_NAMES
 from ubt_utils.ubt.settings import UBT
 
-FAMILY, STUDY = readme.FAMILY, study_tables.STUDY
+FAMILY, STUDY, FIFTH = readme.FAMILY, study_tables.STUDY, study_tables.FIFTH
 COLUMN, PAGE = 3.25, 6.75  # inches: a column and a page of the usual two-column styles
 MATRIX, TUNING, GROWTH = f"{FAMILY}/{records.MATRIX}", f"{FAMILY}/{records.TUNING}", "benchmarks/growth.json"
 FEW, USUAL = profiles.RARE[0].poison_rate, profiles.MINI.poison_rate
@@ -150,11 +150,10 @@ def _cloud(trials: pd.DataFrame) -> Figure:
 
 def _forest() -> pd.DataFrame:
     """The tuned rivals that share two clusters with UBT, so that their differences have intervals."""
-    attacks = [name for name in TRIGGERS if name != NONE]
     wanted = [name for name in ranges.tuned() if name != UBT]
-    if not study_tables.known(FAMILY, USUAL, wanted):
+    if study_tables.recorded(FAMILY, USUAL, MET, wanted, FIFTH).empty:
         return pd.DataFrame()
-    found = study_tables.rivals(FAMILY, USUAL, attacks, wanted, STUDY)
+    found = study_tables.rivals(FAMILY, USUAL, MET, wanted, FIFTH)
     return found[found.clusters > 1].reset_index()
 
 
@@ -176,6 +175,6 @@ FIGURES: Mapping[str, Entry] = {
     "edges": Entry(_edges, _ended, COLUMN, (MATRIX,), _runs(None, [NONE, UBT], among=None)),
     "losses": Entry(_cost_of_mending, _mended, PAGE, (MATRIX,), _runs(defenses=[NONE, UBT])),
     "cloud": Entry(_trials, _cloud, PAGE, (TUNING,), lambda: defense_tables.trials(FAMILY)),
-    "forest": Entry(_forest, _compared, PAGE, (MATRIX,), _runs(None, ranges.tuned(), USUAL)),
+    "forest": Entry(_forest, _compared, PAGE, (MATRIX,), _runs(MET, ranges.tuned(), USUAL, FIFTH)),
     "growth": Entry(benchmark_tables.read, plots.growth, PAGE, (GROWTH,)),
 }
