@@ -169,11 +169,11 @@ class PhotoSets(DataSets):
     """
 
     public: int = 50
-    wild: int = 36
+    wild: int = 30
     valid: int = 14
     tested: int = 50
     known: float = 0.5
-    scenes: float = 0.4
+    scenes: float = 0.2
     wild_captions: int = 1
     size: int = 96
     noise: float = 0.1
