@@ -48,6 +48,22 @@ def test_ubt_and_cleanclip_start_from_the_same_backdoored_model(chain, results_r
     assert found["time_ratio"] == found["ubt"]["seconds"] / found["cleanclip"]["seconds"]
 
 
+def test_the_leak_is_what_poison_outside_the_pool_does_to_a_rival(chain, results_root, monkeypatch):
+    leak = importlib.import_module("leak")
+    monkeypatch.setattr(profiles, "get", lambda name: chain.profile)
+    row = leak.run(leak.Job("tiny-fifth", "badnets", 0, "finetune"))
+    recorded, spared, silent = (row[way] for way in ("recorded", "without poison", "without the words"))
+    assert recorded["asr"] == chain["evaluate finetune"].metrics["asr"]
+    assert recorded["poisoned"] > 0 == spared["poisoned"]
+    assert spared["pairs"] == recorded["pairs"] - recorded["poisoned"] and silent["pairs"] < recorded["pairs"]
+    view = chain.run.view()
+    kept = dict(leak.ways(view, torch.zeros(len(view.pool), dtype=torch.bool)))
+    assert torch.equal(kept["without poison"], kept["recorded"])
+    said = [view.pairs.captions[i] for i in kept["without the words"].tolist()]
+    words = {models.token_text(chain.profile.model, a).strip() for a in view.anchors.tolist()}
+    assert words and not any(word in caption.lower().split() for word in words for caption in said)
+
+
 def test_the_published_victim_is_the_same_from_shards_and_from_a_table(results_root, tmp_path, monkeypatch):
     published = importlib.import_module("published")
     monkeypatch.setenv("UBT_DATA", str(photo_files.whole(tmp_path / "data")))
