@@ -151,7 +151,7 @@ def test_the_best_rival_frees_most_clusters_and_then_reads_most_pictures_right(s
     assert found.failed.tolist() == [0, 2, 0] and found.clusters.tolist() == [3, 3, 1]
     assert found.whole.tolist() == [True, True, False] and found.runs.tolist() == [3, 3, 1]
     assert found.low["anp"] == 0 and found.high["anp"] == pytest.approx(1 - 0.025 ** (1 / 3))
-    assert found.worst_asr["par"] == pytest.approx(2 / 4)
+    assert found.worst_asr["par"] == pytest.approx(2 / 4) and found.target_recall["par"] == 1
     record({(f0, seed, "sig", "tie"): (0, 4) for f0, seed in ((0, 0), (0, 1), (1, 0))})
     again = study_tables.standing(FAMILY, 0.01, ["sig"], ["anp", "tie"])
     assert again.index.tolist() == ["tie", "anp"] and again.clean_accuracy.is_monotonic_decreasing

@@ -235,9 +235,9 @@ def removed(
     """On how much of the evidence each defense removes the backdoor, undefended first, then by mean ASR.
 
     Columns: per attack "k of n", the clusters (a public model and a seed) on which every run ends with an ASR
-    of at most 5 %, of those that it met, or "" for none; runs; mean and worst ASR and mean CA; what it costs,
-    as a part of the victim's pairs and in seconds, means over runs, NaN where it is not known; and what it
-    sees. which: these defenses; None: all that are no variants. profiles: of the family; None: all, the edges
+    of at most 5 %, of those that it met, or "" for none; runs; mean and worst ASR, mean CA and target recall;
+    what it costs, as a part of the victim's pairs and in seconds, means over runs, NaN where it is not known;
+    and what it sees. which: these defenses; None: all that are no variants. profiles: of the family; None: all, the edges
     of detection among them.
     """
     runs = study_tables.recorded(family, poison_rate, attacks, which, profiles)
@@ -257,7 +257,7 @@ def _removed(name: str, own: pd.DataFrame, attacks: Sequence[str]) -> dict[str, 
     return {
         **{attack: _clusters_freed(own[own.index.isin([attack], level="attack")]) for attack in attacks},
         "runs": len(own), "ASR": own.asr.mean(), "worst ASR": own.asr.max(), "CA": own.clean_accuracy.mean(),
-        "part": own.part.mean(), "seconds": own.seconds.mean(),
+        "recall": own.target_recall.mean(), "part": own.part.mean(), "seconds": own.seconds.mean(),
         "sees": "" if name == NONE else ", ".join(defenses.get(name).sees),
     }  # fmt: skip
 

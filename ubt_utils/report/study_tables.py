@@ -170,8 +170,8 @@ def standing(
     """Which of these defenses frees most clusters, the best by the rule of results/ENDPOINTS.md first: fewest
     failed clusters, then highest clean accuracy. Columns: failed (clusters with a run above 5 %), clusters,
     low and high, the exact 95 % interval of that share (Clopper and Pearson), runs, mean and worst ASR, mean
-    clean accuracy, and whole: whether it has every run that any of them has. Those that have not come last.
-    Empty where none has a run.
+    clean accuracy and target recall, and whole: whether it has every run that any of them has. Those that
+    have not come last. Empty where none has a run.
     """
     runs = _single(_runs(family, poison_rate, attacks, profiles))
     runs = runs[runs.index.isin(defenses, level="defense")]
@@ -185,7 +185,7 @@ def standing(
         rows[name] = {
             "failed": failed, "clusters": clusters, "low": low, "high": high, "runs": len(own),
             "asr": own.asr.mean(), "worst_asr": own.asr.max(), "clean_accuracy": own.clean_accuracy.mean(),
-            "whole": len(own) == met,
+            "target_recall": own.target_recall.mean(), "whole": len(own) == met,
         }  # fmt: skip
     found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("defense")
     return found.sort_values(["whole", "failed", "clean_accuracy"], ascending=[False, True, False])

@@ -98,7 +98,7 @@ def rivals() -> pd.DataFrame:
     found = defense_tables.removed(FAMILY, USUAL, MET, None, FIFTH).rename(index=TITLES)
     shown = {ATTACK_NAMES[name]: found[name].replace("", NOT) for name in MET}
     shown |= {"ASR": 100 * found.ASR, "worst": 100 * found["worst ASR"], "CA": 100 * found.CA}
-    return pd.DataFrame(shown)
+    return pd.DataFrame(shown | {"recall": 100 * found.recall})
 
 
 def tuned() -> pd.DataFrame:
