@@ -237,8 +237,8 @@ def removed(
     Columns: per attack "k of n", the clusters (a public model and a seed) on which every run ends with an ASR
     of at most 5 %, of those that it met, or "" for none; runs; mean and worst ASR, mean CA and target recall;
     what it costs, as a part of the victim's pairs and in seconds, means over runs, NaN where it is not known;
-    and what it sees. which: these defenses; None: all that are no variants. profiles: of the family; None: all, the edges
-    of detection among them.
+    and what it sees. which: these defenses; None: all that are no variants. profiles: of the family; None:
+    all, the edges of detection among them.
     """
     runs = study_tables.recorded(family, poison_rate, attacks, which, profiles)
     ways = study_tables.paths(family, poison_rate, attacks, which, profiles)
