@@ -46,7 +46,10 @@ DASHES = {"finetune": "--", "carry_on": ":", "ubt-retain": "-.", "retrain_ubt": 
 OTHER, OTHER_MARKERS = "#9A9A9A", "*hpH8<>^vdDXP"  # of a defense without a color of its own
 INK, FAINT = "#222222", "#666666"  # what is neither: models of an attack, bounds and notes
 TITLES = {"none": "undefended", "finetune": "finetune", "ubt": "ubt"}  # defenses, as figures call them
-ATTACK_NAMES = {"badnets": "BadNets", "blended": "Blended", "sig": "SIG", "none": "no attack"}
+ATTACK_NAMES = {
+    "badnets": "BadNets", "blended": "Blended", "sig": "SIG", "wanet": "WaNet", "badclip": "BadCLIP",
+    "trojanvqa": "TrojanVQA", "none": "no attack",
+}  # fmt: skip
 STYLE, PRINT = (Path(__file__).with_name(f"{name}.mplstyle") for name in ("ubt", "paper"))
 SERIF = {"font.family": "STIXGeneral", "mathtext.fontset": "stix", "font.size": 9.2}  # its letters are small
 PLAIN = FuncFormatter(lambda value, _: f"{value:,g}")  # of logarithms: powers are too small to read
