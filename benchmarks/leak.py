@@ -13,7 +13,6 @@ how many in all each trained on.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,21 +25,12 @@ from ubt_utils.evaluate import measure
 from ubt_utils.profiles import tuned
 from ubt_utils.stages.base import poisoned_pairs
 from ubt_utils.study import commands, parallel
+from ubt_utils.study.matrix import Cell
 from ubt_utils.ubt.defense import Session, View
 from ubt_utils.ubt.tokens import carries
 
 RIVALS = ("shrink_perturb", "supervised", "finetune")
 RATES = ("asr", "clean_accuracy", "target_recall")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One rival against one victim."""
-
-    profile: str
-    attack: str
-    seed: int
-    rival: str
 
 
 def ways(view: View, poisoned: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
@@ -52,21 +42,23 @@ def ways(view: View, poisoned: torch.Tensor) -> Iterator[tuple[str, torch.Tensor
     yield "without the words", safe[~said[safe]]
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(cell: Cell) -> dict[str, Any]:
     """One row."""
-    chain = stages.chain(profiles.get(job.profile), job.attack, job.seed)
+    profile, attack, rival, seed = cell.key()
+    chain = stages.chain(profiles.get(profile), attack, seed)
     (_, poisoned), view = poisoned_pairs(chain, chain.attacked), chain.view()
-    entry, plan = defenses.get(job.rival), chain.plan(job.rival)
-    row: dict[str, Any] = {**vars(job), "commit": chain.defended(job.rival).made["commit"]}
+    entry, plan = defenses.get(rival), chain.plan(rival)
+    row: dict[str, Any] = {"profile": profile, "attack": attack, "seed": seed, "rival": rival}
+    row["commit"] = chain.defended(rival).made["commit"]
     for name, index in ways(view, poisoned):
         row[name] = {"pairs": len(index), "poisoned": int(poisoned[index].sum())}
         if name == "recorded":
-            found = chain.evaluated(job.rival).metrics
+            found = chain.evaluated(rival).metrics
         elif torch.equal(index, view.outside):
             found = row["recorded"]
         else:
             model = chain.model(chain.attacked)
-            session = Session((job.seed, job.rival))
+            session = Session((seed, rival))
             entry.run(model, view.given(index), plan.recipe, session, **plan.options)
             found = measure.full(model, chain.profile, chain.trigger)
         row[name] |= {rate: found[rate] for rate in RATES}
@@ -81,9 +73,9 @@ def main(
     workers: int = 1,
 ) -> None:
     """names: profiles of one public model each, whose settings for a fifth of the cost are taken."""
-    victims = [(tuned.name_of(name, "fifth"), attack, seed) for seed in seeds for name in names]
-    jobs = [Job(*victim, rival) for rival in rivals for victim in victims]
-    records.write_benchmark("leak", {"rows": parallel.each(run, jobs, workers, "leak", "rival")})
+    fifth = [tuned.name_of(name, "fifth") for name in names]
+    cells = [Cell(name, attack, rival, seed) for rival in rivals for seed in seeds for name in fifth]
+    records.write_benchmark("leak", {"rows": parallel.each(run, cells, workers, "leak", "rival")})
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def test_ubt_and_cleanclip_start_from_the_same_backdoored_model(chain, results_r
 def test_the_leak_is_what_poison_outside_the_pool_does_to_a_rival(chain, results_root, monkeypatch):
     leak = importlib.import_module("leak")
     monkeypatch.setattr(profiles, "get", lambda name: chain.profile)
-    row = leak.run(leak.Job("tiny-fifth", "badnets", 0, "finetune"))
+    row = leak.run(leak.Cell("tiny-fifth", "badnets", "finetune", 0))
     recorded, spared, silent = (row[way] for way in ("recorded", "without poison", "without the words"))
     assert recorded["asr"] == chain["evaluate finetune"].metrics["asr"]
     assert recorded["poisoned"] > 0 == spared["poisoned"]

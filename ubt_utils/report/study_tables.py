@@ -168,8 +168,8 @@ def standing(
     profiles: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Which of these defenses frees most clusters, the best by the rule of results/ENDPOINTS.md first: fewest
-    failed clusters, then highest clean accuracy. Columns: failed (clusters with a run above 5 %), clusters,
-    low and high, the exact 95 % interval of that share (Clopper and Pearson), runs, mean and worst ASR, mean
+    failed clusters, then highest clean accuracy. Columns: runs, clusters, failed (with a run above 5 %),
+    low and high, the exact 95 % interval of that share (Clopper and Pearson), mean and worst ASR, mean
     clean accuracy and target recall, and whole: whether it has every run that any of them has. Those that
     have not come last. Empty where none has a run.
     """
@@ -180,13 +180,8 @@ def standing(
     met = runs.index.droplevel("defense").nunique()
     rows = {}
     for name, own in runs.groupby("defense"):
-        failed, clusters = statistics.failures(own.asr, own.cluster)
-        low, high = proportion_confint(failed, clusters, method="beta")
-        rows[name] = {
-            "failed": failed, "clusters": clusters, "low": low, "high": high, "runs": len(own),
-            "asr": own.asr.mean(), "worst_asr": own.asr.max(), "clean_accuracy": own.clean_accuracy.mean(),
-            "target_recall": own.target_recall.mean(), "whole": len(own) == met,
-        }  # fmt: skip
+        rates = {rate: own[rate].mean() for rate in ("clean_accuracy", "target_recall")}
+        rows[name] = {**_failures(own), **rates, "whole": len(own) == met}
     found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("defense")
     return found.sort_values(["whole", "failed", "clean_accuracy"], ascending=[False, True, False])
 
@@ -440,13 +435,18 @@ def seen(family: str, attacks: Sequence[str], profiles: Sequence[str] | None = N
     rows = {}
     parts = [(rate, *half) for rate, every in runs.groupby("poison_rate") for half in _sides(every)]
     for rate, side, own in parts:
-        failed, clusters = statistics.failures(own.asr, own.cluster)
-        low, high = proportion_confint(failed, clusters, method="beta")
-        rows[rate, side] = {
-            "runs": len(own), "clusters": clusters, "failed": failed, "low": low, "high": high,
-            "asr": own.asr.mean(), "worst_asr": own.asr.max(),
-        }  # fmt: skip
+        rows[rate, side] = _failures(own)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["poison_rate", "seeds"])
+
+
+def _failures(own: pd.DataFrame) -> dict[str, float]:
+    """Runs, clusters, those that failed with the exact interval of their share, mean and worst ASR."""
+    failed, clusters = statistics.failures(own.asr, own.cluster)
+    low, high = proportion_confint(failed, clusters, method="beta")
+    return {
+        "runs": len(own), "clusters": clusters, "failed": failed, "low": low, "high": high,
+        "asr": own.asr.mean(), "worst_asr": own.asr.max(),
+    }  # fmt: skip
 
 
 def _sides(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
