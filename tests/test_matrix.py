@@ -419,7 +419,7 @@ def test_the_best_for_each_question_meet_all_victims(tiny, monkeypatch):
         }  # fmt: skip
 
     monkeypatch.setattr(tuning, "run", made)
-    monkeypatch.setattr(tuning, "profiles", SimpleNamespace(get=lambda name: tiny))
+    monkeypatch.setattr(tuning, "profiles", SimpleNamespace(get=lambda name: replace(tiny, family="mini")))
     table = tuning.run_all("tiny", ("finetune", "cbpt"), 20)
     for name, known in (("finetune", 3), ("cbpt", 0)):
         part = table[table.defense == name]
@@ -487,10 +487,20 @@ def test_what_is_chosen_on_photos_is_what_their_trials_choose():
     assert found == ON_PHOTOS
 
 
+def test_trials_of_another_family_try_what_those_of_mini_chose(tiny, monkeypatch):
+    asked = []
+    monkeypatch.setattr(tuning.parallel, "each", lambda work, wanted, *_: asked.append(wanted) or TRIED)
+    for name, more in (("mini-f1", []), ("photos", [dict(CHOSEN["fifth"]["par"])])):
+        tuning.run_all(name, ("par",), 3, sources=False)
+        begun = [one.setting for one in asked[-2]][:: len(tuning.FIRST)]
+        assert begun == more + tuning.settings("par", RATE, 3, sources=False)
+    assert tuning.carried("photos", "abl") == []  # was never tuned
+
+
 def test_trials_may_leave_out_what_sources_say(tiny, monkeypatch):
     asked = []
     monkeypatch.setattr(tuning.parallel, "each", lambda work, wanted, *_: asked.append(wanted) or TRIED)
-    monkeypatch.setattr(tuning, "profiles", SimpleNamespace(get=lambda name: tiny))
+    monkeypatch.setattr(tuning, "profiles", SimpleNamespace(get=lambda name: replace(tiny, family="mini")))
     for sources, more in ((True, 3), (False, 0)):
         tuning.run_all("tiny", ("finetune",), 4, sources=sources)
         begun = asked[-2]

@@ -116,16 +116,15 @@ def photos(
     whole: bool = True,
     workers: int = 1,
 ) -> None:
-    """The round of photos of results/ENDPOINTS.md: three public models × seeds × attacks at 1 and 0.3 %,
-    clean sets, rivals, and, if whole, f0 trained anew as long as the victim. To results/photos/, block by
-    block in the order in which the endpoints need them; resumes."""
+    """The round of photos of results/ENDPOINTS.md: three public models × seeds, attack by attack at 1 %, each
+    with all of its rows, then clean sets, then the same at 0.3 %; whole: with f0 trained anew as long as the
+    victim. To results/photos/, block by block; resumes."""
     _tuned_on_photos()
-    both = (PHOTOS, PHOTOS_RARE)
-    blocks = [_cross(names, attacks, PRIMARY, seeds) for names in both]
-    blocks += [_cross(PHOTOS, (stages.NONE,), PRIMARY[:1], seeds)]
-    blocks += [_cross(names, attacks, PHOTO_RIVALS, seeds) for names in both]
-    blocks += [_cross(names, attacks, ("retrain",), seeds) for names in both if whole]
-    _record(blocks, workers)
+    defenses = (*PRIMARY, *PHOTO_RIVALS, *(("retrain",) if whole else ()))
+    common, rare = (
+        [_cross(names, (attack,), defenses, seeds) for attack in attacks] for names in (PHOTOS, PHOTOS_RARE)
+    )
+    _record([*common, _cross(PHOTOS, (stages.NONE,), PRIMARY[:1], seeds), *rare], workers)
 
 
 def _tuned_on_photos() -> None:

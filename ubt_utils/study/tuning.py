@@ -6,6 +6,7 @@ where one is known, are tried on two attacks that the rivals' tables do not use,
 validation vendor, of which no number is reported. The best by the rule of `evaluate.choice`, for that budget
 and for any, of all settings and of those that mend, are tried on the same attacks of another seed, and the
 rule chooses among them by all four victims. UBT is tuned like all others, its variants take its settings.
+On another family than mini the setting that mini's trials chose is tried beside them, before the drawn ones.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from ubt_utils.core import provenance, records
 from ubt_utils.core.seeding import generator
 from ubt_utils.evaluate import choice, measure
 from ubt_utils.profiles import Profile
+from ubt_utils.profiles.chosen import CHOSEN
+from ubt_utils.profiles.mini import MINI
 from ubt_utils.profiles.tuned import unlearn_at
 from ubt_utils.study import parallel
 from ubt_utils.ubt.settings import UBT
@@ -65,6 +68,13 @@ def settings(defense: str, rate: float, count: int = TRIALS, sources: bool = Tru
 
 def _drawn(one: Range, u: float) -> Value:
     return one.at(u) if isinstance(one, Span) else one[int(u * len(one))]
+
+
+def carried(family: str, defense: str) -> list[dict[str, Value]]:
+    """What mini's trials chose for a defense at a fifth of the victim's cost, for trials of another
+    family."""
+    elsewhere = family != MINI.family and defense in CHOSEN["fifth"]
+    return [dict(CHOSEN["fifth"][defense])] if elsewhere else []
 
 
 def trials(wanted: Mapping[str, Sequence[Mapping[str, Value]]], victims: Sequence[Victim]) -> list[Trial]:
@@ -119,7 +129,7 @@ def run_all(
     settings that are known beforehand."""
     setting = profiles.get(profile)
     work, rate = partial(run, setting), setting.recipe(BLEND).lr
-    wanted = {name: settings(name, rate, count, sources) for name in names}
+    wanted = {name: carried(setting.family, name) + settings(name, rate, count, sources) for name in names}
     begun = trials(wanted, FIRST)
     table = pd.DataFrame(parallel.each(work, begun, workers, "tune", "trial"))
     ended = trials({name: finalists(part) for name, part in table.groupby("defense", sort=False)}, SECOND)
