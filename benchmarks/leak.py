@@ -27,7 +27,6 @@ from ubt_utils.stages.base import poisoned_pairs
 from ubt_utils.study import commands, parallel
 from ubt_utils.study.matrix import Cell
 from ubt_utils.ubt.defense import Session, View
-from ubt_utils.ubt.tokens import carries
 
 RIVALS = ("shrink_perturb", "supervised", "finetune")
 RATES = ("asr", "clean_accuracy", "target_recall")
@@ -38,8 +37,7 @@ def ways(view: View, poisoned: torch.Tensor) -> Iterator[tuple[str, torch.Tensor
     safe = view.outside
     yield "recorded", safe
     yield "without poison", safe[~poisoned[safe]]
-    said = carries(view.tokens, view.anchors)
-    yield "without the words", safe[~said[safe]]
+    yield "without the words", view.unsaid.outside
 
 
 def run(cell: Cell) -> dict[str, Any]:
