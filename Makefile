@@ -71,7 +71,7 @@ playground: $(READY)  ## a page on which the models of one run answer to what on
 readme: $(READY)  ## write the README's tables and picture from the records
 	$(PY) -m ubt_utils readme
 
-book: $(READY)  ## build notebooks, method, code and slides as a site that opens from disk: runs/book/index.html
+book: $(READY)  ## build notebooks, method, code, slides and a playground that is made as a site that opens from disk: runs/book/index.html
 	$(PY) -m ubt_utils book
 
 paper: $(READY)  ## draw the figures, tables and numbers of a paper from the records: results/paper

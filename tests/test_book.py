@@ -275,7 +275,8 @@ def test_the_workflow_builds_the_book_and_pins_its_actions():
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())["jobs"]
     steps = [step for job in jobs.values() for step in job["steps"]]
     assert all(re.fullmatch(r"[\w/-]+@v\d+", step["uses"]) for step in steps if "uses" in step)
-    assert any(step.get("run", "").startswith("make book") for step in steps)
+    made = [step["run"].split()[1] for step in steps if step.get("run", "").startswith("make ")]
+    assert made == ["playground", "book"]  # the book takes in the playground that is there
     assert next(s["with"]["path"] for s in steps if "pages-artifact" in s.get("uses", "")) == "runs/book"
 
 
@@ -305,8 +306,10 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory):
-    """The whole book, built where there is no npm."""
+    """The whole book, built where there is no npm, beside a playground that is a stub."""
     root = tmp_path_factory.mktemp("book")
+    (root / "playground").mkdir()
+    (root / "playground" / "index.html").write_text("<title>play</title>")
     programs = tmp_path_factory.mktemp("programs")
     (programs / "git").symlink_to(shutil.which("git"))
     with pytest.MonkeyPatch.context() as patch:
@@ -328,6 +331,17 @@ def test_every_notebook_and_page_is_there_and_the_first_one_leads_to_it(book):
     for name in (*STEMS, "METHOD", "README", "CHANGELOG", "CONTRIBUTING", "ENDPOINTS", "teach", "claims"):
         assert f"{name}.html" in contents, name
     assert "url=docs/index.html" in (book / "index.html").read_text()
+
+
+def test_the_first_page_leads_to_the_playground_that_was_made(book, read):
+    assert "../playground/index.html" in read[book / "docs" / "index.html"].links
+    assert (book / "playground" / "index.html").exists()
+
+
+def test_a_playground_that_is_gone_leaves_the_book(runs_root, tmp_path):
+    (tmp_path / "playground").mkdir()
+    (tmp_path / "playground" / "index.html").touch()
+    assert not site.with_playground(tmp_path) and not (tmp_path / "playground").exists()
 
 
 def test_no_page_loads_anything_from_a_network(book, read):

@@ -1,4 +1,5 @@
-"""Build the book: the pages by Sphinx, the slides by nbconvert, into one folder that opens from disk."""
+"""Build the book into one folder that opens from disk: the pages by Sphinx, the slides by nbconvert, and the
+playground where it has been made."""
 
 from __future__ import annotations
 
@@ -23,9 +24,20 @@ def build(out: Path | None = None) -> None:
         folder / "_modules", ignore_errors=True
     )  # viewcode would keep what it once linked from there
     words = ["-W", "--keep-going", "-q", "-E", "-c", str(sources), "-d", str(paths.runs() / "book-read")]
+    words += ["-t", "playground"] if with_playground(folder) else []  # what docs/index.md says of it is shown
     # A process of its own: Sphinx changes modules that it reads, and this one may have more to do.
     if subprocess.run([sys.executable, "-m", "sphinx", *words, str(paths.home()), str(folder)]).returncode:
         raise ValueError("the book has errors: Sphinx names them above")
     script = assets.widgets()
     slides.write(folder / "slides", f"../_static/{script.name}" if script else "")
     print(f"open {folder / 'index.html'}; the slides are {folder / 'slides' / 'index.html'}")
+
+
+def with_playground(folder: Path) -> bool:
+    """Lay runs/playground into the book's folder, in place of what lies there; False where none is made."""
+    made, laid = paths.runs() / "playground", folder / "playground"
+    shutil.rmtree(laid, ignore_errors=True)
+    if not (made / "index.html").exists():
+        return False
+    shutil.copytree(made, laid)
+    return True
