@@ -15,14 +15,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
+import browser
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 import yaml
 from docutils.core import publish_doctree
 from docutils.utils import Reporter
+from ipywidgets.embed import embed_minimal_html
 
 from ubt_utils.core import paths
-from ubt_utils.report import notebooks
+from ubt_utils.report import notebooks, widgets
 from ubt_utils.report.book import assets, docstrings, formulas, opening, pages, site, slides
 
 ROOT = Path(__file__).parents[1]
@@ -342,6 +345,34 @@ def test_a_playground_that_is_gone_leaves_the_book(runs_root, tmp_path):
     (tmp_path / "playground").mkdir()
     (tmp_path / "playground" / "index.html").touch()
     assert not site.with_playground(tmp_path) and not (tmp_path / "playground").exists()
+
+
+def test_a_page_fits_a_phone(book):
+    """Tables and code may scroll by themselves; the page must not."""
+    for name in ("docs/index", "notebooks/00_start_here", "notebooks/04_token_unlearning", "METHOD"):
+        with browser.opened(book / f"{name}.html", viewport={"width": 390, "height": 800}) as one:
+            wide = one.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+            assert wide[0] <= wide[1] == 390, name
+
+
+def test_a_film_is_moved_by_its_slider_where_npm_brings_the_script(monkeypatch, tmp_path):
+    monkeypatch.setenv("UBT_RUNS", str(tmp_path))
+    if (script := assets.widgets()) is None:
+        pytest.skip("npm brings no widgets here")
+    film = widgets.film([plt.figure(figsize=(k, 1)) for k in (1, 2, 3)], "w")
+    shutil.copy(script, tmp_path)
+    page = tmp_path / "film.html"
+    embed_minimal_html(page, [film], embed_url=script.name, requirejs=False)
+    page.write_text(page.read_text().replace('crossorigin="anonymous"', ""))  # none is sent from disk
+    with browser.opened(page) as one:
+        picture = one.locator("img:visible")
+        picture.wait_for()
+        before = picture.evaluate("(e) => e.naturalWidth")
+        one.locator(".noUi-handle").focus()
+        one.keyboard.press("ArrowRight")
+        one.keyboard.press("ArrowRight")
+        one.wait_for_function("[...document.images].some((e) => e.offsetParent && e.naturalWidth > 200)")
+        assert picture.evaluate("(e) => e.naturalWidth") == 3 * before
 
 
 def test_no_page_loads_anything_from_a_network(book, read):
