@@ -56,6 +56,14 @@ def test_a_defense_depends_on_the_detectors_that_it_is_fed_by_and_on_f0_where_it
         assert set(chain.run.defended(name).config["inputs"]) == common | more
 
 
+def test_who_leaves_out_what_says_a_found_word_pays_for_finding_it(chain):
+    left, plain = (chain.run.defended(name) for name in ("finetune-unsaid", "finetune"))
+    assert left.metrics["detection_pairs"] > plain.metrics["detection_pairs"] == 0
+    assert left.config["recipe"] == plain.config["recipe"]
+    old, new = (chain.run.model(made).state_dict() for made in (plain, left))
+    assert any(not torch.equal(value, old[name]) for name, value in new.items())  # other pairs
+
+
 def test_all_others_get_ubts_budget_in_pairs(chain):
     budget = 1000.0
     for found in defenses.DEFENSES.values():

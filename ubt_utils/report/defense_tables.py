@@ -237,8 +237,8 @@ def removed(
     Columns: per attack "k of n", the clusters (a public model and a seed) on which every run ends with an ASR
     of at most 5 %, of those that it met, or "" for none; runs; mean and worst ASR, mean CA and target recall;
     what it costs, as a part of the victim's pairs and in seconds, means over runs, NaN where it is not known;
-    and what it sees. which: these defenses; None: all that are no variants. profiles: of the family; None:
-    all, the edges of detection among them.
+    and what it sees. which: these defenses; None: all that are no variants and have the usual pairs.
+    profiles: of the family; None: all, the edges of detection among them.
     """
     runs = study_tables.recorded(family, poison_rate, attacks, which, profiles)
     ways = study_tables.paths(family, poison_rate, attacks, which, profiles)
@@ -246,7 +246,8 @@ def removed(
     runs = runs.assign(part=part.reindex(runs.index))
     names = runs.index.get_level_values("defense").unique()
     if which is None:
-        names = [name for name in names if name == NONE or not defenses.get(name).variant_of]
+        apart = {d.name for d in defenses.DEFENSES.values() if d.variant_of or d.unsaid}
+        names = [name for name in names if name not in apart]
     rows = {name: _removed(name, runs.xs(name, level="defense"), attacks) for name in names}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("defense").sort_values("ASR")
     return table.loc[lambda t: [*t.index.intersection([NONE]), *t.index.drop(NONE, errors="ignore")]]
