@@ -64,6 +64,18 @@ def test_the_leak_is_what_poison_outside_the_pool_does_to_a_rival(chain, results
     assert words and not any(word in caption.lower().split() for word in words for caption in said)
 
 
+def test_what_is_found_in_the_weaker_half_is_what_the_stage_finds_there(chain, monkeypatch):
+    halves = importlib.import_module("halves")
+    monkeypatch.setattr(profiles, "get", lambda name: chain.profile)
+    row = halves.run(halves.Cell("tiny-fifth", "badnets", "none", 0))
+    told = chain["suspect"].metrics
+    assert row["weak"]["found"] == [one["word"] for one in told["found"]]
+    losses = sorted((one["lost"] for one in told["asked"]), reverse=True)
+    assert [one["lost"] for one in row["weak"]["asked"]] == pytest.approx(losses[: halves.TOLD])
+    assert row["ranks"] == sorted(row["ranks"]) and 0 <= row["ranks"][0] < row["ranks"][-1] < 1
+    assert set(row) >= {"strong", "all"} and row["commit"] == chain["attack"].made["commit"]
+
+
 def test_the_published_victim_is_the_same_from_shards_and_from_a_table(results_root, tmp_path, monkeypatch):
     published = importlib.import_module("published")
     monkeypatch.setenv("UBT_DATA", str(photo_files.whole(tmp_path / "data")))
