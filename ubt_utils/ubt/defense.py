@@ -134,6 +134,11 @@ class Defense:
             raise ValueError(f"{self.name} sees {sorted(unknown)}; known: {', '.join(SIGHTS)}")
 
     @property
+    def known_as(self) -> str:
+        """The name that its settings and its randomness go by."""
+        return self.unsaid or self.name
+
+    @property
     def copied(self) -> bool:
         """Whether it is another defense but for the pairs that it trains on."""
         return bool(self.given or self.unsaid)
