@@ -23,7 +23,7 @@ from ubt_utils.clip import models
 from ubt_utils.clip.scoring import similarity
 from ubt_utils.core import records
 from ubt_utils.data.pictures import Images
-from ubt_utils.report.study_tables import FIFTH
+from ubt_utils.profiles import tuned
 from ubt_utils.stages.base import poisoned_pairs
 from ubt_utils.study import commands, parallel
 from ubt_utils.study.matrix import Cell
@@ -87,7 +87,7 @@ def main(
     attacks: tuple[str, ...] = ("trojanvqa", stages.NONE),
     first: tuple[str, ...] = ("wanet",),
     seeds: tuple[int, ...] = commands.UNSEEN,
-    names: tuple[str, ...] = FIFTH,
+    names: tuple[str, ...] = tuple(tuned.name_of(name, "fifth") for name in commands.COMMON),
     workers: int = 1,
 ) -> None:
     """names: profiles of one public model each. first: attacks on the first of these alone."""

@@ -13,6 +13,7 @@ from ubt_utils.data.zero_shot import ZeroShot
 from ubt_utils.evaluate import statistics
 from ubt_utils.evaluate.metrics import Standing
 from ubt_utils.evaluate.predictions import frame_of, rates_of
+from ubt_utils.profiles.rounds import FIFTH, SIXTH, Round
 from ubt_utils.report import evidence, study_tables
 from ubt_utils.study import matrix
 
@@ -229,6 +230,20 @@ def test_of_the_wanted_defenses_only_the_recorded_are_known(results_root):
     write(cell(0, "sig", "ubt"), cell(0, "sig", "none"), cell(0, "none", "merge"))
     assert study_tables.known(FAMILY, 0.01, ["none", "merge", "luck", "ubt"]) == ["none", "ubt"]
     assert set(study_tables.recorded(FAMILY, None, ["sig"], ["ubt"]).index) == {("toy-f0", "sig", "ubt", 0)}
+
+
+def test_a_round_is_its_profiles_on_its_seeds(results_root):
+    later = cell(0, "sig", "ubt") | {"seed": 8, "cluster": "0-8"}
+    write(cell(0, "sig", "ubt"), later, cell(1, "sig", "ubt"))
+    asked = Round(("toy-f0",), (8, 9))
+    found = study_tables.recorded(FAMILY, None, ["sig"], ["ubt"], asked)
+    assert set(found.index) == {("toy-f0", "sig", "ubt", 8)}
+
+
+def test_rounds_share_no_seed_and_name_known_profiles():
+    assert not {*FIFTH.seeds} & {*SIXTH.seeds}
+    assert not {*FIFTH.seeds, *SIXTH.seeds} & {*study_tables.DEVELOPMENT}
+    assert all(profiles.get(name).name == name for name in (*FIFTH.profiles, *SIXTH.profiles))
 
 
 def test_what_there_is_to_lose_is_f0_and_the_twin(results_root):

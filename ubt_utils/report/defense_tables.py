@@ -230,7 +230,7 @@ def removed(
     poison_rate: float | None = None,
     attacks: Sequence[str] = DEFENDED,
     which: Sequence[str] | None = None,
-    profiles: Sequence[str] | None = study_tables.STUDY,
+    profiles: study_tables.Among = study_tables.STUDY,
 ) -> pd.DataFrame:
     """On how much of the evidence each defense removes the backdoor, undefended first, then by mean ASR.
 
@@ -272,7 +272,7 @@ def _clusters_freed(own: pd.DataFrame) -> str:
 def at_test_time(
     family: str = ORDINARY,
     attacks: Sequence[str] | None = None,
-    profiles: Sequence[str] | None = study_tables.STUDY,
+    profiles: study_tables.Among = study_tables.STUDY,
 ) -> pd.DataFrame:
     """Detection at test time by BDetCLIP, the least sure first: per attack and poison rate the mean and least
     AUROC, the mean part of clean pictures that it calls stamped where it finds 95 % of the stamped ones, runs

@@ -22,15 +22,15 @@ from ubt_utils.core import records
 from ubt_utils.core.records import NONE
 from ubt_utils.evaluate import statistics
 from ubt_utils.evaluate.predictions import MEASURES, hits_of, measures_of
-from ubt_utils.profiles import tuned
 from ubt_utils.profiles.base import DEFENDED
+from ubt_utils.profiles.rounds import Round
 from ubt_utils.report import cells, evidence
 from ubt_utils.ubt.select import decisive
 from ubt_utils.ubt.settings import UBT
 from ubt_utils.ubt.variants import LADDER
 
+Among = Sequence[str] | Round | None  # whose runs: of profiles by name, of a round, or all
 STUDY = tuple(p.name for p in (settings.MINI, *settings.PUBLIC, *settings.RARE))  # profiles of the study
-FIFTH = tuple(tuned.name_of(name, "fifth") for name in STUDY)  # tuned for a fifth of the victim's cost
 EDGES = tuple(p.name for p in (*settings.EDGES, settings.SCRATCH))  # beyond it
 RUN = list(records.KEYS)
 DESIGN = ["f0_seed", "poison_rate", "cluster"]
@@ -55,7 +55,7 @@ def recorded(
     poison_rate: float | None = None,
     attacks: Sequence[str] | None = None,
     defenses: Sequence[str] | None = None,
-    profiles: Sequence[str] | None = None,
+    profiles: Among = None,
 ) -> pd.DataFrame:
     """The runs of the matrix that are asked for, as they are recorded; None asks for all. Index (profile,
     attack, defense, seed). ValueError where the matrix does not say f0_seed, poison_rate and cluster."""
@@ -82,7 +82,7 @@ def table(
     poison_rate: float,
     attacks: Sequence[str],
     defenses: Sequence[str],
-    profiles: Sequence[str] | None = None,
+    profiles: Among = None,
     sure: Sequence[str] = ("asr", *SHOWN),
 ) -> pd.DataFrame:
     """What each defense does to these attacks, a row a defense, in their order.
@@ -115,7 +115,7 @@ def compared(
     metric: str,
     margin: float,
     attacks: Sequence[str] | None = None,
-    profiles: Sequence[str] | None = None,
+    profiles: Among = None,
 ) -> pd.DataFrame:
     """One defense minus another on the same profiles, attacks and seeds, a row a poison rate: runs,
     clusters, the difference of a metric with its 95 % (low, high) and 90 % interval (low90, high90), and
@@ -144,7 +144,7 @@ def rivals(
     poison_rate: float | None,
     attacks: Sequence[str],
     defenses: Sequence[str],
-    profiles: Sequence[str] | None = None,
+    profiles: Among = None,
 ) -> pd.DataFrame:
     """Each of these defenses minus UBT on the runs that both have, a row a defense, the lowest ASR first:
     runs, clusters, and the differences asr and clean_accuracy, each with its 95 % bootstrap interval (_low,
@@ -165,7 +165,7 @@ def standing(
     poison_rate: float | None,
     attacks: Sequence[str],
     defenses: Sequence[str],
-    profiles: Sequence[str] | None = None,
+    profiles: Among = None,
 ) -> pd.DataFrame:
     """Which of these defenses frees most clusters, the best by the rule of results/ENDPOINTS.md first: fewest
     failed clusters, then highest clean accuracy. Columns: runs, clusters, failed (with a run above 5 %),
@@ -198,7 +198,7 @@ def _beside(values: dict[str, pd.DataFrame], cluster: pd.Series, name: str) -> d
 
 
 def untouched(
-    family: str, poison_rate: float, attacks: Sequence[str], profiles: Sequence[str] | None = None
+    family: str, poison_rate: float, attacks: Sequence[str], profiles: Among = None
 ) -> pd.DataFrame:
     """What there is to lose, mean over the clusters of the attacked runs: the public model as it is, and the
     clean twin of the victim. Columns as in `table` where they are known, without intervals."""
@@ -215,7 +215,7 @@ def losses(
     family: str,
     attacks: Sequence[str],
     defenses: Sequence[str] | None = None,
-    profiles: Sequence[str] | None = None,
+    profiles: Among = None,
 ) -> pd.DataFrame:
     """UBT against every other defense on the runs that both have, mean over them, where UBT loses first.
 
@@ -242,9 +242,7 @@ def losses(
     return pd.DataFrame(rows).sort_values("behind", ascending=False, ignore_index=True)
 
 
-def push(
-    family: str, attacks: Sequence[str] | None = None, profiles: Sequence[str] | None = None
-) -> pd.DataFrame:
+def push(family: str, attacks: Sequence[str] | None = None, profiles: Among = None) -> pd.DataFrame:
     """What the push brings, a row a run: ASR of the retain-only control, of UBT, and the first less the
     second (push); where it brings least comes first. Its interval: `compared(family, "ubt-retain", "ubt",
     "asr", …)`."""
@@ -255,9 +253,7 @@ def push(
     return found.sort_values("push", kind="stable")
 
 
-def rungs(
-    family: str, poison_rate: float, attacks: Sequence[str], profiles: Sequence[str] | None = None
-) -> pd.DataFrame:
+def rungs(family: str, poison_rate: float, attacks: Sequence[str], profiles: Among = None) -> pd.DataFrame:
     """The runs of every rung of the ladder that is recorded, where all of these rungs have one."""
     runs = recorded(family, poison_rate, attacks, RUNGS, profiles)
     count = runs.groupby(level=[name for name in RUN if name != "defense"]).size()
@@ -265,9 +261,7 @@ def rungs(
     return runs[runs.index.droplevel("defense").isin(whole)]
 
 
-def ladder(
-    family: str, poison_rate: float, attacks: Sequence[str], profiles: Sequence[str] | None = None
-) -> pd.DataFrame:
+def ladder(family: str, poison_rate: float, attacks: Sequence[str], profiles: Among = None) -> pd.DataFrame:
     """The method, a part at a time, a row a rung that is recorded, on the runs of `rungs`: what it does in
     words, runs, clusters, mean and worst ASR, failed clusters, clean and robust accuracy, target recall; and
     the change of ASR, CA and target recall against the rung before."""
@@ -295,7 +289,7 @@ def paths(
     poison_rate: float | None = None,
     attacks: Sequence[str] | None = None,
     defenses: Sequence[str] | None = None,
-    profiles: Sequence[str] | None = None,
+    profiles: Among = None,
 ) -> pd.DataFrame:
     """The way of every defense, a row a point: the run, its design, step, part of the victim's cost (in
     pairs, detection included), seconds, asr, clean_accuracy and what else is read on the way (on a part of
@@ -358,9 +352,7 @@ def _points(rows: dict[tuple, pd.Series]) -> pd.DataFrame:
     return found.reset_index(DESIGN)
 
 
-def detection(
-    family: str, profiles: Sequence[str] | None = None, attacks: Sequence[str] | None = None
-) -> pd.DataFrame:
+def detection(family: str, profiles: Among = None, attacks: Sequence[str] | None = None) -> pd.DataFrame:
     """What UBT's detection came to, a row a run (profile, attack, seed), worst first.
 
     Columns: words that it found; right, whether one of the target's names is among them (of a clean set:
@@ -406,7 +398,7 @@ def _target_words(profile: str) -> frozenset[str]:
     return frozenset(re.findall(r"\w+|[^\w\s]", names))
 
 
-def nothing_found(family: str, profiles: Sequence[str] | None = None) -> pd.DataFrame:
+def nothing_found(family: str, profiles: Among = None) -> pd.DataFrame:
     """How often detection is right: clean sets of which it says that nothing is there, and attacked ones,
     per poison rate and by the attacks of the study, of which it finds a word of the target's names; those of
     seeds that detection's settings were chosen on, and the others. Columns: sets, clusters, right, its share
@@ -427,7 +419,7 @@ def nothing_found(family: str, profiles: Sequence[str] | None = None) -> pd.Data
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("sets of pairs")
 
 
-def seen(family: str, attacks: Sequence[str], profiles: Sequence[str] | None = None) -> pd.DataFrame:
+def seen(family: str, attacks: Sequence[str], profiles: Among = None) -> pd.DataFrame:
     """UBT's failures on the seeds that detection's settings were chosen on, and on the others, a row each and
     poison rate: runs, clusters, failed (clusters with a run above 5 %), its 95 % interval (low, high, Clopper
     and Pearson with clusters as trials), mean and worst ASR."""
@@ -474,7 +466,7 @@ def cost(
     family: str,
     defense: str = UBT,
     attacks: Sequence[str] | None = None,
-    profiles: Sequence[str] | None = None,
+    profiles: Among = None,
 ) -> pd.DataFrame:
     """What the victim's training and a defense cost, a row a run, the dearest first: seconds of the victim,
     of the defense with its detection and of the latter alone, victim over defense (times), and the part of
@@ -491,7 +483,7 @@ def cost(
     return found.droplevel("defense").sort_values("times", kind="stable")
 
 
-def endpoints(family: str, attacks: Sequence[str], profiles: Sequence[str] | None = None) -> pd.DataFrame:
+def endpoints(family: str, attacks: Sequence[str], profiles: Among = None) -> pd.DataFrame:
     """The primary endpoints of results/ENDPOINTS.md, a row an endpoint and poison rate, in their order: the
     value, its 90 % interval (low, high) where it is a difference, runs, clusters, the target in words, and
     whether the value meets it. Endpoints without the runs that they need are left out."""
@@ -594,7 +586,7 @@ def _runs(
     family: str,
     poison_rate: float | None = None,
     attacks: Sequence[str] | None = None,
-    profiles: Sequence[str] | None = None,
+    profiles: Among = None,
 ) -> pd.DataFrame:
     """The rows of the matrix that are asked for, by run; None asks for all."""
     found = cells.read(family)
@@ -605,6 +597,8 @@ def _runs(
         found = found[np.isclose(found.poison_rate, poison_rate)]
     if attacks is not None:
         found = found[found.attack.isin(attacks)]
+    if isinstance(profiles, Round):
+        found, profiles = found[found.seed.isin(profiles.seeds)], profiles.profiles
     if profiles is not None:
         found = found[found.profile.isin(profiles)]
     return found.set_index(RUN).sort_index()

@@ -13,7 +13,7 @@ from ubt_utils.baselines import ranges
 from ubt_utils.baselines.defenses import COMPARED, DEFENSES
 from ubt_utils.core import records, store
 from ubt_utils.evaluate import choice
-from ubt_utils.profiles import tuned
+from ubt_utils.profiles import rounds, tuned
 from ubt_utils.profiles.base import DEFENDED, MET, UNMET
 from ubt_utils.profiles.chosen import CHOSEN, ON_PHOTOS
 from ubt_utils.study import detection, tuning
@@ -31,7 +31,7 @@ CONTROLS = (
     "ubt-described", "carry_on", "merge", "finetune", "ubt-anew", "ubt-sample", "ubt-unfit",
     *(rung.name for rung in LADDER), "retrain", "retrain_ubt", "retrain_gain", "retrain_dao",
 )  # fmt: skip
-UNSEEN = (6, 7)  # seeds with poison on which nothing was chosen
+UNSEEN = rounds.FIFTH.seeds  # with poison, on which nothing was chosen
 PHOTOS = tuple(p.name for p in (profiles.PHOTOS, *profiles.PHOTOS_PUBLIC))
 PHOTOS_RARE = tuple(p.name for p in profiles.PHOTOS_RARE)
 ON_PHOTO = (*DEFENDED, "wanet", "badclip", "label_consistent")

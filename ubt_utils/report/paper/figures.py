@@ -15,11 +15,12 @@ from ubt_utils.core import records
 from ubt_utils.core.records import NONE
 from ubt_utils.evaluate import choice
 from ubt_utils.profiles.base import DEFENDED, MET
+from ubt_utils.profiles.rounds import FIFTH
 from ubt_utils.report import benchmark_tables, defense_tables, plots, readme, study_tables
 from ubt_utils.report.plots.style import ATTACK_NAMES
 from ubt_utils.ubt.settings import UBT
 
-FAMILY, STUDY, FIFTH = readme.FAMILY, study_tables.STUDY, study_tables.FIFTH
+FAMILY, STUDY = readme.FAMILY, study_tables.STUDY
 COLUMN, PAGE = 3.25, 6.75  # inches: a column and a page of the usual two-column styles
 MATRIX, TUNING, GROWTH = f"{FAMILY}/{records.MATRIX}", f"{FAMILY}/{records.TUNING}", "benchmarks/growth.json"
 FEW, USUAL = profiles.RARE[0].poison_rate, profiles.MINI.poison_rate
@@ -55,7 +56,7 @@ def _runs(
     attacks: Sequence[str] | None = DEFENDED,
     defenses: Sequence[str] | None = None,
     rate: float | None = None,
-    among: Sequence[str] | None = STUDY,
+    among: study_tables.Among = STUDY,
 ) -> Callable[[], pd.DataFrame]:
     return lambda: study_tables.recorded(FAMILY, rate, attacks, defenses, among)
 

@@ -11,8 +11,9 @@ from ubt_utils import profiles
 from ubt_utils.core.records import NONE
 from ubt_utils.evaluate import choice
 from ubt_utils.profiles.base import DEFENDED, MET
+from ubt_utils.profiles.rounds import FIFTH
 from ubt_utils.report import benchmark_tables, defense_tables, study_tables
-from ubt_utils.report.paper.figures import FAMILY, FEW, FIFTH, STUDY, USUAL
+from ubt_utils.report.paper.figures import FAMILY, FEW, STUDY, USUAL
 from ubt_utils.report.plots.style import ATTACK_NAMES, TITLES
 
 NOT = "–"  # what is not measured

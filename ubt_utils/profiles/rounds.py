@@ -1,0 +1,22 @@
+"""The later rounds of results/ENDPOINTS.md: which profiles, on which seeds, answer its question. An answer
+stays what it was when a later round adds runs of the same profiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ubt_utils.profiles import tuned
+from ubt_utils.profiles.mini import MINI, PUBLIC, RARE
+
+
+@dataclass(frozen=True)
+class Round:
+    """Profiles by name, and the seeds of everything after the public model."""
+
+    profiles: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+# Settings are those for a fifth of the victim's cost.
+FIFTH = Round(tuple(tuned.name_of(p.name, "fifth") for p in (MINI, *PUBLIC, *RARE)), (6, 7))
+SIXTH = Round(FIFTH.profiles, (8, 9))
