@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from looked import disturbed_of, words_of
 
 from ubt_utils import profiles, stages
 from ubt_utils.__main__ import main
@@ -22,10 +23,9 @@ def test_pairs_are_those_that_the_stages_count(chain):
     for stage in ("pretrain", "attack", "overfit"):
         assert planned[stage].trained == chain[stage].metrics["pairs_seen"]
     suspect, overfit = chain["suspect"].metrics, chain["overfit"].metrics
-    words = sum(2 * word["carriers"] for word in suspect["asked"])  # which nobody knows before
-    half, disturbed = 360, int(chain["suspect"].arrays()["drops"][0].isfinite().sum())
-    carriers = 6 * (disturbed - half)  # of the found words, nor do these
-    assert planned["suspect"].scored == suspect["pairs_scored"] - words - carriers
+    words = words_of(chain["suspect"])
+    more = disturbed_of(chain["suspect"], 720) - 6 * 360  # carriers of found words, and a second look
+    assert planned["suspect"].scored == suspect["pairs_scored"] - words - more
     assert planned["overfit"].scored >= overfit["pairs_scored"]  # and what is read along the way
     recipe, tested = (
         chain.profile.unlearn.recipe,
@@ -36,7 +36,7 @@ def test_pairs_are_those_that_the_stages_count(chain):
     assert planned["unlearn"].trained >= recipe.steps * (recipe.batch + min(recipe.batch, chosen))
     made = chain["suspect"], chain["overfit"], chain["select"]
     in_all = planned["overfit"].trained + planned["unlearn"].trained
-    in_all += FORWARD_COST * (planned["suspect"].scored + words + carriers)
+    in_all += FORWARD_COST * (planned["suspect"].scored + words + more)
     assert 0.5 < in_all / ubt_cost(chain.profile, *made) < 2
 
 

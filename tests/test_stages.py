@@ -8,6 +8,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from looked import disturbed_of, words_of
 
 from ubt_utils import profiles, stages
 from ubt_utils.attacks.manifest import Manifest
@@ -159,9 +160,8 @@ def test_the_suspicion_reports_the_words_that_were_looked_at(chain):
     for one in metrics["found"]:
         assert (one["word"], one["disturbance"], one["lost"]) in asked and one["lost"] >= how.lost
         assert one["witnesses"][0] == one["disturbance"] and set(one["witnesses"]) <= set(family)
-    looked = sum(2 * one["carriers"] for one in metrics["asked"])
-    disturbed = int(a["drops"][0].isfinite().sum())
-    assert metrics["pairs_scored"] == len(a["sb"]) + 6 * disturbed + looked
+    looked = disturbed_of(chain["suspect"], len(a["sb"])) + words_of(chain["suspect"])
+    assert metrics["pairs_scored"] == len(a["sb"]) + looked
     assert metrics["pool_size"] == int(a["pool"].sum()) and metrics["poisoned"] == int(a["truth"].sum())
     carriers = torch.isin(chain.run.tokens, a["anchors"]).any(1)
     assert torch.equal(a["suffers"].isfinite(), carriers)
@@ -241,11 +241,11 @@ def test_the_defender_does_not_see_labels(chain):
 
 def test_fine_tuning_gets_what_ubt_costs_in_all(chain):
     p, made = chain.profile, (chain["suspect"], chain["overfit"], chain["select"])
-    words = sum(2 * one["carriers"] for one in made[0].metrics["asked"])
+    words = words_of(made[0])
     overfit, unlearn = 2 * 4 * 64, 4 * (64 + 64)  # two halves; D_u may be as large as a batch
-    disturbed = int(made[0].arrays()["drops"][0].isfinite().sum())
-    assert 360 <= disturbed < 720  # the weaker half, and carriers of the found words
-    looks = 720 + 6 * disturbed + words + 180  # all pairs, some in six ways, and the pool at last
+    disturbed = disturbed_of(made[0], 720)
+    assert disturbed >= 6 * 360  # the weaker half, carriers of the found words, and a second look
+    looks = 720 + disturbed + words + 180  # all pairs, the disturbed ones, and the pool at last
     by_hand = overfit + unlearn + looks / 5  # a look costs a fifth of a step
     assert ubt_cost(p, *made) == pytest.approx(by_hand)
     assert by_hand <= chain["finetune"].metrics["pairs_seen"] < by_hand + p.baseline.batch

@@ -107,14 +107,8 @@ class Chain(Run):
 
     @property
     def look(self) -> Look:
-        """The last look of `suspected`, the one that found something where anything was found."""
+        """The look of `suspected` that decided."""
         return looks(self.profile.suspect, self.profile.select)[self.suspected.metrics["look"]]
-
-    @property
-    def asked(self) -> list[dict[str, Any]]:
-        """The words that the last look asked about."""
-        told = self.suspected.metrics
-        return [one for one in told["asked"] if one["look"] == told["look"]]
 
     @cached_property
     def overfitted(self) -> Stage:

@@ -53,8 +53,8 @@ class Rates:
 def works(profile: Profile, attack: str, pairs: int, tested: int, few: int) -> list[Work]:
     """The stages of one run with UBT. pairs: in D. tested: pictures of the zero-shot test; few: those of a
     curve's point. Both are scored clean and stamped: those of the test under f0, fb and the defended model.
-    What `suspect` asks of single words and their strong pairs is left out. A pretraining whose image tower is
-    locked counts as a whole one: an upper bound."""
+    What `suspect` asks of single words and their strong pairs is left out, and so is its second look. A
+    pretraining whose image tower is locked counts as a whole one: an upper bound."""
     pool, weak = (round(part * pairs) for part in (profile.suspect.pool, profile.suspect.weak))
     overfit, unlearn, victim = profile.overfit.recipe, profile.unlearn.recipe, profile.recipe(attack)
     read = (profile.overfit.reads + 2) * pool  # along the way and at the end, each half on its side
