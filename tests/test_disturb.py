@@ -53,6 +53,27 @@ def test_along_columns_averages_a_quarter_of_the_side_and_no_column_with_another
     assert found.sum() == 12
 
 
+def test_medians_take_what_is_finer_than_two_pixels_and_leave_edges_and_ends():
+    rows = [[0.0, 0, 0, 1, 1, 1]] * 6  # an edge
+    assert torch.equal(shown("medians", *rows), torch.tensor(rows))
+    spot = [[0.0] * 6 for _ in range(6)]
+    spot[2][3] = 9.0
+    assert shown("medians", *spot).eq(0).all()
+    ramp = [[0.0, 1, 2, 3, 4, 5]] * 6  # of three neighbors the middle one is the median
+    assert torch.equal(shown("medians", *ramp), torch.tensor(ramp))
+    end = [[7.0, 0, 0, 0, 0, 0]] * 6
+    assert torch.equal(shown("medians", *end), torch.tensor(end))  # the last pixel of a row has one neighbor
+
+
+def test_a_second_turn_of_medians_takes_what_the_first_leaves():
+    line = [0.0, 0, 5, 0, 5, 5, 0, 5, 0, 0]  # a median of three leaves 0 0 0 5 5 5 5 0 0 0
+    rows = [line] * 4
+    once = torch.tensor([0.0, 0, 0, 5, 5, 5, 5, 0, 0, 0])
+    assert torch.equal(shown("medians", *rows)[1], once)
+    line = [0.0, 5, 0, 5, 0, 5, 0, 0]  # the first turn leaves 0 0 5 0 5 0 0 0
+    assert shown("medians", *[line] * 4)[1].tolist() == [0, 0, 0, 5, 0, 0, 0, 0]
+
+
 def test_cropped_enlarges_the_middle():
     found = shown("cropped", *[[float(x) for x in range(8)]] * 8)  # an eighth off each side: 1 to 6
     expected = torch.tensor([1, 1.625, 2.375, 3.125, 3.875, 4.625, 5.375, 6])
@@ -84,8 +105,9 @@ def test_an_unknown_disturbance_is_refused():
 
 
 def test_every_family_is_of_known_disturbances():
-    assert set(Suspect().family) == set(DISTURBANCES)
-    assert all(set(profile.suspect.family) <= set(DISTURBANCES) for profile in PROFILES.values())
+    assert {*Suspect().family, *Suspect().further} == set(DISTURBANCES)
+    for suspect in (profile.suspect for profile in PROFILES.values()):
+        assert {*suspect.family, *suspect.further} <= set(DISTURBANCES)
 
 
 # What is lost

@@ -29,7 +29,6 @@ from ubt_utils.own.null import agreements
 from ubt_utils.profiles import MINI, PAPER, TINY
 from ubt_utils.stages.defend import ubt_cost
 from ubt_utils.ubt.disturb import agreement
-from ubt_utils.ubt.settings import Select
 
 ARCH = "ubt-tiny"
 
@@ -162,6 +161,7 @@ def table(*rows: tuple) -> pd.DataFrame:
             "disturbance": "blur",
             "carriers": 8,
             "lost": lost,
+            "bar": 0.42,
             "after": after[0] if after else 0 if believed else count,
         }
         for w, lost, believed, *after in rows
@@ -170,7 +170,7 @@ def table(*rows: tuple) -> pd.DataFrame:
     null = {"asked": [["blur", 8]]}
     lost = {"lost": torch.tensor([[0.0, 0.02, 0.1]], dtype=torch.double)}
     read = [SimpleNamespace(metrics=one, arrays=lambda: lost) for one in (metrics, null)]  # of a stage
-    return evidence.words(*read, Select(lost=0.42))
+    return evidence.words(*read)
 
 
 @pytest.mark.parametrize(

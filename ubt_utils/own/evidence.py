@@ -8,7 +8,6 @@ import pandas as pd
 
 from ubt_utils.core.store import Stage
 from ubt_utils.ubt.select import decisive
-from ubt_utils.ubt.settings import Select
 
 # [ours] times as much as anything else. On 21 recorded clean sets of mini the first word loses up to 2.06
 # times as much as the second; on two in three of the 72 attacked ones the believed word loses more than this.
@@ -25,7 +24,7 @@ class Verdict:
     words: tuple[str, ...]
 
 
-def words(suspected: Stage, null: Stage, how: Select) -> pd.DataFrame:
+def words(suspected: Stage, null: Stage) -> pd.DataFrame:
     """The believed words, and those that were looked at when their pairs had stepped aside (other names of
     the same pairs are no evidence for or against them), a row each: what reaches its bar first, then the most
     agreement lost.
@@ -36,9 +35,8 @@ def words(suspected: Stage, null: Stage, how: Select) -> pd.DataFrame:
     believed.
     """
     found = {one["word"] for one in suspected.metrics["found"]}
-    names = ["word", "disturbance", "carriers", "lost"]
+    names = ["word", "disturbance", "carriers", "lost", "bar"]
     asked = pd.DataFrame(decisive(suspected.metrics["asked"], found), columns=names)
-    asked["bar"] = asked.carriers.map(how.bar)
     asked["enough"] = asked.lost >= asked.bar
     table = asked.sort_values(["enough", "lost"], ascending=False, kind="stable").drop_duplicates("word")
     table = table.reset_index(drop=True).drop(columns="enough").assign(believed=lambda t: t.word.isin(found))

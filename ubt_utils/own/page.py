@@ -81,8 +81,7 @@ def uri(image: torch.Tensor) -> str:
 
 def _shown(run: OwnChain, found: Mapping[str, Any], anchor: torch.Tensor) -> dict[str, Any]:
     """The worst sufferers that hold a found word, whose token is the anchor, as they are and disturbed."""
-    family = run.profile.suspect.family
-    drop = run.suspected.arrays()["drops"][family.index(found["disturbance"])]
+    drop = run.suspected.arrays()["drops"][run.look.family.index(found["disturbance"])]
     carriers = tk.carries(run.tokens, anchor[None])
     worst = drop.where(carriers, -torch.inf).topk(min(EACH, int(carriers.sum()))).indices
     images = take(run.poisoned[0].images, worst)[:]
@@ -97,7 +96,7 @@ def _figures(run: OwnChain, listed: pd.DataFrame) -> list[dict[str, Any]]:
     disturbed = run.suspected.arrays()["drops"].isfinite().all(0)
     values = {
         "similarity under the model": scores.backdoored,
-        "suspicion: lost once disturbed (the weaker half)": scores.drop.where(disturbed, -torch.inf),
+        "suspicion: lost once disturbed (the pairs looked at)": scores.drop.where(disturbed, -torch.inf),
         "similarity under the overfit model (pool)": scores.overfit,
         "similarity under the public model": scores.public,
     }

@@ -70,7 +70,7 @@ def scan(
 def look(run: OwnChain, folder: Path) -> Scan:
     """What a chain finds; makes its stages up to the selection."""
     random = null(run, run.attacked, run.suspected)
-    words = evidence.words(run.suspected, random, run.profile.select)
+    words = evidence.words(run.suspected, random)
     return Scan(evidence.verdict(words), words, suspicious(run), folder)
 
 

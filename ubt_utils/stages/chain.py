@@ -34,7 +34,7 @@ from ubt_utils.stages.score import score
 from ubt_utils.stages.select import select
 from ubt_utils.stages.suspect import suspect
 from ubt_utils.ubt.defense import View
-from ubt_utils.ubt.settings import UBT
+from ubt_utils.ubt.settings import UBT, Look, looks
 
 
 def chain(profile: Profile, attack: str, seed: int) -> Chain:
@@ -104,6 +104,17 @@ class Chain(Run):
     def suspected(self) -> Stage:
         """What disturbed pictures tell: is there a backdoor, the pool, the pairs that suffer like poison."""
         return suspect(self, self.attacked)
+
+    @property
+    def look(self) -> Look:
+        """The last look of `suspected`, the one that found something where anything was found."""
+        return looks(self.profile.suspect, self.profile.select)[self.suspected.metrics["look"]]
+
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        """The words that the last look asked about."""
+        told = self.suspected.metrics
+        return [one for one in told["asked"] if one["look"] == told["look"]]
 
     @cached_property
     def overfitted(self) -> Stage:

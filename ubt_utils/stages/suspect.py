@@ -14,17 +14,18 @@ import torch
 from ubt_utils.clip import models
 from ubt_utils.clip.scoring import similarity
 from ubt_utils.core.store import Stage, run_stage, save_arrays
-from ubt_utils.data.pictures import take
 from ubt_utils.stages.base import Run, load_model, poison_among, poisoned_pairs, truth_array
 from ubt_utils.ubt import pool as pooling
 from ubt_utils.ubt import select
 from ubt_utils.ubt import tokens as tk
-from ubt_utils.ubt.disturb import agreement, drops
+from ubt_utils.ubt.looks import look_after_look, more_drops
+from ubt_utils.ubt.settings import looks
 
 DETECTION = (
     "lost",
     "many",
     "lost_of_many",
+    "lost_widely",
     "least",
     "voters",
     "sure",
@@ -35,35 +36,25 @@ DETECTION = (
 def suspect(run: Run, attacked: Stage) -> Stage:
     """What disturbed pictures tell under fb; no public model is asked.
 
-    Arrays: sb (N,), drops (K, N) in the order of the family, −inf where they are not known, drop (N,) the
-    suspicion that the pool is made of, suffers (N,) of the found words' carriers, pool (N,), anchors (a,),
-    truth (N,), the last for evaluation only, and where it is known. Metrics: found, per word its disturbance,
-    surprise and the agreement lost; asked, every word that was looked at, with the same; seconds;
-    pairs_scored; pool_recall; what became of the poison."""
-    profile, how, family = run.profile, run.profile.select, run.profile.suspect.family
+    Arrays: sb (N,), drops (K, N) in the order of the last look's family, −inf where they are not known, drop
+    (N,) the suspicion that the pool is made of, suffers (N,) of the found words' carriers, pool (N,),
+    anchors (a,), truth (N,), the last for evaluation only, and where it is known. Metrics: look, the number
+    of the last look; found, per word its disturbance, surprise and the agreement lost; asked, every word
+    that was looked at, with the same, its bar and its look; seconds; pairs_scored; pool_recall; what became
+    of the poison."""
+    profile, how = run.profile, run.profile.select
 
     def work(folder: Path) -> Mapping[str, Any]:
         pairs, truth = poisoned_pairs(run, attacked)
         tokens = models.tokenize(profile.model, pairs.captions)
-        model, asked = load_model(profile, attacked), []
-        found: list[select.Finding] = []
+        model = load_model(profile, attacked)
         start = time.perf_counter()
         sb = similarity(model, pairs.images, tokens)
-        weak = pooling.weakest(sb, profile.suspect.weak)
-        fallen = drops(model, pairs.images, tokens, sb, weak, family)
-
-        def lost(one: select.Candidate) -> float:
-            pictures = take(pairs.images, one.carriers[: select.PICTURES])[:]
-            value = agreement(model, pictures) - agreement(model, pictures, family[one.disturbance])
-            told = _told(profile.model, family, one)
-            asked.append({**told, "carriers": len(pictures), "lost": value, "after": len(found)})
-            return value
-
-        for one in select.findings(tokens, fallen, lost, how):
-            found.append(one)  # `lost` counts them
+        seen = look_after_look(model, pairs.images, tokens, sb, looks(profile.suspect, how))
+        found, family = seen[-1].found, seen[-1].look.family
         anchors = torch.tensor([one.anchor for one in found], dtype=torch.long)
-        strong = tk.carries(tokens, anchors) & ~weak  # a few of their carriers are poison, too
-        fallen = fallen.maximum(drops(model, pairs.images, tokens, sb, strong, family))
+        carriers = tk.carries(tokens, anchors)  # a few of the strong ones are poison, too
+        fallen, more = more_drops(model, pairs.images, tokens, sb, carriers, family, seen[-1].drops)
         suffers = select.suffering(tokens, fallen, found, how)
         suspicion = pooling.suspicion(fallen, [k for one in found for k in one.witnesses])
         pool = pooling.pool_of(suspicion, profile.suspect.pool)
@@ -72,17 +63,25 @@ def suspect(run: Run, attacked: Stage) -> Stage:
             folder, sb=sb, drops=fallen, drop=suspicion, anchors=anchors,
             suffers=suffers, pool=pool.to(torch.uint8), **truth_array(truth),
         )  # fmt: skip
+        asked = [(number, one) for number, look in enumerate(seen) for one in look.asked]
         return {
             "seconds": seconds,
             "pairs_scored": len(pairs)
-            + len(family) * int((weak | strong).sum())
-            + sum(2 * one["carriers"] for one in asked),
+            + sum(look.scored for look in seen)
+            + more
+            + sum(2 * one.pictures for _, one in asked),
+            "look": len(seen) - 1,
             "found": [
                 _told(profile.model, family, one)
                 | {"lost": one.lost, "witnesses": [family[k] for k in one.witnesses]}
                 for one in found
             ],
-            "asked": asked,
+            "asked": [
+                _told(profile.model, seen[number].look.family, one.candidate)
+                | {"carriers": one.pictures, "lost": one.lost, "bar": one.bar}
+                | {"after": one.after, "look": number}
+                for number, one in asked
+            ],
             "pool_size": int(pool.sum()),
             "pool_recall": _recall(truth, pool),
             "poisoned": poison_among(truth, torch.ones_like(pool)),

@@ -30,6 +30,7 @@ BOX = 0.25  # of the side, along which a picture is averaged
 COARSE = 2  # times as coarse is what `blur` leaves
 PALE = 0.4  # of the contrast
 EDGE = 0.125  # of the side, on each side, that `cropped` takes off
+TURNS = 2  # of `medians`: the first leaves a part of a warp, a third takes hardly more
 
 
 def blur(images: torch.Tensor) -> torch.Tensor:
@@ -68,8 +69,25 @@ def cropped(images: torch.Tensor) -> torch.Tensor:
     return F.interpolate(middle, images.shape[-2:], mode="bilinear")
 
 
+def medians(images: torch.Tensor) -> torch.Tensor:
+    """Each pixel as the median of three along its column, then along its row, and so again: breaks warps and
+    fine traces, and leaves edges where they are."""
+    for _ in range(TURNS):
+        for axis in (-2, -1):
+            images = _median(images, axis)
+    return images
+
+
+def _median(images: torch.Tensor, axis: int) -> torch.Tensor:
+    """Of each pixel and its two neighbors along an axis; at an end, which has one, the pixel itself."""
+    inner = images.shape[axis] - 2
+    before, here, after = (images.narrow(axis, start, inner) for start in range(3))
+    middle = before.minimum(after).maximum(before.maximum(after).minimum(here))
+    return torch.cat([images.narrow(axis, 0, 1), middle, images.narrow(axis, inner + 1, 1)], axis)
+
+
 DISTURBANCES: dict[str, Disturbance] = {
-    f.__name__: f for f in (blur, along_columns, column_means, row_means, pale, cropped)
+    f.__name__: f for f in (blur, along_columns, column_means, row_means, pale, cropped, medians)
 }
 
 
@@ -97,7 +115,7 @@ def drops(
     """(K, N) how much each of the K disturbances takes of the similarity (N,) of pictures (N, 3, H, W) uint8
     and captions (N, L) under the model; −inf where rows (N,) bool does not ask for it."""
     fallen = torch.full((len(names), len(tokens)), -torch.inf)
-    if rows.any():
+    if names and rows.any():
         disturbed = similarities(model, take(images, rows), tokens[rows], [change(name) for name in names])
         fallen[:, rows] = similar[rows] - disturbed
     return fallen
@@ -114,6 +132,11 @@ def agreement(model: nn.Module, images: torch.Tensor, name: str = "") -> float:
     if n < 2:
         raise ValueError(f"agreement needs at least two pictures, got {n}")
     return mean_cosine(models.embed_images(model, images, change=change(name) if name else None)).item()
+
+
+def taken(model: nn.Module, images: torch.Tensor, name: str) -> float:
+    """The agreement of pictures (n, 3, H, W) uint8 that a disturbance takes, n ≥ 2."""
+    return agreement(model, images) - agreement(model, images, name)
 
 
 def mean_cosine(embedded: torch.Tensor) -> torch.Tensor:

@@ -183,7 +183,9 @@ def _worst(drop: torch.Tensor, how: Select) -> torch.Tensor:
     return drop.sort(descending=True).values[: how.least].median().clamp(min=1e-9)
 
 
-def suffering(tokens: torch.Tensor, drops: torch.Tensor, found: list[Finding], how: Select) -> torch.Tensor:
+def suffering(
+    tokens: torch.Tensor, drops: torch.Tensor, found: Sequence[Finding], how: Select
+) -> torch.Tensor:
     """(N,) how much the carriers of a found word suffer, as a part of the worst of them, mean over the
     witnesses; −inf for all other pairs."""
     suffers = torch.full((len(tokens),), -torch.inf)

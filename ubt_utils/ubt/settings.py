@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 from ubt_utils.clip.recipe import Recipe
 
@@ -16,9 +16,11 @@ STARTS = ("backdoored", "public")
 @dataclass(frozen=True)
 class Suspect:
     """Step 1. weak: the fraction of D, of the weakest similarity first, that is disturbed. family: the
-    disturbances that its pictures are put through. pool: the fraction ρ of D that suffers most."""
+    disturbances that its pictures are put through. further: those that come on top where nothing is found
+    and all of D is looked at. pool: the fraction ρ of D that suffers most."""
 
     family: tuple[str, ...] = ("blur", "along_columns", "column_means", "row_means", "pale", "cropped")
+    further: tuple[str, ...] = ("medians",)
     weak: float = 0.5
     pool: float = 0.25
 
@@ -41,9 +43,10 @@ class Select:
     surprise in D_u is at least this fraction of the largest. voters: how many pairs vote. least: carriers of
     a word among them below which it is not looked at. lost: the agreement of a word's pictures that a
     disturbance must take, for the word to be believed; lost_of_many: the same where there are `many` pictures
-    or more, since that of a few is more a matter of chance. alike: the part of the worst carriers' drop from
-    which a carrier is left out of D_safe; sure: that from which it may be in D_u. votes: at most, one word
-    each.
+    or more, since that of a few is more a matter of chance; lost_widely: that of any number where all of D is
+    looked at, since honest words lose more in its stronger half. alike: the part of the worst carriers' drop
+    from which a carrier is left out of D_safe; sure: that from which it may be in D_u. votes: at most, one
+    word each.
     """
 
     top: int = 64
@@ -53,6 +56,7 @@ class Select:
     lost: float = 0.49
     many: int = 16
     lost_of_many: float = 0.37
+    lost_widely: float = 0.55
     alike: float = 0.35
     sure: float = 0.5
     votes: int = 4
@@ -69,6 +73,25 @@ class Select:
     def bar(self, pictures: int) -> float:
         """The agreement that so many pictures of a word must lose."""
         return self.lost_of_many if pictures >= self.many else self.lost
+
+
+class Look(NamedTuple):
+    """One look at D. part: of D, of the weakest similarity first. family: the disturbances. how: the vote and
+    the proof."""
+
+    part: float
+    family: tuple[str, ...]
+    how: Select
+
+
+def looks(suspect: Suspect, how: Select) -> tuple[Look, Look]:
+    """The looks of detection, the second where the first finds nothing: poison that the model has learned
+    best is not weak."""
+    wide = replace(how, lost=how.lost_widely, lost_of_many=how.lost_widely)
+    return (
+        Look(suspect.weak, suspect.family, how),
+        Look(1.0, (*suspect.family, *suspect.further), wide),
+    )
 
 
 @dataclass(frozen=True)

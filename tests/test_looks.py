@@ -1,0 +1,79 @@
+"""Detection looks at the weaker half of D, and at all of it where nothing is found there."""
+
+import pytest
+import torch
+
+from ubt_utils.ubt import looks as looking
+from ubt_utils.ubt.settings import Look, Select, Suspect, looks
+from ubt_utils.ubt.tokens import END
+
+PAIRS, WORD, OTHER = 64, 7, 8
+HOW = Select(voters=(16,), least=4, many=8)
+SUSPECT = Suspect(family=("blur",), further=("pale",))
+SIMILAR = torch.arange(PAIRS) / PAIRS  # the first half is the weaker one
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Which pairs were disturbed, with which disturbances, in turn. A carrier of a word drops by 1 under all
+    of them, another pair by nothing; a word's pictures lose what `losses` says."""
+    told = {"drops": [], "losses": {}}
+
+    def drops(model, images, tokens, similar, rows, names):
+        told["drops"] += [(tuple(names), int(rows.sum()))] if names else []
+        fall = (tokens[:, 1] <= OTHER).float() + torch.linspace(0, 0.1, PAIRS)
+        return fall.where(rows, -torch.inf).expand(len(names), -1)
+
+    monkeypatch.setattr(looking, "drops", drops)
+    monkeypatch.setattr(looking, "taken", lambda model, images, name: told["losses"][int(images[0])][name])
+    return told
+
+
+def look(told, places, losses):
+    """Look at D, in which the pairs at `places` say WORD, and a few others OTHER."""
+    told["losses"] = losses
+    words = 100 + torch.arange(PAIRS)
+    words[places], words[2:7] = WORD, OTHER
+    tokens = torch.stack([torch.full_like(words, END - 1), words, torch.full_like(words, END)], 1)
+    return looking.look_after_look(None, words, tokens, SIMILAR, looks(SUSPECT, HOW))
+
+
+HARMLESS = {"blur": 0.1, "pale": 0.1}
+
+
+def test_what_is_weak_is_found_at_the_first_look_and_nothing_more_is_paid(asked):
+    (seen,) = look(asked, slice(12, 18), {WORD: {"blur": 0.8}, OTHER: HARMLESS})
+    assert [one.anchor for one in seen.found] == [WORD]
+    assert asked["drops"] == [(("blur",), 32)] and seen.scored == 32
+    assert torch.equal(seen.rows, torch.arange(PAIRS) < 32)
+
+
+def test_what_is_strong_is_found_at_the_second_look_with_one_more_disturbance(asked):
+    first, second = look(asked, slice(40, 46), {WORD: {"blur": 0.2, "pale": 0.6}, OTHER: HARMLESS})
+    assert not first.found and [one.anchor for one in second.found] == [WORD]
+    assert second.look.family[second.found[0].disturbance] == "pale" and second.rows.all()
+    assert asked["drops"][1:] == [(("blur",), 32), (("pale",), 64)]  # what is known is not made again
+    assert (first.scored, second.scored) == (32, 32 + 64)
+    assert second.drops.shape == (2, PAIRS) and second.drops.isfinite().all()
+
+
+@pytest.mark.parametrize(("lost", "found"), [(0.54, []), (0.56, [WORD])])
+def test_the_second_look_has_a_higher_bar(asked, lost, found):
+    seen = look(asked, slice(40, 46), {WORD: {"blur": lost, "pale": 0.0}, OTHER: HARMLESS})
+    assert [one.anchor for one in seen[-1].found] == found and len(seen) == 2
+    assert {one.bar for one in seen[1].asked} == {0.55} and 0.55 not in {one.bar for one in seen[0].asked}
+
+
+def test_where_nothing_is_there_both_looks_say_so_and_tell_what_they_asked(asked):
+    seen = look(asked, slice(0, 0), {OTHER: HARMLESS})
+    assert [one.found for one in seen] == [(), ()] and all(one.asked for one in seen)
+    assert {one.after for each in seen for one in each.asked} == {0}
+
+
+def test_the_second_look_is_wider_and_stricter_for_every_number_of_pictures():
+    how = Select()
+    first, second = looks(Suspect(), how)
+    assert first == Look(0.5, Suspect().family, how)
+    assert second.part == 1 and second.family == (*Suspect().family, "medians")
+    assert {second.how.bar(n) for n in (2, 15, 16, 64)} == {how.lost_widely}
+    assert how.lost_widely > max(how.lost, how.lost_of_many)
