@@ -64,10 +64,23 @@ def test_the_second_look_has_a_higher_bar(asked, lost, found):
     assert {one.bar for one in seen[1].asked} == {0.55} and 0.55 not in {one.bar for one in seen[0].asked}
 
 
+def test_a_doubtful_word_of_the_first_look_gives_way_to_a_clear_one_of_the_second(asked):
+    losses = {WORD: {"blur": 0.1, "pale": 0.8}, OTHER: {"blur": 0.5, "pale": 0.1}}
+    seen = look(asked, slice(40, 46), losses)
+    assert [[one.anchor for one in each.found] for each in seen] == [[OTHER], [WORD]]
+    assert looking.decided(seen) is seen[1]
+
+
+def test_a_doubtful_word_stays_where_the_second_look_finds_nothing(asked):
+    seen = look(asked, slice(40, 46), {WORD: HARMLESS, OTHER: {"blur": 0.5, "pale": 0.1}})
+    assert [[one.anchor for one in each.found] for each in seen] == [[OTHER], []]
+    assert looking.decided(seen) is seen[0]
+
+
 def test_where_nothing_is_there_both_looks_say_so_and_tell_what_they_asked(asked):
     seen = look(asked, slice(0, 0), {OTHER: HARMLESS})
     assert [one.found for one in seen] == [(), ()] and all(one.asked for one in seen)
-    assert {one.after for each in seen for one in each.asked} == {0}
+    assert {one.after for each in seen for one in each.asked} == {0} and looking.decided(seen) is seen[1]
 
 
 def test_the_second_look_is_wider_and_stricter_for_every_number_of_pictures():

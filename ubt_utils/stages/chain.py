@@ -110,12 +110,6 @@ class Chain(Run):
         """The last look of `suspected`, the one that found something where anything was found."""
         return looks(self.profile.suspect, self.profile.select)[self.suspected.metrics["look"]]
 
-    @property
-    def asked(self) -> list[dict[str, Any]]:
-        """The words that the last look asked about."""
-        told = self.suspected.metrics
-        return [one for one in told["asked"] if one["look"] == told["look"]]
-
     @cached_property
     def overfitted(self) -> Stage:
         """Two overfit models, and how similar each finds the half that it was not trained on."""

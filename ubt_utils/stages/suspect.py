@@ -18,7 +18,7 @@ from ubt_utils.stages.base import Run, load_model, poison_among, poisoned_pairs,
 from ubt_utils.ubt import pool as pooling
 from ubt_utils.ubt import select
 from ubt_utils.ubt import tokens as tk
-from ubt_utils.ubt.looks import look_after_look, more_drops
+from ubt_utils.ubt.looks import Seen, decided, look_after_look, more_drops
 from ubt_utils.ubt.settings import looks
 
 DETECTION = (
@@ -36,12 +36,12 @@ DETECTION = (
 def suspect(run: Run, attacked: Stage) -> Stage:
     """What disturbed pictures tell under fb; no public model is asked.
 
-    Arrays: sb (N,), drops (K, N) in the order of the last look's family, −inf where they are not known, drop
-    (N,) the suspicion that the pool is made of, suffers (N,) of the found words' carriers, pool (N,),
+    Arrays: sb (N,), drops (K, N) in the order of the deciding look's family, −inf where they are not known,
+    drop (N,) the suspicion that the pool is made of, suffers (N,) of the found words' carriers, pool (N,),
     anchors (a,), truth (N,), the last for evaluation only, and where it is known. Metrics: look, the number
-    of the last look; found, per word its disturbance, surprise and the agreement lost; asked, every word
-    that was looked at, with the same, its bar and its look; seconds; pairs_scored; pool_recall; what became
-    of the poison."""
+    of the look that decided; found, per word its disturbance, surprise and the agreement lost; asked, every
+    word that it asked about, with the same and its bar; asked_elsewhere, those of another look; seconds;
+    pairs_scored; pool_recall; what became of the poison."""
     profile, how = run.profile, run.profile.select
 
     def work(folder: Path) -> Mapping[str, Any]:
@@ -51,10 +51,11 @@ def suspect(run: Run, attacked: Stage) -> Stage:
         start = time.perf_counter()
         sb = similarity(model, pairs.images, tokens)
         seen = look_after_look(model, pairs.images, tokens, sb, looks(profile.suspect, how))
-        found, family = seen[-1].found, seen[-1].look.family
+        told = decided(seen)
+        found, family = told.found, told.look.family
         anchors = torch.tensor([one.anchor for one in found], dtype=torch.long)
         carriers = tk.carries(tokens, anchors)  # a few of the strong ones are poison, too
-        fallen, more = more_drops(model, pairs.images, tokens, sb, carriers, family, seen[-1].drops)
+        fallen, more = more_drops(model, pairs.images, tokens, sb, carriers, family, told.drops)
         suffers = select.suffering(tokens, fallen, found, how)
         suspicion = pooling.suspicion(fallen, [k for one in found for k in one.witnesses])
         pool = pooling.pool_of(suspicion, profile.suspect.pool)
@@ -63,25 +64,20 @@ def suspect(run: Run, attacked: Stage) -> Stage:
             folder, sb=sb, drops=fallen, drop=suspicion, anchors=anchors,
             suffers=suffers, pool=pool.to(torch.uint8), **truth_array(truth),
         )  # fmt: skip
-        asked = [(number, one) for number, look in enumerate(seen) for one in look.asked]
         return {
             "seconds": seconds,
             "pairs_scored": len(pairs)
             + sum(look.scored for look in seen)
             + more
-            + sum(2 * one.pictures for _, one in asked),
-            "look": len(seen) - 1,
+            + sum(2 * one.pictures for look in seen for one in look.asked),
+            "look": seen.index(told),
             "found": [
                 _told(profile.model, family, one)
                 | {"lost": one.lost, "witnesses": [family[k] for k in one.witnesses]}
                 for one in found
             ],
-            "asked": [
-                _told(profile.model, seen[number].look.family, one.candidate)
-                | {"carriers": one.pictures, "lost": one.lost, "bar": one.bar}
-                | {"after": one.after, "look": number}
-                for number, one in asked
-            ],
+            "asked": _asked(profile.model, told),
+            "asked_elsewhere": [row for one in seen if one is not told for row in _asked(profile.model, one)],
             "pool_size": int(pool.sum()),
             "pool_recall": _recall(truth, pool),
             "poisoned": poison_among(truth, torch.ones_like(pool)),
@@ -95,6 +91,14 @@ def suspect(run: Run, attacked: Stage) -> Stage:
 def _told(name: str, family: tuple[str, ...], one: select.Candidate | select.Finding) -> dict[str, Any]:
     word = models.token_text(name, one.anchor)
     return {"word": word, "disturbance": family[one.disturbance], "surprise": one.surprise}
+
+
+def _asked(name: str, seen: Seen) -> list[dict[str, Any]]:
+    return [
+        _told(name, seen.look.family, one.candidate)
+        | {"carriers": one.pictures, "lost": one.lost, "bar": one.bar, "after": one.after}
+        for one in seen.asked
+    ]
 
 
 def _recall(truth: torch.Tensor | None, pool: torch.Tensor) -> float | None:

@@ -1,9 +1,9 @@
-"""Detection, steps 1 and 3 together: look at D, vote, ask the words' pictures, and look again where nothing
-was found.
+"""Detection, steps 1 and 3 together: look at D, vote, ask the words' pictures, and look again where that
+leaves a doubt.
 
 [ours] The first look is at the weaker half, where most poison lies. What the model has learned best is not
 weak, so the second look is at all of D, with further disturbances. Honest words lose more there, so its bar
-is higher; and it is paid for only where the first finds nothing.
+is higher. It is paid for only where the first look finds no word that would pass that bar, too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Asked:
     after: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Seen:
     """What a look ended in. rows: (N,) bool, what it looked at. drops: (K, N) of its disturbances, −inf
     elsewhere. scored: pairs that were disturbed for it, each as often as it was."""
@@ -50,7 +50,8 @@ def look_after_look(
     model: nn.Module, images: Images, tokens: torch.Tensor, similar: torch.Tensor, looks: Sequence[Look]
 ) -> list[Seen]:
     """Each look at pictures (N, 3, H, W) uint8 and captions (N, L), of that similarity (N,) under the model,
-    until one finds something, and that one last."""
+    until one finds a word that loses enough for every look."""
+    enough = max(look.how.lost for look in looks)
     seen: list[Seen] = []
     fallen = torch.empty(0, len(tokens))
     for look in looks:
@@ -58,9 +59,14 @@ def look_after_look(
         fallen, scored = more_drops(model, images, tokens, similar, rows, look.family, fallen)
         found, asked = ask(model, images, tokens, fallen, look)
         seen.append(Seen(look, rows, fallen, found, asked, scored))
-        if found:
+        if any(one.lost >= enough for one in found):
             break
     return seen
+
+
+def decided(seen: Sequence[Seen]) -> Seen:
+    """The last look that found something; the last one, where none did."""
+    return next((one for one in reversed(seen) if one.found), seen[-1])
 
 
 def more_drops(

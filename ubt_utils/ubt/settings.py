@@ -16,8 +16,8 @@ STARTS = ("backdoored", "public")
 @dataclass(frozen=True)
 class Suspect:
     """Step 1. weak: the fraction of D, of the weakest similarity first, that is disturbed. family: the
-    disturbances that its pictures are put through. further: those that come on top where nothing is found
-    and all of D is looked at. pool: the fraction ρ of D that suffers most."""
+    disturbances that its pictures are put through. further: those that come on top where all of D is
+    looked at. pool: the fraction ρ of D that suffers most."""
 
     family: tuple[str, ...] = ("blur", "along_columns", "column_means", "row_means", "pale", "cropped")
     further: tuple[str, ...] = ("medians",)
@@ -85,7 +85,7 @@ class Look(NamedTuple):
 
 
 def looks(suspect: Suspect, how: Select) -> tuple[Look, Look]:
-    """The looks of detection, the second where the first finds nothing: poison that the model has learned
+    """The looks of detection, the second where the first leaves a doubt: poison that the model has learned
     best is not weak."""
     wide = replace(how, lost=how.lost_widely, lost_of_many=how.lost_widely)
     return (
