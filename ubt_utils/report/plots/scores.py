@@ -169,7 +169,8 @@ def agreement(
         "another word": ("other", False), "asked before those pairs stepped aside": ("before", False),
     }  # fmt: skip
     handles = [Line2D([], [], label=label, **_dot(*kind)) for label, kind in kinds.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    wide = figure.get_figwidth() > 9  # as on a screen
+    figure.legend(handles=handles, loc="outside lower center", ncols=4 if wide else 2)
     return figure
 
 
