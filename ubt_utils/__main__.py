@@ -20,7 +20,7 @@ from ubt_utils.core import distributed, paths, provenance, records, store
 from ubt_utils.data import download, emoji
 from ubt_utils.own import commands as own
 from ubt_utils.report import cells, readme, tables
-from ubt_utils.study import commands, cost, public, reproduction, weights
+from ubt_utils.study import commands, cost, figures, public, reproduction, weights
 from ubt_utils.study import handout as packing
 
 DEBUG = "--debug"
@@ -247,6 +247,7 @@ ALONE: dict[
     "matrix": commands.matrix,
     "study": commands.study,
     "weights": weights.weights,
+    "figures": figures.figures,
     "plan": plan,
     "scan": own.scan,
     "defend": own.defend,

@@ -19,6 +19,7 @@ NONE = "none"  # as an attack: the clean twin; as a defense: undefended
 KEYS = ("profile", "attack", "defense", "seed")
 PREDICTED = (*KEYS, "picture")  # the keys of predictions
 PREDICTIONS = "predictions.parquet"  # in the folder of an evaluation
+FIGURES = "figures.json"  # tables that figures draw, of one run
 MATRIX, DETECTORS, TUNING, SWEEP, WEIGHTS = (
     f"{name}.parquet" for name in ("matrix", "detectors", "tuning", "attack_sweep", "weights")
 )

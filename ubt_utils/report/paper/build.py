@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -69,6 +70,12 @@ def _figure(name: str, entry: Entry, look: style.Look, folder: Path) -> dict[str
     return told
 
 
+def _commits(record: Mapping[str, Any]) -> set[str]:
+    """Where a record was made, and the stages that it tells of."""
+    stages = record.get("made", {}).values()
+    return {record["environment"]["commit"], *(stage["commit"] for stage in stages)}
+
+
 def checksum(plotted: str) -> str:
     """SHA-256 of a figure's CSV, which its PNG and PDF hold."""
     return hashlib.sha256(plotted.encode()).hexdigest()
@@ -77,7 +84,7 @@ def checksum(plotted: str) -> str:
 def _origin(entry: Entry) -> dict[str, Any]:
     """The commits at which the records of a figure were made, and how many runs it draws."""
     if entry.runs is None:
-        made = [load(paths.results() / record)["environment"]["commit"] for record in entry.records]
+        made = {one for record in entry.records for one in _commits(load(paths.results() / record))}
         return {"commits": sorted(made)} if made else {}
     runs = entry.runs()
     return {"commits": sorted(runs.commit.unique()), "runs": len(runs)}

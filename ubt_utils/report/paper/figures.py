@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from ubt_utils.evaluate import choice
 from ubt_utils.profiles.base import DEFENDED, MET
 from ubt_utils.profiles.rounds import FIFTH
 from ubt_utils.report import benchmark_tables, defense_tables, plots, readme, study_tables
+from ubt_utils.report.paper import arrays, triggers
 from ubt_utils.report.plots.style import ATTACK_NAMES
 from ubt_utils.ubt.settings import UBT
 
@@ -36,6 +38,7 @@ STEPS = (  # stage, what it makes, who runs it
     ("unlearn", "model fu", "defender"),
     ("evaluate", "ASR, CA, recall", "all"),
 )
+NOTED = "badnets"  # the attack of the notebooks
 CHANGED = {"target_recall": "target recall", "clean_accuracy": "clean accuracy"}
 
 
@@ -162,6 +165,26 @@ def _compared(table: pd.DataFrame) -> Figure:
     return plots.forest(table.set_index("defense"))
 
 
+def _vote() -> pd.DataFrame:
+    """The run of notebook 03, whose words were asked."""
+    runs = study_tables.recorded(FAMILY, USUAL, [NOTED], [UBT], [profiles.MINI.name])
+    return runs[runs.index.isin([0], level="seed")]
+
+
+def _asked() -> pd.DataFrame:
+    """Every word that was asked, and whether it was believed."""
+    rows = []
+    for run in _vote().to_dict("records"):
+        believed = {one["word"] for one in json.loads(run["found"])}
+        rows += [{**one, "believed": one["word"] in believed} for one in json.loads(run["asked"])]
+    return pd.DataFrame(rows)
+
+
+def _agreed(table: pd.DataFrame) -> Figure:
+    believed = set(table.word[table.believed])
+    return plots.agreement(table.to_dict("records"), profiles.MINI.select, believed)
+
+
 def _removed(data: Callable[[], pd.DataFrame]) -> Callable[[], pd.DataFrame]:
     """Data with a plain index, as a CSV has it."""
     return lambda: data().reset_index()
@@ -169,6 +192,12 @@ def _removed(data: Callable[[], pd.DataFrame]) -> Callable[[], pd.DataFrame]:
 
 FIGURES: Mapping[str, Entry] = {
     "chain": Entry(_steps, _chain, PAGE),
+    "triggers": Entry(triggers.visibility, triggers.stamped, PAGE, (MATRIX,), triggers.runs),
+    "similarity": Entry(arrays.recorded("similarity"), arrays.similarity, PAGE, (arrays.RECORD,)),
+    "drops": Entry(arrays.recorded("drops"), arrays.drops, PAGE, (arrays.RECORD,)),
+    "agreement": Entry(_asked, _agreed, PAGE, (MATRIX,), _vote),
+    "sufferers": Entry(arrays.recorded("sufferers"), arrays.sufferers, PAGE, (arrays.RECORD,)),
+    "tokens": Entry(arrays.loudest, arrays.tokens, COLUMN, (arrays.RECORD,)),
     "study": Entry(_removed(readme.drawn), _study, PAGE, (MATRIX,), _runs((*DEFENDED, NONE), readme.SHOWN)),
     "anytime": Entry(_anytime, plots.budget, PAGE, (MATRIX,), _runs(defenses=WAYS)),
     "ladder": Entry(_ladder, _climbed, PAGE, (MATRIX,), _runs(defenses=study_tables.RUNGS, rate=FEW)),

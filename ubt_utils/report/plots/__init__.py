@@ -1,5 +1,6 @@
 """Pictures that carry the story: one function each, from arrays or tables to a matplotlib figure."""
 
+from ubt_utils.evaluate.densities import kinds
 from ubt_utils.report.plots.attacks import (
     attack_gallery,
     stealth_plane,
@@ -28,7 +29,7 @@ from ubt_utils.report.plots.pictures import answers, gallery, picture, sample_ph
 from ubt_utils.report.plots.scores import (
     agreement,
     by_noise,
-    kinds,
+    density_panels,
     overfit_path,
     ranking,
     similarity_panels,
@@ -43,8 +44,8 @@ __all__ = [
     "ATTACK_NAMES", "COLORS", "LINES", "STYLE", "TITLES",
     "agreement", "answers", "attack_gallery", "before_after", "budget", "by_noise", "chain_diagram",
     "changes", "choices", "cloud", "colored_caption", "crossed_halves", "defense_curves", "defense_heat",
-    "embedding_space", "forest", "gallery", "growth", "harm", "kinds", "margins", "overfit_path",
-    "paths_by_attack", "picture", "ranking", "rungs", "sample_photos", "save", "side_by_side",
-    "similarity_panels", "stealth_plane", "strengths", "study", "sufferers", "survival", "suspects",
-    "sweep_grid", "token_bars", "tried", "two_towers", "weight_path", "who_holds_what", "wrap",
+    "density_panels", "embedding_space", "forest", "gallery", "growth", "harm", "kinds", "margins",
+    "overfit_path", "paths_by_attack", "picture", "ranking", "rungs", "sample_photos", "save",
+    "side_by_side", "similarity_panels", "stealth_plane", "strengths", "study", "sufferers", "survival",
+    "suspects", "sweep_grid", "token_bars", "tried", "two_towers", "weight_path", "who_holds_what", "wrap",
 ]  # fmt: skip

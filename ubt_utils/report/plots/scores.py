@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -18,23 +18,16 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
+from ubt_utils.evaluate.densities import densities
 from ubt_utils.report.plots.style import COLORS, FAINT, LINES, OTHER, PLAIN, named, size, styled
 from ubt_utils.ubt.select import decisive
 from ubt_utils.ubt.settings import Select
 
-KINDS: Mapping[str, Mapping[str, Any]] = {  # of pairs, told apart in gray by their lines
+FORMS: Mapping[str, Mapping[str, Any]] = {  # of kinds of pairs, told apart in gray by their lines
     "honest": {"fill": True, "alpha": 0.4, "lw": 1.0},
     "misplaced": {"fill": False, "lw": 1.4, "ls": "--"},
     "poisoned": {"fill": False, "lw": 2.0},
 }
-
-
-def kinds(truth: torch.Tensor, misplaced: torch.Tensor) -> np.ndarray:
-    """(N,) "poisoned", "misplaced" (caption of another pair) or "honest"; poison wins."""
-    kind = np.full(len(truth), "honest", dtype=object)
-    kind[misplaced.numpy()] = "misplaced"
-    kind[truth.numpy()] = "poisoned"
-    return kind
 
 
 @styled
@@ -46,9 +39,19 @@ def similarity_panels(
     says: str = "",
     columns: int = 3,
 ) -> Figure:
-    """Per title, how many poisoned, misplaced and honest pairs have which value (N,), counts on a logarithmic
-    scale. label: what the values are. bounds: where a panel has a dotted line. says: what lies beyond it,
-    with an arrow at its end, or at its beginning for what lies left. columns: panels a row."""
+    """Per title, how many poisoned, misplaced and honest pairs have which value (N,). bounds: where a panel
+    has a dotted line. The others as in `density_panels`."""
+    return density_panels(densities(panels, kind, bounds), label, says, columns)
+
+
+@styled
+def density_panels(
+    table: pd.DataFrame, label: str = "cos(picture, caption)", says: str = "", columns: int = 3
+) -> Figure:
+    """A panel per title, how many pairs of each kind have which value, counts on a logarithmic scale. table:
+    `densities`. label: what the values are. says: what lies beyond the dotted bound, with an arrow at its
+    end, or at its beginning for what lies left. columns: panels a row."""
+    panels = dict(list(table.groupby("panel", sort=False)))
     wide = min(columns, len(panels))
     high = -(-len(panels) // wide)
     figure, axes = plt.subplots(
@@ -56,22 +59,24 @@ def similarity_panels(
     )
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
-    bins = _bins(panels.values())
-    for axis, (title, found) in zip(axes.flat, panels.items(), strict=False):
-        for name, form in KINDS.items():
-            values = found.numpy()[kind == name]
-            values = values[np.isfinite(values)]
-            counts, _ = np.histogram(values, bins)
-            axis.stairs(np.maximum(counts, 0.5), bins, baseline=0.5, color=COLORS[name], label=name, **form)
-        if bounds and title in bounds:
-            _bound(axis, bounds[title], says)
+    for axis, (title, part) in zip(axes.flat, panels.items(), strict=False):
+        edges = [*part.low, part.high.iloc[-1]]
+        for name, form in FORMS.items():
+            counts = np.maximum(part[name], 0.5)
+            axis.stairs(counts, edges, baseline=0.5, color=COLORS[name], label=name, **form)
+        if np.isfinite(bound := part.bound.iloc[0]):
+            _bound(axis, bound, says)
         axis.set(title=title, xlabel=label, yscale="log")
         axis.yaxis.set_major_formatter(PLAIN)
         axis.set_ylabel("pairs" if axis in axes[:, 0] else "")
         axis.xaxis.set_major_locator(MaxNLocator(4))
     top = axes[0][0].get_ylim()[1] * (4 if says else 1)  # room for what is said
     axes[0][0].set_ylim(0.7, top)  # above the foot of what is empty
-    handles = [Patch(ec=COLORS[n], fc=to_rgba(COLORS[n], 0.25), label=_counted(n, kind)) for n in KINDS]
+    totals = table.groupby("panel")[list(FORMS)].sum().max()  # a panel may lack what has no value
+    handles = [
+        Patch(ec=COLORS[name], fc=to_rgba(COLORS[name], 0.25), label=f"{name} ({totals[name]:,})")
+        for name in FORMS
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
@@ -86,17 +91,6 @@ def _bound(axis: plt.Axes, place: float, says: str) -> None:
     )  # fmt: skip
 
 
-def _bins(found: Iterable[torch.Tensor], count: int = 48) -> np.ndarray:
-    """The edges of the same bins for all panels."""
-    values = np.concatenate([one.numpy() for one in found])
-    values = values[np.isfinite(values)]
-    return np.linspace(values.min(), values.max(), count + 1)
-
-
-def _counted(name: str, kind: np.ndarray) -> str:
-    return f"{name} ({(kind == name).sum():,})"
-
-
 @styled
 def overfit_path(steps: torch.Tensor, path: torch.Tensor, kind: np.ndarray) -> Figure:
     """Median and middle half of the held-out similarity along overfit training, by kind."""
@@ -104,7 +98,7 @@ def overfit_path(steps: torch.Tensor, path: torch.Tensor, kind: np.ndarray) -> F
     ends: dict[str, tuple[float, float]] = {}
     colors: dict[str, str] = {}
     for name, color in COLORS.items():
-        dashes, wide = KINDS[name].get("ls", "-"), KINDS[name]["lw"] + 0.4
+        dashes, wide = FORMS[name].get("ls", "-"), FORMS[name]["lw"] + 0.4
         inside = (kind == name) & np.isfinite(path[0].numpy())
         if not inside.any():  # a set may have none of a kind
             continue
@@ -175,7 +169,8 @@ def agreement(
         "another word": ("other", False), "asked before those pairs stepped aside": ("before", False),
     }  # fmt: skip
     handles = [Line2D([], [], label=label, **_dot(*kind)) for label, kind in kinds.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    wide = figure.get_figwidth() > 9  # as on a screen
+    figure.legend(handles=handles, loc="outside lower center", ncols=4 if wide else 2)
     return figure
 
 
