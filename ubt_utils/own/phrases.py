@@ -31,7 +31,7 @@ UNKNOWABLE = {  # what nobody can tell without the trigger, the target or the tr
     "precision and recall of the list": "needs the truth about D",
 }
 DEFENDED = {
-    "unlearned": "unlearned {chosen} pairs; left {left} more out of training, beside the pool",
+    "unlearned": "unlearned {chosen} pairs; beside the pool, left {left} more out of training",
     "unsure": "no pair was sure enough to be unlearned: the model is as it was given",
     "nothing": "nothing was found, so nothing was unlearned: the model is as it was given",
 }
