@@ -40,8 +40,11 @@ def drops(table: pd.DataFrame) -> Figure:
 
 def sufferers(table: pd.DataFrame) -> Figure:
     """Notebook 03, the carriers of the word."""
-    marks = (torch.tensor(table[name].to_numpy()) for name in ("suffers", "poisoned", "pool"))
-    return plots.sufferers(*marks, profiles.MINI.select.alike, profiles.MINI.select.sure)
+    how = profiles.MINI.select
+    suffers, poisoned, pool = (
+        torch.tensor(table[name].to_numpy()) for name in ("suffers", "poisoned", "pool")
+    )
+    return plots.sufferers(suffers, poisoned, pool, how.alike, how.sure)
 
 
 def loudest() -> pd.DataFrame:
