@@ -58,7 +58,7 @@ def standing() -> pd.DataFrame:
     nothing is hit, asr_high is the exact bound, which says how sure that is."""
     parts = {}
     for rate in _rates():
-        defenses = study_tables.known(FAMILY, rate, SHOWN)
+        defenses = study_tables.known(FAMILY, rate, SHOWN, study_tables.STUDY)
         beside = study_tables.untouched(FAMILY, rate, DEFENDED, study_tables.STUDY)
         found = study_tables.table(FAMILY, rate, DEFENDED, defenses, study_tables.STUDY, sure=("asr",))
         parts[rate] = pd.concat([beside, found])
