@@ -83,7 +83,7 @@ def _similarity(run: stages.Chain, kind: np.ndarray) -> pd.DataFrame:
 
 def _drops(run: stages.Chain, kind: np.ndarray) -> pd.DataFrame:
     """What each disturbance takes of the pairs that were disturbed; bound: the ρ of D that lose most."""
-    family = run.profile.suspect.family
+    family = run.look.family
     drops = dict(zip(family, run.suspected.arrays()["drops"], strict=True))
     bounds = {name: drop.sort(descending=True).values[_pool(run) - 1].item() for name, drop in drops.items()}
     return densities(drops, kind, bounds)
