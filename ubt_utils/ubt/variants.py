@@ -24,7 +24,7 @@ def variant(name: str, changed: str, **options: Any) -> Defense:
 
 
 LADDER = (  # the method, a part at a time: each adds one to the one before, and UBT comes last
-    variant("ubt-pool", "the pool is left out, and nothing else is done", weight=0.0, second_look=False),
+    variant("ubt-pool", "nothing is pushed: trained on without the pool", weight=0.0, second_look=False),
     variant(
         "ubt-carriers", "any carriers are pushed, whole", rank="random", level="sample", second_look=False
     ),
