@@ -46,6 +46,18 @@ def test_the_bits_are_those_of_the_tower_whatever_is_remembered(memory, model):
     assert torch.equal(models.embed_images(model, mixed), plainly(model, mixed))
 
 
+@pytest.mark.parametrize("count", [1, 7, 33])
+def test_a_picture_gets_the_same_bits_beside_whatever_others(memory, count):
+    """Few pictures alone would not: a real tower's convolutions add up in another order there."""
+    model = towers.lock(models.create("ubt-photos", 0), 5)
+    stages = towers._locked(model.visual.trunk, 5)
+    images = torch.rand(40, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    model.eval()
+    with torch.no_grad():
+        among, few = locked.through(stages, images), locked.through(stages, images[:count])
+    assert torch.equal(few, among[:count])
+
+
 def test_a_picture_is_kept_when_it_comes_again_and_while_there_is_room(memory, model):
     each = locked.through(towers._locked(model.visual.trunk, PARTS), torch.zeros(1, 3, 32, 32))
     memory.seen.clear()

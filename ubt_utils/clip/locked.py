@@ -1,8 +1,9 @@
 """What the locked stages of an image tower make of a picture: computed once, then remembered.
 
 No training moves them, so that f0, fb, the overfit models and the defended one make the same of a picture
-there, and every pass over D or the test would compute it anew. What is remembered has the bits of what is
-computed: these stages treat each picture of a batch apart.
+there, and every pass over D or the test would compute it anew. A picture gets the same bits whether it is
+remembered or computed, and beside whatever others: these stages treat each picture of a batch apart, and
+always see equally many, since a convolution adds up in another order where they are few.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import nn
 ROOM = 3 * 2**29  # bytes of features that a process keeps at most: of 29,000 photos of profile `photos`
 SEEN = 2**20  # pictures of which a process notes at a time that it has seen them
 DIGEST = 16  # bytes of a picture's name
+AT_ONCE = 32  # pictures that pass through the stages together
 
 
 @dataclass
@@ -56,11 +58,19 @@ def through(stages: Sequence[nn.Module], images: torch.Tensor) -> torch.Tensor:
     found = [MEMORY.kept.get(name) for name in names]
     lost = [i for i, one in enumerate(found) if one is None]
     if lost:
-        fresh = _last(_computed(stages, images if len(lost) == len(names) else images[lost]))
+        fresh = _last(_by_equal_parts(stages, images if len(lost) == len(names) else images[lost]))
         for i, features in zip(lost, fresh, strict=True):
             MEMORY.keep(names[i], features)
             found[i] = features
     return torch.stack([one for one in found if one is not None]).permute(0, 3, 1, 2)
+
+
+def _by_equal_parts(stages: Sequence[nn.Module], images: torch.Tensor) -> torch.Tensor:
+    """As `_computed`, `AT_ONCE` pictures at a time; the first ones come again to fill up the last part."""
+    count = len(images)
+    again = torch.arange(-(-count // AT_ONCE) * AT_ONCE) % count
+    parts = images[again].split(AT_ONCE) if count % AT_ONCE else images.split(AT_ONCE)
+    return torch.cat([_computed(stages, part) for part in parts])[:count]
 
 
 def _computed(stages: Sequence[nn.Module], images: torch.Tensor) -> torch.Tensor:
