@@ -165,7 +165,7 @@ TRIED = {name: {"lr": 0.1} for name in commands.PHOTO_TUNED}
 
 def test_photos_are_recorded_with_the_settings_that_their_trials_choose(photos_of):
     assert photos_of(TRIED, TRIED)
-    with pytest.raises(ValueError, match="no trials on photos of cleanclip, par: tune them first"):
+    with pytest.raises(ValueError, match="no trials on photos of shrink_perturb, cleanclip, par: tune"):
         photos_of({"ubt": {"lr": 0.1}, "finetune": {"lr": 0.1}}, TRIED)
     with pytest.raises(ValueError, match=r"other settings than profiles/chosen.py: .*'par': {'lr': 0.1}"):
         photos_of(TRIED, TRIED | {"par": {"lr": 0.2}})
@@ -178,14 +178,14 @@ def test_photos_meet_six_attacks_on_three_public_models_in_the_order_of_the_endp
     met = [{c.attack for c in part} for part in blocks]
     one_each = [{attack} for attack in commands.ON_PHOTO]
     assert met == [*one_each, {"none"}, *one_each]
-    rows = ["none", "ubt", "ubt-retain", "finetune", "cleanclip", "par", "ubt-described", "retrain"]
+    rows = ["none", "ubt", "ubt-retain", *commands.PHOTO_TUNED[1:], "ubt-described", "retrain"]
     seen = [list(dict.fromkeys(c.defense for c in part)) for part in blocks]
     assert seen == [*[rows] * 6, rows[:2], *[rows] * 6]
     for part in blocks:
         assert {(profiles.get(c.profile).f0, c.seed) for c in part} == {(0, 0), (1, 0), (2, 0)}
     assert len(commands.ON_PHOTO) == 6 and set(profiles.base.DEFENDED) < set(commands.ON_PHOTO)
     short = photos_of(TRIED, TRIED, attacks=("sig",), seeds=(1,), whole=False)
-    assert [len(part) for part in short] == [21, 6, 21]
+    assert [len(part) for part in short] == [24, 6, 24]
 
 
 def test_photos_has_the_settings_that_were_chosen_for_it():
@@ -193,7 +193,7 @@ def test_photos_has_the_settings_that_were_chosen_for_it():
     settings = {"ubt": {"lr": 1e-3, "part": 0.05, "freeze_norm": False, "weight": 3.0}, "par": {"lr": 0.1}}
     found = settled(profiles.PHOTOS, settings)
     assert found.defenses["par"] == {"lr": 0.1} and found.unlearn.weight == 3.0
-    assert found.unlearn.recipe.steps == round(0.05 * 750 * 128 / 192)
+    assert found.unlearn.recipe.steps == round(0.05 * 400 * 128 / 192)
     assert (
         replace(found, defenses=profiles.PHOTOS.defenses, unlearn=profiles.PHOTOS.unlearn) == profiles.PHOTOS
     )

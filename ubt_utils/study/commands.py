@@ -35,7 +35,7 @@ UNSEEN = rounds.FIFTH.seeds  # with poison, on which nothing was chosen
 PHOTOS = tuple(p.name for p in (profiles.PHOTOS, *profiles.PHOTOS_PUBLIC))
 PHOTOS_RARE = tuple(p.name for p in profiles.PHOTOS_RARE)
 ON_PHOTO = (*DEFENDED, "wanet", "badclip", "label_consistent")
-PHOTO_TUNED = ("ubt", "finetune", "cleanclip", "par")  # and UBT's variants, by its setting
+PHOTO_TUNED = ("ubt", "shrink_perturb", "finetune", "cleanclip", "par")  # and UBT's variants, by its setting
 PHOTO_RIVALS = (*PHOTO_TUNED[1:], "ubt-described")
 
 
