@@ -156,6 +156,7 @@ def test_similarity_panels_say_what_lies_beyond_a_bound_and_on_which_side():
 
 def test_a_word_is_named_once_at_its_loudest_and_names_keep_clear_of_each_other():
     asked = [
+    assert all(label.get_visible() for axis in shown for label in axis.get_xticklabels())
         {"word": w, "surprise": 40.0 + i, "lost": 0.0, "carriers": 8, "after": 0}
         for i, w in enumerate("abcda")
     ]

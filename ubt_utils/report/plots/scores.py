@@ -70,6 +70,7 @@ def density_panels(
         axis.yaxis.set_major_formatter(PLAIN)
         axis.set_ylabel("pairs" if axis in axes[:, 0] else "")
         axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.tick_params(labelbottom=True)  # of upper rows, too
     top = axes[0][0].get_ylim()[1] * (4 if says else 1)  # room for what is said
     axes[0][0].set_ylim(0.7, top)  # above the foot of what is empty
     totals = table.groupby("panel")[list(FORMS)].sum().max()  # a panel may lack what has no value
