@@ -100,6 +100,17 @@ def test_a_gallery_has_its_captions_once_above_the_first_row():
     assert [axis.get_title() for axis in figure.axes] == ["left", "right", "", ""]
 
 
+def test_a_gallery_names_groups_of_columns_above_them():
+    figure = plots.gallery({"one": [BLANK] * 3}, ["a", "b", "c"], {"cropped": 2, "none": 0, "pale": 1})
+    *pictures, left, right = figure.axes
+    assert [axis.get_title() for axis in pictures] == ["a", "b", "c"]
+    assert [axis.texts[0].get_text() for axis in (left, right)] == ["cropped", "pale"]
+    spans = [axis.get_subplotspec().colspan for axis in (left, right)]
+    assert [list(span) for span in spans] == [[0, 1], [2]]
+    with pytest.raises(ValueError, match="2 of 3 columns"):
+        plots.gallery({"one": [BLANK] * 3}, ["a", "b", "c"], {"cropped": 2})
+
+
 def test_answers_show_the_target_in_red_and_percent():
     figure = plots.answers([("stamped", BLANK, {"clock": 0.9, "taxi": 0.1})], "clock")
     bars = {round(p.get_width()): matplotlib.colors.to_hex(p.get_facecolor()) for p in figure.axes[1].patches}
