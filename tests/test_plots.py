@@ -402,6 +402,7 @@ def test_the_two_towers_show_the_poisoned_pair_in_red():
     assert red[0] == "a clock" and "stamped" in red[1] and "a cat" in texts(shown)
 
 
+    assert "a row per picture" in texts(shown) and "a column per caption" in texts(shown)
 def test_diagrams_name_what_they_explain():
     assert "$s_1$ of half 0" in texts(plots.crossed_halves())
     assert "“clock”" in texts(plots.embedding_space("clock"))
