@@ -156,6 +156,7 @@ def test_similarity_panels_wrap_name_their_values_and_draw_the_bounds_that_are_g
     shown = [axis for axis in figure.axes if axis.axison]
     assert len(shown) == 4 and {axis.get_subplotspec().rowspan.start for axis in shown} == {0, 1}
     assert {axis.get_xlabel() for axis in shown} == {"lost"}
+    assert all(label.get_visible() for axis in shown for label in axis.get_xticklabels())
     assert [[list(line.get_xdata()) for line in axis.lines] for axis in shown] == [[], [[0.25, 0.25]], [], []]
 
 
@@ -169,7 +170,6 @@ def test_similarity_panels_say_what_lies_beyond_a_bound_and_on_which_side():
 
 def test_a_word_is_named_once_at_its_loudest_and_names_keep_clear_of_each_other():
     asked = [
-    assert all(label.get_visible() for axis in shown for label in axis.get_xticklabels())
         {"word": w, "surprise": 40.0 + i, "lost": 0.0, "carriers": 8, "after": 0}
         for i, w in enumerate("abcda")
     ]
@@ -250,9 +250,11 @@ def test_the_path_of_one_weight_stands_in_front_of_the_others():
     table = pd.DataFrame(rows).assign(robust_accuracy=0.1, clean_accuracy=0.2, target_recall=0.3)
     figure = plots.weight_path(table, 1.0)
     assert len(figure.axes) == 4 and figure._suptitle.get_text() == "w = 1"
-    assert [text.get_text() for text in figure.axes[3].texts] == ["w = 0", "w = 1"]
+    named = [[text.get_text() for text in axis.texts] for axis in figure.axes]
+    assert named == [["w = 0", "w = 1"]] * 4
     assert np.ptp(figure.axes[2].get_ylim()) < 10 < np.ptp(figure.axes[0].get_ylim())  # CA moves by points
     behind, front = figure.axes[0].lines
+    assert np.mean(matplotlib.colors.to_rgb(behind.get_color())) > 0.6  # not taken for black
     assert list(front.get_ydata()) == [10, 20] and list(behind.get_ydata()) == [0, 10]
     assert front.get_color() == plots.LINES["ubt"] and front.zorder > behind.zorder
 
@@ -400,9 +402,9 @@ def test_the_two_towers_show_the_poisoned_pair_in_red():
     shown = plots.two_towers([(BLANK, "a cat"), (BLANK, "a clock"), (BLANK, "a dog")], 1)
     red = [t.get_text() for t in shown.axes[0].texts if t.get_color() == plots.COLORS["poisoned"]]
     assert red[0] == "a clock" and "stamped" in red[1] and "a cat" in texts(shown)
-
-
     assert "a row per picture" in texts(shown) and "a column per caption" in texts(shown)
+
+
 def test_diagrams_name_what_they_explain():
     assert "$s_1$ of half 0" in texts(plots.crossed_halves())
     assert "“clock”" in texts(plots.embedding_space("clock"))
