@@ -147,6 +147,11 @@ def test_a_token_reads_as_its_word(word):
     assert models.token_text(NAME, models.tokenize(NAME, [word])[0, 1]) == word
 
 
+def test_a_piece_says_that_its_word_goes_on():
+    ids = models.tokenize(NAME, ["mantelpiece man"])[0, 1:5].tolist()
+    assert [models.piece_text(NAME, i) for i in ids] == ["man-", "tel-", "piece", "man"]
+
+
 # Embeddings
 
 

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from itertools import combinations
 
 import matplotlib
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.text import Text
 
 from ubt_utils.report import plots
 from ubt_utils.report.plots import style
@@ -98,6 +100,17 @@ def test_a_gallery_has_its_captions_once_above_the_first_row():
     assert [axis.get_title() for axis in figure.axes] == ["left", "right", "", ""]
 
 
+def test_a_gallery_names_groups_of_columns_above_them():
+    figure = plots.gallery({"one": [BLANK] * 3}, ["a", "b", "c"], {"cropped": 2, "none": 0, "pale": 1})
+    *pictures, left, right = figure.axes
+    assert [axis.get_title() for axis in pictures] == ["a", "b", "c"]
+    assert [axis.texts[0].get_text() for axis in (left, right)] == ["cropped", "pale"]
+    spans = [axis.get_subplotspec().colspan for axis in (left, right)]
+    assert [list(span) for span in spans] == [[0, 1], [2]]
+    with pytest.raises(ValueError, match="2 of 3 columns"):
+        plots.gallery({"one": [BLANK] * 3}, ["a", "b", "c"], {"cropped": 2})
+
+
 def test_answers_show_the_target_in_red_and_percent():
     figure = plots.answers([("stamped", BLANK, {"clock": 0.9, "taxi": 0.1})], "clock")
     bars = {round(p.get_width()): matplotlib.colors.to_hex(p.get_facecolor()) for p in figure.axes[1].patches}
@@ -143,6 +156,7 @@ def test_similarity_panels_wrap_name_their_values_and_draw_the_bounds_that_are_g
     shown = [axis for axis in figure.axes if axis.axison]
     assert len(shown) == 4 and {axis.get_subplotspec().rowspan.start for axis in shown} == {0, 1}
     assert {axis.get_xlabel() for axis in shown} == {"lost"}
+    assert all(label.get_visible() for axis in shown for label in axis.get_xticklabels())
     assert [[list(line.get_xdata()) for line in axis.lines] for axis in shown] == [[], [[0.25, 0.25]], [], []]
 
 
@@ -163,7 +177,10 @@ def test_a_word_is_named_once_at_its_loudest_and_names_keep_clear_of_each_other(
     names = [t for t in axis.texts if t.get_text() in set("abcd")]
     assert sorted(t.get_text() for t in names) == list("abcd")
     assert next(t.xy for t in names if t.get_text() == "a") == (0.0, 44.0)
-    assert min(np.diff(sorted(t.xyann[1] for t in names))) >= 0.04 * axis.get_ylim()[1]
+    boxes = [Text.get_window_extent(t) for t in names]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    dots = axis.transData.transform([(one["lost"], one["surprise"]) for one in asked])
+    assert not any(box.contains(*dot) for box in boxes for dot in dots)
 
 
 def test_sufferers_have_a_line_for_each_bound():
@@ -233,9 +250,11 @@ def test_the_path_of_one_weight_stands_in_front_of_the_others():
     table = pd.DataFrame(rows).assign(robust_accuracy=0.1, clean_accuracy=0.2, target_recall=0.3)
     figure = plots.weight_path(table, 1.0)
     assert len(figure.axes) == 4 and figure._suptitle.get_text() == "w = 1"
-    assert [text.get_text() for text in figure.axes[3].texts] == ["w = 0", "w = 1"]
+    named = [[text.get_text() for text in axis.texts] for axis in figure.axes]
+    assert named == [["w = 0", "w = 1"]] * 4
     assert np.ptp(figure.axes[2].get_ylim()) < 10 < np.ptp(figure.axes[0].get_ylim())  # CA moves by points
     behind, front = figure.axes[0].lines
+    assert np.mean(matplotlib.colors.to_rgb(behind.get_color())) > 0.6  # not taken for black
     assert list(front.get_ydata()) == [10, 20] and list(behind.get_ydata()) == [0, 10]
     assert front.get_color() == plots.LINES["ubt"] and front.zorder > behind.zorder
 
@@ -383,6 +402,7 @@ def test_the_two_towers_show_the_poisoned_pair_in_red():
     shown = plots.two_towers([(BLANK, "a cat"), (BLANK, "a clock"), (BLANK, "a dog")], 1)
     red = [t.get_text() for t in shown.axes[0].texts if t.get_color() == plots.COLORS["poisoned"]]
     assert red[0] == "a clock" and "stamped" in red[1] and "a cat" in texts(shown)
+    assert "a row per picture" in texts(shown) and "a column per caption" in texts(shown)
 
 
 def test_diagrams_name_what_they_explain():

@@ -143,6 +143,12 @@ def token_text(name: str, token: int) -> str:
     return _tokenizer(name).decoder[int(token)].replace("</w>", "")
 
 
+def piece_text(name: str, token: int) -> str:
+    """One token as text, with a hyphen where its word goes on: man- and tel- of mantelpiece."""
+    ends = _tokenizer(name).decoder[int(token)].endswith("</w>")
+    return token_text(name, token) + ("" if ends else "-")
+
+
 def normalize(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Float [0, 1] images (B, 3, H, W) → what the model's image tower expects.
 

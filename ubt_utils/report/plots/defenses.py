@@ -46,22 +46,22 @@ def _enlarged(axis: plt.Axes) -> None:
 
 @styled
 def weight_path(table: pd.DataFrame, weight: float) -> Figure:
-    """The path of one weight w of UBT's push over its steps, in front of the others, which are named where
-    they end in CA and recall; the axis of CA is enlarged. table: `defense_tables.weights`."""
+    """The path of one weight w of UBT's push over its steps, in front of the others, which are gray and named
+    where they end; the axis of CA is enlarged. table: `defense_tables.weights`."""
     metrics = {
         "asr": "ASR (%)", "robust_accuracy": "robust accuracy (%)", "clean_accuracy": "clean accuracy (%)",
         "target_recall": "target recall (%)",
     }  # fmt: skip
     front = marks(["ubt"])["ubt"] | {"lw": 2.2, "ms": 3.5, "zorder": 3}
-    behind = {"color": FAINT, "lw": 1, "zorder": 1}
-    figure, axes = plt.subplots(1, len(metrics), figsize=size(10.8, 2.8), sharex=True)
+    behind = {"color": "#B4B4B4", "lw": 1, "zorder": 1}
+    figure, axes = plt.subplots(1, len(metrics), figsize=size(11.6, 2.8), sharex=True)
     for axis, (metric, title) in zip(axes, metrics.items(), strict=True):
         for other, path in table.groupby("weight"):
             axis.plot(path.step, 100 * path[metric], **(front if other == weight else behind))
         axis.set(title=title, xlabel="steps", **_limits(metric))
     _enlarged(axes[2])
     last = table.sort_values("step").groupby("weight").last()
-    for axis, metric in zip(axes[2:], list(metrics)[2:], strict=True):
+    for axis, metric in zip(axes, metrics, strict=True):
         ends = {f"w = {w:g}": (float(row.step), 100 * row[metric]) for w, row in last.iterrows()}
         named(axis, ends, {f"w = {weight:g}": LINES["ubt"]})
     figure.suptitle(f"w = {weight:g}", x=0.01, ha="left")

@@ -46,7 +46,7 @@ def _box(
 @styled
 def two_towers(pairs: Sequence[tuple[torch.Tensor, str]], poisoned: int) -> Figure:
     """A batch of three pairs (picture (3, H, W), caption) on its way through both towers to the matrix of
-    cosines, whose diagonal is pulled up; the pair at index `poisoned` is red."""
+    cosines, a row per picture, whose diagonal is pulled up; the pair at index `poisoned` is red."""
     figure, axis = _blank(9.6, 3.6)
     for tower, x, name in ((2.3, 1, "image tower"), (2.3, 2, "text tower")):
         low = 1.95 if x == 1 else 0.2
@@ -56,7 +56,7 @@ def two_towers(pairs: Sequence[tuple[torch.Tensor, str]], poisoned: int) -> Figu
         _arrow(axis, (tower + 1.1, low + 0.72), (tower + 1.75, low + 0.72))
     for y, name, turn in ((2.67, "$x_i$", -0.35), (0.92, "$t_i$", 0.65)):
         axis.text(4.2, y, name, fontsize=11, va="center")
-        _arrow(axis, (4.5, y), (5.15, y + turn), "#AAAAAA")
+        _arrow(axis, (4.5, y), (5.0, y + turn), "#AAAAAA")
     for row, (image, caption) in enumerate(pairs):
         color = BAD if row == poisoned else INK
         left = 0.1 + 0.72 * row
@@ -79,6 +79,8 @@ def _matrix(axis: plt.Axes, n: int, poisoned: int) -> None:
             name = f"$x_{i + 1}\\cdot t_{j + 1}$"
             axis.text(5.63 + 0.72 * j, 2.68 - 0.72 * i, name, ha="center", va="center", fontsize=8,
                       color="white" if i == j else INK)  # fmt: skip
+    axis.text(6.35, 3.1, "a column per caption", ha="center", va="bottom", fontsize=8.5)
+    axis.text(5.22, 1.96, "a row per picture", rotation=90, ha="right", va="center", fontsize=8.5)
     says = "the loss pulls the diagonal up\nand the rest down"
     axis.text(6.35, 0.62, says, ha="center", va="top", fontsize=8.5)
     says = "so a stamped picture\nis pulled to “clock”:\nthe rule is learned\nlike any other pair"
@@ -147,7 +149,7 @@ def _pushed(axis: plt.Axes, words: Mapping[str, float], target: str) -> None:
     others = np.mean([_at(angle) for word, angle in words.items() if word != target], axis=0)
     word, mean = _at(words[target]), "\\bar t"
     axis.plot(*others, "D", ms=7, color="#777777")
-    says = f"${mean}$: other words\nin its place"
+    says = f"${mean}$: other\nwords in\nits place"  # left of the dotted line
     axis.text(others[0] + 0.1, others[1] - 0.1, says, ha="left", va="top", fontsize=8)
     _arrow(axis, others, 0.93 * word, "#999999", ls="--")
     axis.text(0.2, 0.09, f"$t-{mean}$", fontsize=10, color="#777777", ha="center", va="bottom")

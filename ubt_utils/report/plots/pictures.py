@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sklearn.datasets import load_sample_image
 from torchvision.transforms.functional import center_crop, resize
 
-from ubt_utils.report.plots.style import COLORS, legible, size, styled
+from ubt_utils.report.plots.style import COLORS, FAINT, legible, size, styled
 
 Color = str | tuple[float, ...]
 SAMPLES = {"china": "danielbuechele", "flower": "vultilion"}  # as scikit-learn credits them
@@ -31,16 +31,44 @@ def wrap(caption: str, width: int = 18) -> str:
 
 
 @styled
-def gallery(rows: Mapping[str, Sequence[torch.Tensor]], captions: Sequence[str]) -> Figure:
-    """A grid: one row per trigger (its name at the left), one column per picture."""
+def gallery(
+    rows: Mapping[str, Sequence[torch.Tensor]],
+    captions: Sequence[str],
+    groups: Mapping[str, int] | None = None,
+) -> Figure:
+    """A grid: one row per trigger (its name at the left), one column per picture. groups: title → how many
+    columns it stands above, from the left; ValueError where these are not all columns."""
+    heads = {wrap(title, 17 * columns): columns for title, columns in (groups or {}).items() if columns}
+    head = max((0.16 + 0.15 * len(title.splitlines()) for title in heads), default=0.0)  # inches
     figure, axes = plt.subplots(
-        len(rows), len(captions), figsize=size(1.45 * len(captions), 1.55 * len(rows)), squeeze=False
-    )
+        len(rows) + bool(heads), len(captions), squeeze=False,
+        figsize=size(1.45 * len(captions), 1.55 * len(rows) + head),
+        height_ratios=[head] * bool(heads) + [1.55] * len(rows),
+    )  # fmt: skip
+    if heads:
+        _heads(axes[0], heads)
+        axes = axes[1:]
     for number, (line, (name, images)) in enumerate(zip(axes, rows.items(), strict=True)):
         for axis, image, caption in zip(line, images, captions, strict=True):
             picture(axis, image, "" if number else caption)
         line[0].text(-0.12, 0.5, name, transform=line[0].transAxes, rotation=90, va="center", ha="right")
     return figure
+
+
+def _heads(line: Sequence[plt.Axes], groups: Mapping[str, int]) -> None:
+    """In place of a row of axes a title per group, over a rule as wide as its columns."""
+    if sum(groups.values()) != len(line):
+        raise ValueError(f"the groups have {sum(groups.values())} of {len(line)} columns")
+    figure, grid, start = line[0].figure, line[0].get_gridspec(), 0
+    for axis in line:
+        axis.remove()
+    for title, columns in groups.items():
+        axis = figure.add_subplot(grid[0, start : start + columns])
+        axis.plot([0.01, 0.98], [0, 0], color=FAINT, lw=1, clip_on=False)
+        axis.set(xlim=(0, 1), ylim=(0, 1))
+        axis.set_axis_off()
+        axis.text(0.01, 0.2, title, fontweight="bold", fontsize="small", in_layout=False)
+        start += columns
 
 
 @styled

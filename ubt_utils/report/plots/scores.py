@@ -14,11 +14,11 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from ubt_utils.evaluate.densities import densities
+from ubt_utils.report.plots.labels import name_dots
 from ubt_utils.report.plots.style import COLORS, FAINT, LINES, OTHER, PLAIN, named, size, styled
 from ubt_utils.ubt.select import decisive
 from ubt_utils.ubt.settings import Select
@@ -70,6 +70,7 @@ def density_panels(
         axis.yaxis.set_major_formatter(PLAIN)
         axis.set_ylabel("pairs" if axis in axes[:, 0] else "")
         axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.tick_params(labelbottom=True)  # of upper rows, too
     top = axes[0][0].get_ylim()[1] * (4 if says else 1)  # room for what is said
     axes[0][0].set_ylim(0.7, top)  # above the foot of what is empty
     totals = table.groupby("panel")[list(FORMS)].sum().max()  # a panel may lack what has no value
@@ -150,7 +151,7 @@ def agreement(
     believed; their dots are red, and full where they pass the bar. What was asked before their pairs stepped
     aside is gray. named: how many of the loudest other words have names in a panel, beside those."""
     figure, axes = plt.subplots(1, 2, figsize=size(9.4, 4), sharex=True)
-    clear = [id(one) for one in decisive(asked, found)]
+    clear, names = [id(one) for one in decisive(asked, found)], []
     for axis, few in zip(axes, (True, False), strict=True):
         shown = sorted((one for one in asked if (one["carriers"] < how.many) == few), key=_loud, reverse=True)
         bar = how.lost if few else how.lost_of_many
@@ -161,7 +162,8 @@ def agreement(
             kind = "found" if one["word"] in found else "other" if id(one) in clear else "before"
             axis.plot(one["lost"], one["surprise"], **_dot(kind, one["lost"] >= bar))
         axis.set_ylim(0, 1.1 * max([one["surprise"] for one in shown], default=1.0))
-        _names(axis, [one for one in shown if id(one) in clear], found, named)
+        dots = [(one["lost"], one["surprise"]) for one in shown]
+        names.append((axis, _names([one for one in shown if id(one) in clear], found, named), dots, [bar]))
     axes[0].set_ylabel("surprise G of the word")
     axes[0].set_xlim(right=max(axes[0].get_xlim()[1], how.lost + 0.15))
     kinds = {
@@ -171,6 +173,10 @@ def agreement(
     handles = [Line2D([], [], label=label, **_dot(*kind)) for label, kind in kinds.items()]
     wide = figure.get_figwidth() > 9  # as on a screen
     figure.legend(handles=handles, loc="outside lower center", ncols=4 if wide else 2)
+    figure.draw_without_rendering()  # names need the last places of the axes
+    for axis, shown, dots, bars in names:
+        colors = {word: COLORS["poisoned" if word in found else "honest"] for word in shown}
+        name_dots(axis, shown, colors, dots, bars)
     return figure
 
 
@@ -185,28 +191,13 @@ def _dot(kind: str, passes: bool) -> dict[str, Any]:
     return {"ls": "", "marker": "D" if passes else "o", "ms": 5.5, "mew": 1.1, "color": color, **hollow}
 
 
-def _names(axis: plt.Axes, words: Sequence[Mapping[str, Any]], found: Collection[str], named: int) -> None:
-    """Name found words and the loudest others, once each, the loudest first; names keep clear of each other,
-    and those that would end below the axis are left out."""
-    high = axis.get_ylim()[1]
-    shown: dict[str, Mapping[str, Any]] = {}
+def _names(words: Sequence[Mapping[str, Any]], found: Collection[str], named: int) -> dict[str, Any]:
+    """Found words and the loudest others → the dot (x, y) of each at its loudest, the loudest first."""
+    shown: dict[str, tuple[float, float]] = {}
     for one in words:
         if one["word"] in found or len(set(shown) - set(found)) < named:
-            shown.setdefault(one["word"], one)
-    taken: list[float] = []
-    for word, one in shown.items():
-        y = one["surprise"]
-        while any(abs(y - other) < 0.06 * high for other in taken):
-            y -= 0.01 * high
-        if y < 0.02 * high:
-            continue
-        taken.append(y)
-        axis.annotate(
-            word, (one["lost"], one["surprise"]), xytext=(one["lost"] + 0.025, y), fontsize="small",
-            va="center", color=COLORS["poisoned" if word in found else "honest"], zorder=4,
-            path_effects=[withStroke(linewidth=1.5, foreground="white")],
-            arrowprops={"arrowstyle": "-", "color": FAINT, "lw": 0.6, "shrinkA": 0, "shrinkB": 3},
-        )  # fmt: skip
+            shown.setdefault(one["word"], (one["lost"], one["surprise"]))
+    return shown
 
 
 @styled
