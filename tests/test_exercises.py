@@ -47,7 +47,7 @@ def test_the_solution_passes_and_the_stub_fails(name):
     one = pages.page(name)
     assert exercises.check(name, defined(one.solution, one.function)) == f"{name}: right"
     assert exercises.check(name, defined(one.stub, one.function)) == f"{name}: not begun"
-    assert len(exercises.TASKS[name].cases()) == 3
+    assert len(exercises.TASKS[name].cases()) >= 3
 
 
 @pytest.mark.parametrize(("name", "mistake"), MISTAKES)

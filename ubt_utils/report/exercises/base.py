@@ -1,4 +1,4 @@
-"""How an answer is checked: on three cases against the kit's own function, and against known mistakes.
+"""How an answer is checked: on cases against the kit's own function, and against known mistakes.
 
 A mistake is a function, too: what somebody writes who has not understood one thing. An answer that gives what
 a mistake gives, on all cases, gets the hint of that mistake. Hints, like all prose, are in the exercise's
@@ -22,8 +22,8 @@ Arguments = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Function:
-    """An exercise whose answer is a function. right: the reference. cases: makes the arguments of its three
-    cases, anew each time. mistakes: by the name of their hint."""
+    """An exercise whose answer is a function. right: the reference. cases: makes the arguments of its cases,
+    three or more, anew each time. mistakes: by the name of their hint."""
 
     right: Callable[..., Any]
     cases: Callable[[], Sequence[Arguments]]
