@@ -104,6 +104,21 @@ def test_an_answer_that_is_almost_right_is_refused():
     assert as_list == "01.1: not yet. Case 1 gives a list, right is a tensor of shape (5,)"
 
 
+def hint_of(name: str, answer) -> str:
+    """The name of the hint that an answer gets."""
+    said = exercises.check(name, answer).removeprefix(f"{name}: not yet. Hint: ")
+    return {hint: mistake for mistake, hint in pages.page(name).hints.items()}.get(said, said)
+
+
+def test_all_of_the_poison_is_more_than_95_percent():
+    def all_of_it(scores, truth):
+        bar = scores[truth].min()
+        return (scores[~truth] >= bar).double().mean()
+
+    assert hint_of("03.8", all_of_it) == "all of the poison"
+    assert max(int(truth.sum()) for _, truth in exercises.TASKS["03.8"].cases()) >= 40
+
+
 @pytest.mark.parametrize("name", VALUES)
 def test_a_value_is_right_wrong_or_not_there_yet(name):
     right, (hint,) = exercises.TASKS[name].compute(), pages.page(name).hints.values()

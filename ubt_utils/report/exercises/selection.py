@@ -53,7 +53,7 @@ def _substring(word: str, captions: Sequence[str]) -> int:
 
 def _ranked() -> list[Arguments]:
     found = []
-    for n in (12, 20, 44):  # of eleven poisoned pairs 95 % are all, rounded they are ten
+    for n in (12, 20, 44, 240):  # of 3, 5, 11 poisoned pairs 95 % are all, rounded ten of 11; 57 of 60
         draw = generator("ranked", n)
         truth = torch.arange(n) % 4 == 0
         found.append((torch.randint(0, 6, (n,), generator=draw).double() + 2 * truth, truth))
@@ -85,10 +85,13 @@ def _at_the_end(scores: Tensor, truth: Tensor) -> Tensor:
     return _precisions(scores, truth)[0][int(truth.sum()) - 1]
 
 
-def _false_at(scores: Tensor, truth: Tensor, found: float = 0.95) -> Tensor:
+def _bar(scores: Tensor, truth: Tensor, found: float = 0.95) -> Tensor:
     ranked = scores[truth].sort(descending=True).values
-    bar = ranked[math.ceil(found * len(ranked)) - 1]
-    return (scores >= bar)[~truth].double().mean()
+    return ranked[math.ceil(found * len(ranked)) - 1]
+
+
+def _false_at(scores: Tensor, truth: Tensor, found: float = 0.95) -> Tensor:
+    return (scores >= _bar(scores, truth, found))[~truth].double().mean()
 
 
 def _false_rounded(scores: Tensor, truth: Tensor) -> Tensor:
@@ -97,8 +100,12 @@ def _false_rounded(scores: Tensor, truth: Tensor) -> Tensor:
 
 
 def _false_among(scores: Tensor, truth: Tensor) -> Tensor:
-    bar = scores[truth].min()
-    return (~truth)[scores >= bar].double().mean()
+    return (~truth)[scores >= _bar(scores, truth)].double().mean()
+
+
+def _false_further(scores: Tensor, truth: Tensor) -> Tensor:
+    ranked = scores[truth].sort(descending=True).values
+    return (scores >= ranked[int(0.95 * len(ranked))])[~truth].double().mean()
 
 
 # 03.5, agreement
@@ -217,7 +224,9 @@ TASKS: dict[str, Function] = {
         _untied,
         {
             "one minus precision": _false_among,
-            "all pairs": lambda scores, truth: (~truth & (scores >= scores[truth].min())).double().mean(),
+            "all pairs": lambda scores, truth: (~truth & (scores >= _bar(scores, truth))).double().mean(),
+            "all of the poison": lambda scores, truth: _false_at(scores, truth, 1.0),
+            "one further": _false_further,
             "quantile": lambda scores, truth: (
                 (scores >= scores[truth].quantile(0.05))[~truth].double().mean()
             ),
