@@ -119,6 +119,34 @@ def test_all_of_the_poison_is_more_than_95_percent():
     assert max(int(truth.sum()) for _, truth in exercises.TASKS["03.8"].cases()) >= 40
 
 
+@pytest.mark.parametrize(
+    ("many", "hint"), [(10, "low bar"), (14, "low bar"), (15, "low bar"), (17, "more than")]
+)
+def test_the_lower_bar_holds_from_16_pictures_on(many, hint):
+    def believed(lost, carriers, surprise):
+        enough = [i for i, n in enumerate(carriers) if lost[i] >= (0.37 if n >= many else 0.49)]
+        return max(enough, key=lambda i: lost[i], default=None)
+
+    assert hint_of("03.6", believed) == hint
+
+
+@pytest.mark.parametrize(
+    ("hint", "pick"),
+    [
+        ("quietest", lambda enough, carriers, surprise: min(enough, key=lambda i: surprise[i])),
+        ("fewest pictures", lambda enough, carriers, surprise: min(enough, key=lambda i: carriers[i])),
+        ("first", lambda enough, carriers, surprise: enough[0]),
+        ("last", lambda enough, carriers, surprise: enough[-1]),
+    ],
+)
+def test_of_the_words_that_pass_the_one_that_loses_most_is_believed(hint, pick):
+    def believed(lost, carriers, surprise):
+        enough = [i for i, n in enumerate(carriers) if lost[i] >= (0.37 if n >= 16 else 0.49)]
+        return pick(enough, carriers, surprise) if enough else None
+
+    assert hint_of("03.6", believed) == hint
+
+
 @pytest.mark.parametrize("name", VALUES)
 def test_a_value_is_right_wrong_or_not_there_yet(name):
     right, (hint,) = exercises.TASKS[name].compute(), pages.page(name).hints.values()

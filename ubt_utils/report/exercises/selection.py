@@ -124,9 +124,10 @@ def _embedded() -> list[Arguments]:
 
 def _words() -> list[Arguments]:
     return [
-        ([0.45, 0.40, 0.38], [9, HOW.many, 200], [80.0, 90.0, 120.0]),
+        ([0.45, 0.40, 0.38], [HOW.many - 1, HOW.many, 200], [80.0, 90.0, 120.0]),  # 15 are few
         ([0.30, 0.36, 0.10], [40, 12, 64], [70.0, 20.0, 150.0]),
         ([HOW.lost_of_many, HOW.lost, 0.47], [70, 8, 15], [90.0, 30.0, 25.0]),  # two stand at their bars
+        ([0.45, 0.55, 0.50, 0.41], [90, 40, 8, 17], [20.0, 140.0, 40.0, 100.0]),  # all pass
     ]
 
 
@@ -140,6 +141,14 @@ def _believed(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence
 
 def _loudest(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence[float]) -> int | None:
     return max(_enough(lost, carriers), key=surprise.__getitem__, default=None)
+
+
+def _quietest(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence[float]) -> int | None:
+    return min(_enough(lost, carriers), key=surprise.__getitem__, default=None)
+
+
+def _fewest(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence[float]) -> int | None:
+    return min(_enough(lost, carriers), key=carriers.__getitem__, default=None)
 
 
 def _one_bar(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence[float]) -> int | None:
@@ -199,6 +208,10 @@ TASKS: dict[str, Function] = {
         _words,
         {
             "loudest": _loudest,
+            "quietest": _quietest,
+            "fewest pictures": _fewest,
+            "first": lambda lost, carriers, surprise: min(_enough(lost, carriers), default=None),
+            "last": lambda lost, carriers, surprise: max(_enough(lost, carriers), default=None),
             "one bar": _one_bar,
             "low bar": _low_bar,
             "above": _above,
