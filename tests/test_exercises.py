@@ -110,6 +110,14 @@ def hint_of(name: str, answer) -> str:
     return {hint: mistake for mistake, hint in pages.page(name).hints.items()}.get(said, said)
 
 
+def test_a_count_of_victims_that_is_always_rounded_up_is_refused():
+    def choose_victims(labels, target, rate, order):
+        candidates = order[labels[order] != target]
+        return candidates[: math.ceil(rate * len(labels))].sort().values
+
+    assert hint_of("01.1", choose_victims) == "rounded up"
+
+
 def test_all_of_the_poison_is_more_than_95_percent():
     def all_of_it(scores, truth):
         bar = scores[truth].min()
