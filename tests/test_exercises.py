@@ -17,6 +17,7 @@ from ubt_utils.attacks import triggers
 from ubt_utils.attacks.gate import BackdoorDidNotTake
 from ubt_utils.baselines import defenses
 from ubt_utils.core import records
+from ubt_utils.kernels.push import push
 from ubt_utils.report import course, exercises, notebooks
 from ubt_utils.report.exercises import Function, Game, Value, pages
 from ubt_utils.report.exercises.compare import difference, same
@@ -153,6 +154,19 @@ def test_of_the_words_that_pass_the_one_that_loses_most_is_believed(hint, pick):
         return pick(enough, carriers, surprise) if enough else None
 
     assert hint_of("03.6", believed) == hint
+
+
+def test_a_gradient_by_autograd_is_refused():
+    def backward(x, t, others):
+        x = x.clone().requires_grad_()
+        push(x, t, others).backward()
+        return x.grad
+
+    task = exercises.TASKS["04.7"]
+    assert all(same(backward(*case), task.right(*case)) for case in task.cases())
+    refused = "04.7: case 1 raises RuntimeError"
+    assert exercises.check("04.7", backward) == f"{refused}: autograd is off here, derive it by hand"
+    assert exercises.check("04.7", torch.func.grad(push)).startswith(refused)
 
 
 @pytest.mark.parametrize("name", VALUES)
