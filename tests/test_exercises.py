@@ -156,6 +156,14 @@ def test_of_the_words_that_pass_the_one_that_loses_most_is_believed(hint, pick):
     assert hint_of("03.6", believed) == hint
 
 
+@pytest.mark.parametrize(("name", "kind"), [("01.5", "tuple"), ("04.8", "list")])
+def test_a_kind_that_is_refused_is_named_by_the_stub(name, kind):
+    right = exercises.TASKS[name].right
+    said = exercises.check(name, lambda *case: torch.tensor([float(part) for part in right(*case)]))
+    assert said.endswith(f"right is a {kind}") and f" a {kind}" in pages.page(name).stub
+    assert exercises.check(name, lambda *case: list(right(*case))) == f"{name}: right"
+
+
 def test_a_gradient_by_autograd_is_refused():
     def backward(x, t, others):
         x = x.clone().requires_grad_()
