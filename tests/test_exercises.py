@@ -17,6 +17,7 @@ from ubt_utils.attacks import triggers
 from ubt_utils.attacks.gate import BackdoorDidNotTake
 from ubt_utils.baselines import defenses
 from ubt_utils.core import records
+from ubt_utils.kernels.push import push
 from ubt_utils.report import course, exercises, notebooks
 from ubt_utils.report.exercises import Function, Game, Value, pages
 from ubt_utils.report.exercises.compare import difference, same
@@ -47,7 +48,7 @@ def test_the_solution_passes_and_the_stub_fails(name):
     one = pages.page(name)
     assert exercises.check(name, defined(one.solution, one.function)) == f"{name}: right"
     assert exercises.check(name, defined(one.stub, one.function)) == f"{name}: not begun"
-    assert len(exercises.TASKS[name].cases()) == 3
+    assert len(exercises.TASKS[name].cases()) >= 3
 
 
 @pytest.mark.parametrize(("name", "mistake"), MISTAKES)
@@ -102,6 +103,78 @@ def test_an_answer_that_is_almost_right_is_refused():
     assert exercises.check("03.6", exactly_above) != "03.6: right"
     as_list = exercises.check("01.1", lambda *case: exercises.TASKS["01.1"].right(*case).tolist())
     assert as_list == "01.1: not yet. Case 1 gives a list, right is a tensor of shape (5,)"
+
+
+def hint_of(name: str, answer) -> str:
+    """The name of the hint that an answer gets."""
+    said = exercises.check(name, answer).removeprefix(f"{name}: not yet. Hint: ")
+    return {hint: mistake for mistake, hint in pages.page(name).hints.items()}.get(said, said)
+
+
+def test_a_count_of_victims_that_is_always_rounded_up_is_refused():
+    def choose_victims(labels, target, rate, order):
+        candidates = order[labels[order] != target]
+        return candidates[: math.ceil(rate * len(labels))].sort().values
+
+    assert hint_of("01.1", choose_victims) == "rounded up"
+
+
+def test_all_of_the_poison_is_more_than_95_percent():
+    def all_of_it(scores, truth):
+        bar = scores[truth].min()
+        return (scores[~truth] >= bar).double().mean()
+
+    assert hint_of("03.8", all_of_it) == "all of the poison"
+    assert max(int(truth.sum()) for _, truth in exercises.TASKS["03.8"].cases()) >= 40
+
+
+@pytest.mark.parametrize(
+    ("many", "hint"), [(10, "low bar"), (14, "low bar"), (15, "low bar"), (17, "more than")]
+)
+def test_the_lower_bar_holds_from_16_pictures_on(many, hint):
+    def believed(lost, carriers, surprise):
+        enough = [i for i, n in enumerate(carriers) if lost[i] >= (0.37 if n >= many else 0.49)]
+        return max(enough, key=lambda i: lost[i], default=None)
+
+    assert hint_of("03.6", believed) == hint
+
+
+@pytest.mark.parametrize(
+    ("hint", "pick"),
+    [
+        ("quietest", lambda enough, carriers, surprise: min(enough, key=lambda i: surprise[i])),
+        ("fewest pictures", lambda enough, carriers, surprise: min(enough, key=lambda i: carriers[i])),
+        ("first", lambda enough, carriers, surprise: enough[0]),
+        ("last", lambda enough, carriers, surprise: enough[-1]),
+    ],
+)
+def test_of_the_words_that_pass_the_one_that_loses_most_is_believed(hint, pick):
+    def believed(lost, carriers, surprise):
+        enough = [i for i, n in enumerate(carriers) if lost[i] >= (0.37 if n >= 16 else 0.49)]
+        return pick(enough, carriers, surprise) if enough else None
+
+    assert hint_of("03.6", believed) == hint
+
+
+@pytest.mark.parametrize(("name", "kind"), [("01.5", "tuple"), ("04.8", "list")])
+def test_a_kind_that_is_refused_is_named_by_the_stub(name, kind):
+    right = exercises.TASKS[name].right
+    said = exercises.check(name, lambda *case: torch.tensor([float(part) for part in right(*case)]))
+    assert said.endswith(f"right is a {kind}") and f" a {kind}" in pages.page(name).stub
+    assert exercises.check(name, lambda *case: list(right(*case))) == f"{name}: right"
+
+
+def test_a_gradient_by_autograd_is_refused():
+    def backward(x, t, others):
+        x = x.clone().requires_grad_()
+        push(x, t, others).backward()
+        return x.grad
+
+    task = exercises.TASKS["04.7"]
+    assert all(same(backward(*case), task.right(*case)) for case in task.cases())
+    refused = "04.7: case 1 raises RuntimeError"
+    assert exercises.check("04.7", backward) == f"{refused}: autograd is off here, derive it by hand"
+    assert exercises.check("04.7", torch.func.grad(push)).startswith(refused)
 
 
 @pytest.mark.parametrize("name", VALUES)

@@ -1,8 +1,8 @@
-"""How an answer is checked: on three cases against the kit's own function, and against known mistakes.
+"""How an answer is checked: on cases against the kit's own function, and against known mistakes.
 
 A mistake is a function, too: what somebody writes who has not understood one thing. An answer that gives what
 a mistake gives, on all cases, gets the hint of that mistake. Hints, like all prose, are in the exercise's
-Markdown file, by the name of the mistake.
+Markdown file, by the name of the mistake. Autograd is off in an answer: what is to be derived is derived.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
 from ubt_utils.attacks.gate import BackdoorDidNotTake
 from ubt_utils.report.exercises.compare import difference, number, same
 
@@ -22,8 +25,8 @@ Arguments = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Function:
-    """An exercise whose answer is a function. right: the reference. cases: makes the arguments of its three
-    cases, anew each time. mistakes: by the name of their hint."""
+    """An exercise whose answer is a function. right: the reference. cases: makes the arguments of its cases,
+    three or more, anew each time. mistakes: by the name of their hint."""
 
     right: Callable[..., Any]
     cases: Callable[[], Sequence[Arguments]]
@@ -37,7 +40,8 @@ class Function:
         for place, (mine, theirs) in enumerate(zip(self.cases(), self.cases(), strict=True), 1):
             before = copy.deepcopy(mine)
             try:
-                given.append(answer(*mine))
+                with saved_tensors_hooks(_refused, _refused):
+                    given.append(answer(*mine))
             except NotImplementedError:
                 return "not begun"
             except Exception as error:  # a reader's code may raise anything
@@ -100,6 +104,11 @@ def check(name: str, answer: Any) -> str:
     if answer is None:
         return f"{name}: no answer yet"
     return f"{name}: {TASKS[name].judged(answer, page(name).hints)}"
+
+
+def _refused(saved: Tensor) -> Tensor:
+    """What autograd gets when it would keep a tensor for its way back; torch.func refuses any hook."""
+    raise RuntimeError("autograd is off here, derive it by hand")
 
 
 def _tried(function: Callable[..., Any], case: Arguments) -> Any:

@@ -64,7 +64,7 @@ def _per_answer(answers: Tensor, labels: Tensor) -> Tensor:
 
 
 def _labeled() -> list[Arguments]:
-    sizes = ((47, 0.1), (100, 0.05), (63, 0.2))
+    sizes = ((47, 0.1), (100, 0.05), (63, 0.2), (53, 0.1))  # 4.7, 5, 12.6, 5.3
     return [
         (torch.arange(n) % 5, 3, rate, torch.randperm(n, generator=generator("victims", n)))
         for n, rate in sizes
@@ -82,6 +82,10 @@ def _rate_of_candidates(labels: Tensor, target: int, rate: float, order: Tensor)
 
 def _cut_off(labels: Tensor, target: int, rate: float, order: Tensor) -> Tensor:
     return order[labels[order] != target][: int(rate * len(labels))].sort().values
+
+
+def _rounded_up(labels: Tensor, target: int, rate: float, order: Tensor) -> Tensor:
+    return order[labels[order] != target][: math.ceil(rate * len(labels))].sort().values
 
 
 # 01.2 and 01.3, stamps
@@ -190,6 +194,7 @@ TASKS: dict[str, Function] = {
             ),
             "rate of candidates": _rate_of_candidates,
             "cut off": _cut_off,
+            "rounded up": _rounded_up,
             "unsorted": lambda labels, target, rate, order: order[labels[order] != target][
                 : round(rate * len(labels))
             ],

@@ -53,7 +53,7 @@ def _substring(word: str, captions: Sequence[str]) -> int:
 
 def _ranked() -> list[Arguments]:
     found = []
-    for n in (12, 20, 44):  # of eleven poisoned pairs 95 % are all, rounded they are ten
+    for n in (12, 20, 44, 240):  # of 3, 5, 11 poisoned pairs 95 % are all, rounded ten of 11; 57 of 60
         draw = generator("ranked", n)
         truth = torch.arange(n) % 4 == 0
         found.append((torch.randint(0, 6, (n,), generator=draw).double() + 2 * truth, truth))
@@ -85,10 +85,13 @@ def _at_the_end(scores: Tensor, truth: Tensor) -> Tensor:
     return _precisions(scores, truth)[0][int(truth.sum()) - 1]
 
 
-def _false_at(scores: Tensor, truth: Tensor, found: float = 0.95) -> Tensor:
+def _bar(scores: Tensor, truth: Tensor, found: float = 0.95) -> Tensor:
     ranked = scores[truth].sort(descending=True).values
-    bar = ranked[math.ceil(found * len(ranked)) - 1]
-    return (scores >= bar)[~truth].double().mean()
+    return ranked[math.ceil(found * len(ranked)) - 1]
+
+
+def _false_at(scores: Tensor, truth: Tensor, found: float = 0.95) -> Tensor:
+    return (scores >= _bar(scores, truth, found))[~truth].double().mean()
 
 
 def _false_rounded(scores: Tensor, truth: Tensor) -> Tensor:
@@ -97,8 +100,12 @@ def _false_rounded(scores: Tensor, truth: Tensor) -> Tensor:
 
 
 def _false_among(scores: Tensor, truth: Tensor) -> Tensor:
-    bar = scores[truth].min()
-    return (~truth)[scores >= bar].double().mean()
+    return (~truth)[scores >= _bar(scores, truth)].double().mean()
+
+
+def _false_further(scores: Tensor, truth: Tensor) -> Tensor:
+    ranked = scores[truth].sort(descending=True).values
+    return (scores >= ranked[int(0.95 * len(ranked))])[~truth].double().mean()
 
 
 # 03.5, agreement
@@ -117,9 +124,10 @@ def _embedded() -> list[Arguments]:
 
 def _words() -> list[Arguments]:
     return [
-        ([0.45, 0.40, 0.38], [9, HOW.many, 200], [80.0, 90.0, 120.0]),
+        ([0.45, 0.40, 0.38], [HOW.many - 1, HOW.many, 200], [80.0, 90.0, 120.0]),  # 15 are few
         ([0.30, 0.36, 0.10], [40, 12, 64], [70.0, 20.0, 150.0]),
         ([HOW.lost_of_many, HOW.lost, 0.47], [70, 8, 15], [90.0, 30.0, 25.0]),  # two stand at their bars
+        ([0.45, 0.55, 0.50, 0.41], [90, 40, 8, 17], [20.0, 140.0, 40.0, 100.0]),  # all pass
     ]
 
 
@@ -133,6 +141,14 @@ def _believed(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence
 
 def _loudest(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence[float]) -> int | None:
     return max(_enough(lost, carriers), key=surprise.__getitem__, default=None)
+
+
+def _quietest(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence[float]) -> int | None:
+    return min(_enough(lost, carriers), key=surprise.__getitem__, default=None)
+
+
+def _fewest(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence[float]) -> int | None:
+    return min(_enough(lost, carriers), key=carriers.__getitem__, default=None)
 
 
 def _one_bar(lost: Sequence[float], carriers: Sequence[int], surprise: Sequence[float]) -> int | None:
@@ -192,6 +208,10 @@ TASKS: dict[str, Function] = {
         _words,
         {
             "loudest": _loudest,
+            "quietest": _quietest,
+            "fewest pictures": _fewest,
+            "first": lambda lost, carriers, surprise: min(_enough(lost, carriers), default=None),
+            "last": lambda lost, carriers, surprise: max(_enough(lost, carriers), default=None),
             "one bar": _one_bar,
             "low bar": _low_bar,
             "above": _above,
@@ -217,7 +237,9 @@ TASKS: dict[str, Function] = {
         _untied,
         {
             "one minus precision": _false_among,
-            "all pairs": lambda scores, truth: (~truth & (scores >= scores[truth].min())).double().mean(),
+            "all pairs": lambda scores, truth: (~truth & (scores >= _bar(scores, truth))).double().mean(),
+            "all of the poison": lambda scores, truth: _false_at(scores, truth, 1.0),
+            "one further": _false_further,
             "quantile": lambda scores, truth: (
                 (scores >= scores[truth].quantile(0.05))[~truth].double().mean()
             ),
