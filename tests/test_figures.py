@@ -84,7 +84,7 @@ def test_the_recorded_tokens_are_those_of_the_unlearning_set(chain, recorded):
     said = chain.run.tokens[found["chosen"]]
     assert table.surprise.is_monotonic_decreasing and len(table) == len(found["ids"])
     top, word = table.iloc[0], int(found["ids"][found["surprise"].argmax()])
-    assert top.word == models.token_text(chain.profile.model, word) and top.compromised
+    assert top.word == models.piece_text(chain.profile.model, word) and top.compromised
     assert top.captions == (said == word).any(1).sum()
     assert top.share == pytest.approx((chain.run.tokens == word).any(1).double().mean().item(), abs=1e-6)
     assert table.compromised.sum() == len(found["compromised"])

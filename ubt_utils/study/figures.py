@@ -108,7 +108,7 @@ def _tokens(run: stages.Chain) -> pd.DataFrame:
     ids = found["ids"].long()
     share = tk.caption_counts(run.tokens)[ids] / len(run.tokens)
     table = pd.DataFrame({
-        "word": [models.token_text(run.profile.model, i) for i in ids.tolist()],
+        "word": [models.piece_text(run.profile.model, i) for i in ids.tolist()],
         "captions": found["count"].long().numpy(), "share": share.numpy(),
         "surprise": found["surprise"].numpy(), "drop": found["drop"].numpy(),
         "compromised": torch.isin(ids, found["compromised"]).numpy(),
