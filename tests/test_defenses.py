@@ -267,11 +267,29 @@ def test_the_registry_knows_every_defense_by_name():
     known |= {"carry_on", "merge", "retrain_ubt", "retrain_gain", "retrain_dao", "roclip", "safeclip"}
     known |= {"invertune", "tbar", "cbpt", "pixel_prompt", *UBTS}
     known |= {f"{name}-{count}" for name in defenses.TRUSTING for count in (100, 1000)}
+    known |= {f"{name}-unsaid" for name in defenses.UNSAID}
     assert set(defenses.DEFENSES) == known and set(defenses.COMPARED) <= known
     for name, found in defenses.DEFENSES.items():
         assert found.name == name and found.source[0] == "[" and found.cost > 0 and found.sees
         assert found.is_ubt == (name in UBTS)
         assert (found.run is unlearn) == found.is_ubt
+
+
+def test_a_defense_on_unsaid_pairs_differs_by_its_pairs_alone(view):
+    word = view.tokens[view.outside[0], 1]
+    without, said = replace(view, anchors=word[None]), (view.tokens == word).any(dim=1)
+    left = set(without.unsaid.outside.tolist())
+    assert said[view.outside].any() and left == {i for i in view.outside.tolist() if not said[i]}
+    assert torch.equal(replace(view, anchors=view.anchors[:0]).unsaid.outside, view.outside)  # nothing found
+    for name in defenses.UNSAID:
+        found, base = defenses.get(f"{name}-unsaid"), defenses.get(name)
+        assert found.unsaid == name and found.sees == (*base.sees, "detection") and found.copied
+        assert replace(found, name=name, sees=base.sees, unsaid="") == base
+        settings = {name: {"lr": 0.123, "part": 0.1}}
+        plans = [
+            plan_of(replace(profiles.MINI, defenses=settings), "sig", d, 1e5, 17_688) for d in (found, base)
+        ]
+        assert plans[0].recipe == plans[1].recipe and plans[0].recipe.lr == 0.123
 
 
 def test_a_variant_says_what_it_changes_and_is_set_by_its_options_alone():

@@ -23,7 +23,7 @@ RIVALS = {
     for name, defense in defenses.DEFENSES.items()
     if defense.run.__module__.startswith(defenses.__name__)  # UBT's variants run UBT
     and defense.run.__module__ != controls.__name__
-    and not defense.given
+    and not defense.copied
 }
 ROWS = [(name, row) for name, defense in RIVALS.items() for row in defense.deviations]
 SCHEDULES = {

@@ -27,7 +27,7 @@ ELSEWHERE = (
 )  # others start from fb
 MEASURED = ("clean_accuracy", "asr", "robust_accuracy", "target_recall", "held_out")
 OTHERS = [  # given pairs differ in these alone, and tiny has fewer than a thousand
-    d.name for d in defenses.DEFENSES.values() if d.name not in defenses.COMPARED and not d.given
+    d.name for d in defenses.DEFENSES.values() if d.name not in defenses.COMPARED and not d.copied
 ]
 
 
@@ -339,7 +339,7 @@ RATE = 1.25e-3  # of the victims
 
 
 def test_every_defense_but_variants_and_controls_has_as_many_different_settings(tiny):
-    free = {d.name for d in defenses.DEFENSES.values() if not (d.variant_of or d.whole or d.given)}
+    free = {d.name for d in defenses.DEFENSES.values() if not (d.variant_of or d.whole or d.copied)}
     assert free - {"carry_on", "merge", "ubt-described"} == set(ranges.tuned()) - {"retrain"}
     for name in ranges.tuned():
         found = tuning.settings(name, RATE)

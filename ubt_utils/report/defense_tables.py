@@ -326,9 +326,9 @@ def _words(ubt: pd.DataFrame) -> list[str]:
 
 def deviations() -> pd.DataFrame:
     """In what every rival differs from its source, a row a setting: defense, what, source, ours, why. In the
-    order of the registry, then detection at test time; those that are given clean pairs differ as the same
-    defense without does, and are left out."""
-    told = {d.name: d.deviations for d in defenses.DEFENSES.values() if not d.given}
+    order of the registry, then detection at test time; those that are another one but for their pairs differ
+    as it does, and are left out."""
+    told = {d.name: d.deviations for d in defenses.DEFENSES.values() if not d.copied}
     told["bdetclip"] = at_test.DEVIATIONS
     rows = [(name, *astuple(row)) for name, found in told.items() for row in found]
     return pd.DataFrame(rows, columns=DEVIATIONS)

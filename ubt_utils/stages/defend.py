@@ -100,7 +100,7 @@ def plan_of(profile: Profile, attack: str, defense: Defense, budget: float, pair
     if defense.is_ubt:
         how = replace(profile.unlearn, **defense.options)
         return Plan(defense, how.recipe, how.options())
-    settings = dict(profile.defenses.get(defense.name, {}))
+    settings = dict(profile.defenses.get(defense.unsaid or defense.name, {}))
     victim = profile.recipe(attack)
     asked = _asked(settings, profile, victim, defense, pairs)
     fixed = {**defense.recipe, **{name: settings.pop(name) for name in TUNED if name in settings}}
@@ -185,12 +185,15 @@ def unlearn(
 
     def work(folder: Path) -> Mapping[str, Any]:
         sight, model = view(defense.given), load_model(profile, inputs["attacked"])
+        sight = sight.unsaid if defense.unsaid else sight
         victim = profile.recipe(run.attack)
         detected = detection_cost(defense.sees, *seen) + defense.looked_at(len(sight.pool))
         whole, steps = victim.steps * victim.batch, range(plan.recipe.steps + 1)
         spent = [(detected + step * plan.pairs) / whole for step in steps]
         watch = _watch(model, profile, trigger, sight, spent)
-        stream = UBT if defense.is_ubt else defense.name  # variants differ in what they do, not by luck
+        stream = (
+            UBT if defense.is_ubt else defense.unsaid or defense.name
+        )  # variants differ in what they do, not by luck
         session = Session((run.seed, stream), scratch(folder), watch)
         start = time.perf_counter()
         history = defense.run(model, sight, plan.recipe, session, **plan.options)

@@ -17,6 +17,7 @@ from ubt_utils.data.pairs import Pairs
 from ubt_utils.data.pictures import take
 from ubt_utils.ubt.deviation import Deviation
 from ubt_utils.ubt.settings import UBT, Select
+from ubt_utils.ubt.tokens import carries
 
 FORWARD_COST = 1 / 5  # a forward pass against a training step (forward and backward), measured on mini
 OVERFIT = ("overfit-0", "overfit-1")  # UBT's overfit models, as `View.model` knows them
@@ -70,6 +71,12 @@ class View:
         """(n,) indices of D_safe: the pairs outside the pool that do not suffer like poison."""
         return self._of(~self.pool & ~self.poisonous)
 
+    @property
+    def unsaid(self) -> View:
+        """The same for a defender who trains on no pair that holds a found word."""
+        said = carries(self.tokens, self.anchors)
+        return self.given(self.outside[~said[self.outside]])
+
     def given(self, index: torch.Tensor) -> View:
         """What a defender holds who may train on the pairs `index` (n,) alone: all others are in the pool."""
         return replace(self, pool=torch.ones_like(self.pool).index_fill(0, index, False))
@@ -100,7 +107,8 @@ class Defense:
     such as its weight decay. cost: pairs that one pair of a step pays for, in trained pairs. looks: forward
     passes over all of D before it trains. anew: starts from the public model, not from the backdoored one.
     whole: runs as long as the victim's training, since it stands in for one. given: how many pairs that
-    somebody has looked at it gets instead of D_safe; 0: none.
+    somebody has looked at it gets instead of D_safe; 0: none. unsaid: the defense that it is but for D_safe,
+    from which all pairs with a found word are taken, and whose settings it has; "": none.
     source: who says so, and what is ours in it; deviations: in what it differs from that source, row by row.
     variant_of: the defense that it differs from by `options` alone, and changed: in what, in words.
     """
@@ -116,6 +124,7 @@ class Defense:
     anew: bool = False
     whole: bool = False
     given: int = 0
+    unsaid: str = ""
     variant_of: str = ""
     changed: str = ""
     deviations: tuple[Deviation, ...] = ()
@@ -123,6 +132,11 @@ class Defense:
     def __post_init__(self) -> None:
         if unknown := set(self.sees) - set(SIGHTS):
             raise ValueError(f"{self.name} sees {sorted(unknown)}; known: {', '.join(SIGHTS)}")
+
+    @property
+    def copied(self) -> bool:
+        """Whether it is another defense but for the pairs that it trains on."""
+        return bool(self.given or self.unsaid)
 
     @property
     def fed_by(self) -> str:

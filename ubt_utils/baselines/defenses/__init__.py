@@ -16,6 +16,9 @@ GIVEN = (100, 1000)  # pairs that somebody has looked at
 # Those whose sources fine-tune on clean data that the defender has.
 TRUSTING = ("finetune", "cleanclip", "par", "supervised", "ft_sam", "anp", "pixel_prompt", "invertune")
 
+# Those that left least of the backdoor on the victims of tuning, and plain fine-tuning.
+UNSAID = ("shrink_perturb", "supervised", "finetune")
+
 
 def given(defense: Defense, count: int) -> Defense:
     """The same defense with `count` clean pairs in place of D_safe, under a name that says so."""
@@ -23,9 +26,17 @@ def given(defense: Defense, count: int) -> Defense:
     return replace(defense, name=f"{defense.name}-{count}", sees=sees, given=count)
 
 
+def unsaid(defense: Defense) -> Defense:
+    """The same defense on what is left of D_safe without the carriers of UBT's found words, under a name that
+    says so [ours]."""
+    sees = (*defense.sees, "detection")
+    return replace(defense, name=f"{defense.name}-unsaid", sees=sees, unsaid=defense.name)
+
+
 _MODULES = [variants, described, *(import_module(f"{__name__}.{m.name}") for m in iter_modules(__path__))]
 DEFENSES: dict[str, Defense] = {d.name: d for module in _MODULES for d in module.DEFENSES}
 DEFENSES |= {d.name: d for name in TRUSTING for d in (given(DEFENSES[name], count) for count in GIVEN)}
+DEFENSES |= {d.name: d for d in (unsaid(DEFENSES[name]) for name in UNSAID)}
 
 
 def get(name: str) -> Defense:
