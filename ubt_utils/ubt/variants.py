@@ -36,7 +36,7 @@ LADDER = (  # the method, a part at a time: each adds one to the one before, and
         second_look=False,
     ),
     variant("ubt-overfits", "ranked by overfitting, pushed whole", level="sample", second_look=False),
-    variant("ubt-onelook", "no second look outside the pool", second_look=False),
+    variant("ubt-onelook", "without the wider exclusion", second_look=False),
 )
 DEFENSES = (
     Defense(
