@@ -41,7 +41,7 @@ class Room:
 
     inside: np.ndarray
     dots: np.ndarray
-    bars: Sequence[float] = ()
+    bars: Sequence[float] | np.ndarray = ()
     names: list[np.ndarray] = field(default_factory=list)
     hairs: list[np.ndarray] = field(default_factory=list)
 
@@ -108,7 +108,8 @@ def name_dots(
         return axis.transData.transform(np.reshape(data, (-1, 2))) * 72 / axis.figure.dpi
 
     across = points([(bar, axis.get_ylim()[0]) for bar in bars])[:, 0]
-    room = Room(axis.bbox.extents * 72 / axis.figure.dpi, points(dots), across)
+    inside = np.asarray(axis.bbox.extents) * 72 / axis.figure.dpi
+    room = Room(inside, points(dots), across)
     for name, at in names.items():
         (middle,) = points([at])
         if (place := room.place(middle, _size(axis, name))) is None:

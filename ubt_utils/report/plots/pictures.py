@@ -60,6 +60,7 @@ def _heads(line: Sequence[plt.Axes], groups: Mapping[str, int]) -> None:
     if sum(groups.values()) != len(line):
         raise ValueError(f"the groups have {sum(groups.values())} of {len(line)} columns")
     figure, grid, start = line[0].figure, line[0].get_gridspec(), 0
+    assert grid is not None  # they were made by plt.subplots
     for axis in line:
         axis.remove()
     for title, columns in groups.items():

@@ -174,9 +174,9 @@ def agreement(
     wide = figure.get_figwidth() > 9  # as on a screen
     figure.legend(handles=handles, loc="outside lower center", ncols=4 if wide else 2)
     figure.draw_without_rendering()  # names need the last places of the axes
-    for axis, shown, dots, bars in names:
-        colors = {word: COLORS["poisoned" if word in found else "honest"] for word in shown}
-        name_dots(axis, shown, colors, dots, bars)
+    for axis, said, dots, bars in names:
+        colors = {word: COLORS["poisoned" if word in found else "honest"] for word in said}
+        name_dots(axis, said, colors, dots, bars)
     return figure
 
 
