@@ -25,8 +25,8 @@ from docutils.utils import Reporter
 from ipywidgets.embed import embed_minimal_html
 
 from ubt_utils.core import paths
-from ubt_utils.report import notebooks, widgets
-from ubt_utils.report.book import assets, docstrings, formulas, opening, pages, site, slides
+from ubt_utils.report import mathml, notebooks, widgets
+from ubt_utils.report.book import assets, docstrings, opening, pages, site, slides
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ubt_utils"
@@ -124,7 +124,7 @@ def test_in_a_docstring_backticks_are_code_and_an_indented_block_is_a_formula():
 
 
 def test_formulas_are_drawn_and_code_and_prices_are_not():
-    drawn = formulas.drawn("so $a_1$ and\n\n$$\\frac{b}{c}$$\n\nbut `$d$`, $5 and $6")
+    drawn = mathml.drawn("so $a_1$ and\n\n$$\\frac{b}{c}$$\n\nbut `$d$`, $5 and $6")
     assert re.findall(r'display="(\w+)"', drawn) == ["inline", "block"]
     assert "<msub><mi>a</mi><mn>1</mn></msub>" in drawn and "<mfrac>" in drawn
     assert "`$d$`" in drawn
@@ -132,7 +132,7 @@ def test_formulas_are_drawn_and_code_and_prices_are_not():
 
 def test_every_formula_of_the_notebooks_is_understood():
     cells = [c for p in notebooks.committed() for c in nbformat.read(p, 4).cells if c.cell_type == "markdown"]
-    drawn = [formulas.drawn(c.source) for c in cells]
+    drawn = [mathml.drawn(c.source) for c in cells]
     assert sum("<math" in text for text in drawn) > 10
     assert [t for t in drawn if re.search(r"<m[ion]>\\", t)] == []  # what it does not know it would print
 

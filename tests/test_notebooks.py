@@ -56,7 +56,9 @@ def test_notebook_runs_in_the_tiny_profile(path, tmp_path, notebook_runs, monkey
     cells = code_cells(out)
     assert all(c.execution_count for c in cells)
     page = notebooks.html(out, tmp_path / "html")
-    assert "<html" in page.read_text()[:500].lower()
+    read = page.read_text()
+    assert "<html" in read[:500].lower()
+    assert "<math" in read or path not in COURSE  # formulas are drawn without a network
 
 
 @pytest.mark.parametrize("path", PATHS[:6], ids=IDS[:6])

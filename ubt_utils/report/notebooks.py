@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from ubt_utils.core import paths
 from ubt_utils.core.checksum import write_whole
+from ubt_utils.report import mathml
 
 FOLDER = paths.home() / "notebooks"
 KEPT_METADATA = {"tags"}
@@ -164,10 +165,14 @@ def lighter(picture: str) -> str:
 
 
 def html(path: Path, folder: Path) -> Path:
-    """Write a notebook with its outputs as one HTML page, links to notebooks rewritten. Scripts of widgets
-    and formulas come from the network; without it each widget is the picture that it begins with."""
+    """Write a notebook with its outputs as one HTML page, links to notebooks rewritten, formulas as MathML.
+    Scripts of widgets come from the network; without it each widget is the picture that it begins with."""
     folder.mkdir(parents=True, exist_ok=True)
-    page, _ = HTMLExporter().from_notebook_node(with_stills(nbformat.read(path, as_version=4)))
+    notebook = with_stills(nbformat.read(path, as_version=4))
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = mathml.drawn(cell.source)
+    page, _ = HTMLExporter().from_notebook_node(notebook)
     for other in committed():
         page = page.replace(f'href="{other.name}', f'href="{other.stem}.html')
     out = folder / f"{path.stem}.html"

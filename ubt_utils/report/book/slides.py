@@ -18,8 +18,8 @@ from typing import Any
 import nbformat
 from nbconvert import SlidesExporter
 
-from ubt_utils.report import notebooks
-from ubt_utils.report.book import assets, formulas, pages
+from ubt_utils.report import mathml, notebooks
+from ubt_utils.report.book import assets, pages
 from ubt_utils.report.course import COURSE
 
 LEFT_OUT = frozenset({  # sections that are for reading
@@ -114,7 +114,7 @@ def _shown(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 def _words(markdown: str, kind: str) -> nbformat.NotebookNode:
     plain = pages.LINK.sub(r"\1", markdown)  # a lecture leads nowhere else
-    return nbformat.v4.new_markdown_cell(formulas.drawn(plain), metadata=_mark(kind))
+    return nbformat.v4.new_markdown_cell(mathml.drawn(plain), metadata=_mark(kind))
 
 
 def _mark(kind: str) -> dict[str, Any]:
