@@ -302,7 +302,7 @@ def test_the_ladder_compares_rungs_on_the_runs_that_all_of_them_have(results_roo
     assert found["asr change"].tolist()[1:] == pytest.approx([-0.5, -0.17])
     assert found["CA change"].tolist()[1:] == pytest.approx([-0.1, 0.1])
     assert found["recall change"].tolist()[1:] == pytest.approx([-0.15, 0.15])
-    assert found.what["ubt"] == "the whole method" and "second look" in found.what["ubt-onelook"]
+    assert found.what["ubt"] == "the whole method" and "wider exclusion" in found.what["ubt-onelook"]
     runs = study_tables.rungs(FAMILY, 0.01, ["sig", "wave"])
     assert len(runs) == 6 and set(runs.index.get_level_values("profile")) == {"toy-f0"}
 

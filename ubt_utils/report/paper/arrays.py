@@ -55,4 +55,6 @@ def loudest() -> pd.DataFrame:
 def tokens(table: pd.DataFrame) -> Figure:
     """Notebook 04, their surprise."""
     marked = set(table.word[table.compromised])
-    return plots.token_bars(list(table.word), list(table.surprise), marked, "surprise G in $D_u$ (red: B)")
+    return plots.token_bars(
+        list(table.word), list(table.surprise), marked, "surprise G in the unlearning set (red: B)"
+    )
