@@ -184,8 +184,8 @@ def test_photos_meet_six_attacks_on_three_public_models_in_the_order_of_the_endp
     for part in blocks:
         assert {(profiles.get(c.profile).f0, c.seed) for c in part} == {(0, 0), (1, 0), (2, 0)}
     assert len(commands.ON_PHOTO) == 6 and set(profiles.base.DEFENDED) < set(commands.ON_PHOTO)
-    short = photos_of(TRIED, TRIED, attacks=("sig",), seeds=(1,), whole=False)
-    assert [len(part) for part in short] == [24, 6, 24]
+    short = photos_of(TRIED, TRIED, attacks=("sig",), defenses=("ubt", "par"), seeds=(1,))
+    assert [len(part) for part in short] == [9, 6, 9]
 
 
 def test_photos_has_the_settings_that_were_chosen_for_it():

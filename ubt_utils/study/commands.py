@@ -37,6 +37,7 @@ PHOTOS_RARE = tuple(p.name for p in profiles.PHOTOS_RARE)
 ON_PHOTO = (*DEFENDED, "wanet", "badclip", "label_consistent")
 PHOTO_TUNED = ("ubt", "shrink_perturb", "finetune", "cleanclip", "par")  # and UBT's variants, by its setting
 PHOTO_RIVALS = (*PHOTO_TUNED[1:], "ubt-described")
+PHOTO_QUESTION = "long"  # there detection alone pays more than a fifth: results/ENDPOINTS.md
 
 
 def results(
@@ -112,15 +113,14 @@ def rivals(
 
 def photos(
     attacks: tuple[str, ...] = ON_PHOTO,
+    defenses: tuple[str, ...] = (*PRIMARY, *PHOTO_RIVALS, "retrain"),
     seeds: tuple[int, ...] = SEEDS[:1],
-    whole: bool = True,
     workers: int = 1,
 ) -> None:
     """The round of photos of results/ENDPOINTS.md: three public models × seeds, attack by attack at 1 %, each
-    with all of its rows, then clean sets, then the same at 0.3 %; whole: with f0 trained anew as long as the
-    victim. To results/photos/, block by block; resumes."""
+    with all of its rows, then clean sets, then the same at 0.3 %. To results/photos/, block by block;
+    resumes."""
     _tuned_on_photos()
-    defenses = (*PRIMARY, *PHOTO_RIVALS, *(("retrain",) if whole else ()))
     common, rare = (
         [_cross(names, (attack,), defenses, seeds) for attack in attacks] for names in (PHOTOS, PHOTOS_RARE)
     )
@@ -133,7 +133,7 @@ def _tuned_on_photos() -> None:
     table = pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=["defense"])
     if missing := [name for name in PHOTO_TUNED if name not in set(table.defense)]:
         raise ValueError(f"no trials on photos of {', '.join(missing)}: tune them first (`tune --help`)")
-    if (found := choice.choose(table, *choice.QUESTIONS["fifth"])) != ON_PHOTOS:
+    if (found := choice.choose(table, *choice.QUESTIONS[PHOTO_QUESTION])) != ON_PHOTOS:
         raise ValueError(f"the trials on photos choose other settings than profiles/chosen.py: {found}")
 
 
