@@ -12,7 +12,7 @@ from ubt_utils.report import (
     defense_tables,
     detector_tables,
     evidence,
-    profile_tables,
+    photo_tables,
     readme,
     study_tables,
     tables,
@@ -87,11 +87,10 @@ def test_one_folder_is_one_content_whatever_the_stage_is_to_the_run():
 @pytest.fixture
 def mixed(results_root) -> None:
     """Records, a matrix, detectors and a sweep, each with rows of two public models."""
-    for profile in ("mini", "photos"):
-        for seed, f0 in enumerate(("one", "other")):
-            records.write(record(profile, seed, f0))
+    for seed, f0 in enumerate(("one", "other")):
+        records.write(record("mini", seed, f0))
     study = results_root / cells.STUDY
-    for family in (cells.STUDY, "mini"):
+    for family in (cells.STUDY, "mini", "photos"):
         both = pd.DataFrame([row(), row("other", seed=1)])
         records.write_table(records.table_path(family, records.MATRIX), both)
     found = [row(detector="gain", noise=0.1), row("other", seed=1, detector="gain", noise=0.1)]
@@ -122,12 +121,9 @@ READERS = {
     "robust": attack_tables.robust,
     "sweep": attack_tables.sweep,
     "noises": lambda: detector_tables.by_noise(detector_tables.read()),
-    "side by side": lambda: profile_tables.side_by_side("mini", "photos"),
-    "harm": lambda: profile_tables.harm("photos"),
-    "loss": lambda: profile_tables.loss("photos"),
-    "selected": lambda: profile_tables.selected("photos"),
-    "curves": lambda: profile_tables.curves("photos"),
-    "worst": lambda: profile_tables.worst("photos"),
+    "took": lambda: photo_tables.took("photos", ["sig"]),
+    "rulers": lambda: photo_tables.rulers("photos", 0.01, ["sig"], ["ubt"]),
+    "endpoints on photos": lambda: photo_tables.endpoints("photos", ["sig"]),
     "README": readme.sections,
     "picture of the README": readme.drawn,
 }

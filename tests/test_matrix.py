@@ -515,6 +515,19 @@ def test_trials_may_leave_out_what_sources_say(tiny, monkeypatch):
         assert any("passes" in one.setting for one in begun) == sources
 
 
+def test_trials_at_lower_rates_are_the_same_settings_but_for_their_rate(monkeypatch):
+    asked = []
+    monkeypatch.setattr(tuning.parallel, "each", lambda work, wanted, *_: asked.append(wanted) or TRIED)
+    tuning.run_all("photos", ("par",), 3, sources=False, slower=10)
+    begun = [one.setting for one in asked[-2]][:: len(tuning.FIRST)]
+    usual = tuning.settings("par", RATE, 3, sources=False)
+    assert [one["lr"] for one in begun] == pytest.approx([one["lr"] / 10 for one in usual])
+    assert [{**one, "lr": 0} for one in begun] == [{**one, "lr": 0} for one in usual]
+    slow = {"lr": 3.1e-5, "part": 0.1}
+    assert ranges.at_an_end("par", slow, 10) == ["lr"] and ranges.at_an_end("par", {"lr": 3e-4}, 10) == []
+    assert tuning.settings("negation", RATE, 2, False, 10) == tuning.settings("negation", RATE, 2, False)
+
+
 @pytest.mark.parametrize("question", choice.QUESTIONS)
 def test_the_chosen_settings_are_those_that_the_recorded_trials_choose(question):
     table = records.read_table(records.table_path("mini", records.TUNING), "")

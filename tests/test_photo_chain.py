@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import photo_files as files
 import pytest
 import torch
 
 from ubt_utils import profiles, stages
+from ubt_utils.attacks.base import stamp_bytes
 from ubt_utils.clip import models, towers
 from ubt_utils.data.retrieval import Retrieval
+from ubt_utils.data.sample_photos import SAMPLES, sample_photos
 from ubt_utils.evaluate import measure, metrics, searched
+from ubt_utils.study import figures
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +36,24 @@ def test_every_defense_is_measured_by_both_rulers(chain):
         assert {"image_to_text_asr", "text_to_image_asr", "known_accuracy", "new_accuracy"} <= measured
     before = {"clean_accuracy", "asr", "text_to_image_r5", "text_to_image_asr", "linear_probe"}
     assert {f"public_{name}" for name in before} <= set(records["none"]["metrics"])
+
+
+def test_what_is_kept_of_a_run_says_what_three_models_answer_to_photos(chain):
+    run, _ = chain
+    found = figures.record(run)
+    assert found["stages"]["unlearn"] == run.defended().folder.name
+    answers = pd.DataFrame(**found["figures"]["answers"])
+    asked = answers.groupby(["photo", "model", "how"], sort=False)
+    assert asked.ngroups == len(SAMPLES) * 3 * 2 and set(asked.size()) == {4}
+    assert asked.probability.is_monotonic_decreasing.all()
+    assert set(answers["class"]) <= set(run.profile.sets.class_names())
+    photo = next(iter(SAMPLES))
+    one = answers.query("photo == @photo and model == 'fb' and how == 'stamped'")
+    model = run.model(run.attacked)
+    image = stamp_bytes(run.trigger, sample_photos(run.profile.sets.size)[photo][None])[0]
+    names = tuple(run.profile.sets.class_names())
+    alone = measure.answers(model, measure.head_of(model, run.profile), image, names)
+    assert dict(zip(one["class"], one.probability, strict=True)) == pytest.approx(alone, abs=1e-6)
 
 
 def test_the_public_tower_is_the_package_s(chain):

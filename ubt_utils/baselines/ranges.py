@@ -111,13 +111,17 @@ def tuned() -> tuple[str, ...]:
     return tuple(RANGES)
 
 
-def ranges_of(defense: str) -> Mapping[str, Range]:
+def ranges_of(defense: str, slower: float = 1.0) -> Mapping[str, Range]:
     """The ranges of a defense, the same whether it has D_safe or is given pairs; ValueError for one that is
-    not tuned."""
+    not tuned. slower: by how much its learning rates are divided, for a tower that takes less."""
     name = base_of(defense)
     if name not in RANGES:
         raise ValueError(f"{defense!r} is not tuned; tuned: {', '.join(tuned())}")
-    return RANGES[name]
+    found = RANGES[name]
+    rate = found.get("lr")
+    if isinstance(rate, Span):
+        found = {**found, "lr": Span(rate.low / slower, rate.high / slower)}
+    return found
 
 
 def is_published(setting: Mapping[str, Value]) -> bool:
@@ -125,9 +129,9 @@ def is_published(setting: Mapping[str, Value]) -> bool:
     return "passes" in setting
 
 
-def at_an_end(defense: str, setting: Mapping[str, Value]) -> list[str]:
+def at_an_end(defense: str, setting: Mapping[str, Value], slower: float = 1.0) -> list[str]:
     """Which of a setting's numbers lie at an end of their range."""
-    spans = {name: one for name, one in ranges_of(defense).items() if isinstance(one, Span)}
+    spans = {name: one for name, one in ranges_of(defense, slower).items() if isinstance(one, Span)}
     return [
         name
         for name, span in spans.items()

@@ -1,63 +1,28 @@
-"""What carries over from one profile to another, as tables from the records. Loads no model."""
+"""What carries over from drawings to photos, as tables from the study's records. Loads no model. Rates are
+fractions 0–1, and so are differences."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from ubt_utils.core.records import NONE
 from ubt_utils.profiles.base import DEFENDED, Profile
-from ubt_utils.report import evidence, tables
+from ubt_utils.report import study_tables
+from ubt_utils.report.study_tables import F0, RETAIN, TWIN, Among
+from ubt_utils.ubt.settings import UBT
 
 RETRIEVAL = tuple(f"{way}_r{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10))
-HARM = ("clean_accuracy", "target_recall", "image_to_text_r5", "text_to_image_r5", "linear_probe")
-MEASURED = ("asr", "clean_accuracy", "target_recall", "precision_at_64", "seconds")
-
-
-def _wide(profile: str) -> pd.DataFrame:
-    return tables.wide(tables.rows(profile))
-
-
-def side_by_side(first: str, second: str) -> pd.DataFrame:
-    """Mean over seeds of MEASURED for the attacks that both profiles have defended.
-
-    Index (attack, defense, profile); fractions 0–1, seconds in s.
-    """
-    wides = {profile: _wide(profile) for profile in (first, second)}
-    both = set.intersection(*({a for a, d, _ in t.index if d == "ubt"} for t in wides.values()))
-    parts = [
-        table.loc[sorted(both)].groupby(["attack", "defense"])[list(MEASURED)].mean().assign(profile=name)
-        for name, table in wides.items()
-    ]
-    return pd.concat(parts).set_index("profile", append=True).sort_index(kind="stable")
-
-
-def harm(profile: str, metrics: tuple[str, ...] = HARM) -> pd.DataFrame:
-    """What each model is worth beside the attack: means over attacks' seeds, as fractions.
-
-    Rows: public f0, clean twin, then (attack, model) for undefended, finetune and ubt.
-    """
-    wide = _wide(profile)
-    undefended = wide.xs("none", level="defense")
-    rows = {
-        ("–", "public f0"): undefended[[f"public_{m}" for m in metrics]].mean().set_axis(metrics),
-        ("–", "clean twin"): undefended.loc["none"][list(metrics)].mean(),
-    }
-    defended = sorted({a for a, d, _ in wide.index if d == "ubt"})
-    for attack in defended:
-        for defense, title in (("none", "backdoored"), ("finetune", "finetune"), ("ubt", "ubt")):
-            rows[attack, title] = wide.loc[(attack, defense)][list(metrics)].mean()
-    return pd.DataFrame(rows).T.rename_axis(["attack", "model"])
-
-
-def loss(profile: str, defense: str = "ubt", metrics: tuple[str, ...] = HARM) -> pd.DataFrame:
-    """Points that a defense takes (−) or gives (+), against the backdoored model of the same seed:
-    mean per attack."""
-    wide = _wide(profile)
-    change = 100 * (wide.xs(defense, level="defense") - wide.xs("none", level="defense"))
-    groups = change[list(metrics)].dropna().groupby("attack")
-    return groups.mean()
+FIVE = ("image_to_text_r5", "text_to_image_r5")
+HARM = ("clean_accuracy", "target_recall", *FIVE, "linear_probe")
+FOUND = ("image_to_text_asr", "text_to_image_asr")  # retrieval ASR, both ways
+CARRIED = ("asr", "clean_accuracy", "target_recall")
+TAKES, WANTED = (
+    0.8,
+    5,
+)  # mean ASR undefended of an attack that takes, and how many shall: results/ENDPOINTS.md
+MARGIN, RECALL_MARGIN, SECONDS = 0.01, 0.05, 0.25  # what may be lost, and what may be paid
 
 
 def settings(first: Profile, second: Profile) -> pd.DataFrame:
@@ -90,51 +55,103 @@ def _strength(profile: Profile, name: str) -> dict[str, str]:
     return {f"{name} {trigger.strength}": f"{getattr(trigger, trigger.strength):g}"}
 
 
-def selected(profile: str) -> pd.DataFrame:
-    """What detection came to, per attack and seed: the part of the poison that the pool holds, the words that
-    were found, the word that plain surprise in the pool would have named (in records from before disturbances
-    were tried), the tokens B, how many of the chosen pairs are poisoned; and outside the pool how many pairs
-    are, and how many were left out.
-    """
+def took(family: str, attacks: Sequence[str], profiles: Among = None) -> pd.DataFrame:
+    """ASR undefended, a row a poison rate and attack: clusters, their mean, the lowest and the highest, and
+    whether the mean is at least TAKES."""
+    runs = study_tables.recorded(family, None, attacks, [NONE], profiles)
+    found = runs.groupby(["poison_rate", "attack"]).agg(
+        clusters=("cluster", "nunique"), asr=("asr", "mean"), lowest=("asr", "min"), highest=("asr", "max")
+    )
+    return found.assign(takes=found.asr >= TAKES)
+
+
+def rulers(
+    family: str,
+    poison_rate: float,
+    attacks: Sequence[str],
+    defenses: Sequence[str],
+    profiles: Among = None,
+    metrics: Sequence[str] = HARM,
+) -> pd.DataFrame:
+    """What each model is still worth by every ruler, mean over the attacked runs: f0 and the clean twin, and
+    every defense that has a run, in their order."""
+    runs = study_tables.recorded(family, poison_rate, attacks, None, profiles)
+    undefended = runs.xs(NONE, level="defense")
     rows = {
-        (r["attack"], r["seed"]): {
-            "poison in the pool": r["pool_recall"],
-            "vote": ", ".join(_words(r)),
-            "plain surprise": r.get("plain_anchor"),
-            "B": ", ".join(r["tokens"]),
-            "chosen": r["chosen"],
-            "poisoned": r["chosen_poisoned"],
-            "poisoned outside": r["outside_poisoned"],
-            "left out": r["left_out"],
-            "poisoned of these": r["left_out_poisoned"],
-        }
-        for r in evidence.read(profile)
-        if _words(r)
+        title: undefended[[f"{before}{name}" for name in metrics]].astype(float).mean().set_axis(metrics)
+        for title, before in ((F0, "public_"), (TWIN, "twin_"))
     }
-    return pd.DataFrame(rows).T.rename_axis(["attack", "seed"])
+    means = runs[list(metrics)].astype(float).groupby(level="defense").mean()
+    rows |= {name: means.loc[name] for name in defenses if name in means.index}
+    return pd.DataFrame(rows).T.rename_axis("model")
 
 
-def _words(record: Mapping[str, Any]) -> list[str]:
-    """The words that detection found; in older records, the one that it always named."""
-    return record.get("anchors") or ([record["anchor"]] if record.get("anchor") else [])
+def carried(worlds: Mapping[str, pd.DataFrame], defenses: Sequence[str]) -> pd.DataFrame:
+    """What each defense does in several worlds, on the attacks that all of them have: index (defense, world),
+    CARRIED as means, and what each rate lost (−) or gained (+) against the undefended models of the same
+    runs. worlds: by name, runs of `study_tables.recorded`."""
+    both = set.intersection(*(set(runs.index.get_level_values("attack")) for runs in worlds.values()))
+    rows = {}
+    for world, runs in worlds.items():
+        rates = runs[runs.index.isin(both, level="attack")][list(CARRIED)].astype(float)
+        before = rates.xs(NONE, level="defense")
+        for name in (NONE, *defenses):
+            own = rates[rates.index.isin([name], level="defense")].droplevel("defense")
+            if len(own):
+                change = (own - before.loc[own.index]).mean().add_suffix("_change")
+                rows[name, world] = {"runs": len(own), **own.mean(), **change}
+    found = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["defense", "world"])
+    order = {name: place for place, name in enumerate((NONE, *defenses))}
+    return found.sort_index(level=0, key=lambda names: names.map(order), sort_remaining=False)
 
 
-def curves(profile: str) -> pd.DataFrame:
-    """The path of each defense, from the records: attack, defense, seed, step, and the rates there."""
-    rows = [
-        {"attack": r["attack"], "defense": r["defense"], "seed": r["seed"], **point}
-        for r in evidence.read(profile)
-        for point in r.get("curve", ())
-    ]
-    return pd.DataFrame(rows)
+def endpoints(family: str, attacks: Sequence[str], profiles: Among = None) -> pd.DataFrame:
+    """The primary endpoints of the round of photos, a row an endpoint and poison rate, those that are missed
+    first; columns as in `study_tables.endpoints`, whose rows are among them. Recalls and seconds are means
+    over runs, without an interval."""
+    runs = study_tables.recorded(family, None, attacks, None, profiles)
+    names = runs.index.get_level_values("defense")
+    rows = {}
+    for rate, own in runs[names == UBT].groupby("poison_rate"):
+        here = runs[runs.poison_rate == rate]
+        size = {"runs": len(own), "clusters": own.cluster.nunique()}
+        rows |= {
+            (title, rate): {**size, **found} for title, found in (_took(here) | _beside(here, own)).items()
+        }
+    found = pd.concat([study_tables.endpoints(family, attacks, profiles), _frame(rows)])
+    return found.sort_values("met", kind="stable")
 
 
-def worst(profile: str) -> pd.DataFrame:
-    """The seed on which each defense did worst, per attack and metric: highest ASR, lowest others.
+def _frame(rows: Mapping[tuple[str, float], Mapping]) -> pd.DataFrame:
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["endpoint", "poison_rate"])
 
-    Index (attack, defense); fractions 0–1. What a mean over seeds hides.
-    """
-    groups = _wide(profile).drop("none", level="attack").groupby(["attack", "defense"])
-    table = groups[[*HARM, "precision_at_64"]].min()
-    table.insert(0, "asr", groups["asr"].max())
-    return table.drop("none", level="defense")
+
+def _took(runs: pd.DataFrame) -> dict[str, dict]:
+    """How many attacks take, of those that are recorded."""
+    means = runs.xs(NONE, level="defense").groupby(level="attack").asr.mean()
+    count = int((means >= TAKES).sum())
+    target = f"{WANTED}; {len(means)} are recorded"
+    return {"attacks that take": {"value": count, "target": target, "met": count >= WANTED}}
+
+
+def _beside(runs: pd.DataFrame, own: pd.DataFrame) -> dict[str, dict]:
+    """UBT's recalls less those of retain only, of the undefended, and of the twin; and its seconds."""
+    rows: dict[str, float] = {}
+    for other, title in ((RETAIN, "retain only"), (NONE, "undefended")):
+        rows |= {f"{name} less that of {title}": _less(runs, name, other) for name in FIVE}
+    found = {title: _least(value, MARGIN) for title, value in rows.items()}
+    twin = runs.xs(NONE, level="defense").twin_target_recall.astype(float).mean()
+    found["target recall less the twin's"] = _least(own.target_recall.mean() - twin, RECALL_MARGIN)
+    part = float((own.seconds / own.victim_seconds).median())
+    paid = {"value": part, "target": f"at most {SECONDS:.0%}", "met": part <= SECONDS}
+    return found | {"seconds as a part of the victim's, median": paid}
+
+
+def _less(runs: pd.DataFrame, metric: str, other: str) -> float:
+    """UBT less another, mean over the runs that both have; NaN where there is none."""
+    wide = runs[metric].astype(float).unstack("defense")
+    return float((wide[UBT] - wide[other]).mean()) if other in wide else float("nan")
+
+
+def _least(value: float, margin: float) -> dict:
+    return {"value": value, "target": f"at least −{margin:.0%}", "met": value >= -margin}

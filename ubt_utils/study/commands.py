@@ -213,14 +213,17 @@ def tune(
     defenses: tuple[str, ...] = ranges.tuned(),
     count: int = tuning.TRIALS,
     sources: bool = True,
+    slower: float = 1.0,
     workers: int = 1,
 ) -> None:
     """Try `count` settings of every defense, and, if asked, those of its source, some of which train for ten
-    passes, on attacks and seeds kept for that; print the chosen ones, at a fifth of the victim's cost and at
-    any, of all and of those that mend."""
-    table = tuning.run_all(profile, defenses, count, workers, sources)
-    print(tuning.write(profile, table))
+    passes, on attacks and seeds kept for that; print the chosen ones of all that are recorded, at a fifth of
+    the victim's cost and at any, of all and of those that mend. slower: divide the drawn learning rates."""
+    path = tuning.write(profile, tuning.run_all(profile, defenses, count, workers, sources, slower))
+    print(path)
+    table = pd.read_parquet(path)
+    table = table[table.defense.isin(defenses)]
     for question, (most, mends) in choice.QUESTIONS.items():
         for name, setting in choice.choose(table, most, mends).items():
-            ends = ", ".join(ranges.at_an_end(name, setting))
+            ends = ", ".join(ranges.at_an_end(name, setting, slower))
             print(question, name, json.dumps(setting), f"at an end: {ends}" if ends else "")

@@ -1,5 +1,5 @@
-"""What figures of notebooks 02 to 04 draw from the arrays of one run, small enough to be kept: a paper draws
-them anew where no stage is."""
+"""What figures of notebooks 02 to 04, and one of 06, draw of one run, small enough to be kept: they are drawn
+anew where no stage is."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import pandas as pd
 import torch
 
 from ubt_utils import profiles, stages
+from ubt_utils.attacks.base import stamp_bytes
 from ubt_utils.clip import models
 from ubt_utils.core import provenance, records
 from ubt_utils.core.store import Stage
+from ubt_utils.data.sample_photos import sample_photos
+from ubt_utils.evaluate import measure
 from ubt_utils.evaluate.densities import densities, kinds
 from ubt_utils.ubt import tokens as tk
 
@@ -34,7 +37,7 @@ def record(run: stages.Chain) -> dict[str, Any]:
     found = {
         "pretrain": run.pretrained, "attack": run.attacked, "suspect": run.suspected,
         "overfit": run.overfitted, "select": run.selected,
-    }  # fmt: skip
+    } | ({"unlearn": run.defended()} if run.profile.tower else {})  # fmt: skip
     return {
         "profile": run.profile.name,
         "attack": run.attack,
@@ -62,14 +65,16 @@ def _packed(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def tables(run: stages.Chain) -> dict[str, pd.DataFrame]:
-    """The tables by figure, the last two without rows where nothing was found."""
+    """The tables by figure, sufferers and tokens without rows where nothing was found; of photos the answers,
+    too."""
     kind = kinds(run.scores[1], run.wild[1])
-    return {
+    found = {
         "similarity": _similarity(run, kind),
         "drops": _drops(run, kind),
         "sufferers": _sufferers(run),
         "tokens": _tokens(run),
     }
+    return found | ({"answers": answers(run)} if run.profile.tower else {})
 
 
 def _similarity(run: stages.Chain, kind: np.ndarray) -> pd.DataFrame:
@@ -114,3 +119,18 @@ def _tokens(run: stages.Chain) -> pd.DataFrame:
         "compromised": torch.isin(ids, found["compromised"]).numpy(),
     })  # fmt: skip
     return table.sort_values("surprise", ascending=False, kind="stable", ignore_index=True)
+
+
+def answers(run: stages.Chain) -> pd.DataFrame:
+    """What f0, fb and fu answer to photos that none of them was trained on, clean and stamped, a row an
+    answer: photo, model, how (clean or stamped), class and probability, highest first. A photo's right name
+    need not be among the classes."""
+    names, rows = tuple(run.profile.sets.class_names()), []
+    for name, stage in {"f0": run.pretrained, "fb": run.attacked, "fu": run.defended()}.items():
+        model = run.model(stage)
+        head = measure.head_of(model, run.profile)
+        for title, photo in sample_photos(run.profile.sets.size).items():
+            for how, image in (("clean", photo), ("stamped", stamp_bytes(run.trigger, photo[None])[0])):
+                found = measure.answers(model, head, image, names)
+                rows += [(title, name, how, *one) for one in found.items()]
+    return pd.DataFrame(rows, columns=["photo", "model", "how", "class", "probability"])

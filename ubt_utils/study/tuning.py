@@ -53,10 +53,13 @@ class Trial:
     seed: int
 
 
-def settings(defense: str, rate: float, count: int = TRIALS, sources: bool = True) -> list[dict[str, Value]]:
+def settings(
+    defense: str, rate: float, count: int = TRIALS, sources: bool = True, slower: float = 1.0
+) -> list[dict[str, Value]]:
     """The settings of a defense that are tried, the same ones each time, and after them, with `sources`,
-    those that are known beforehand; rate: the victims'. ValueError for a defense that is not tuned."""
-    found = ranges_of(defense)
+    those that are known beforehand; rate: the victims'; slower: by how much the drawn rates are divided.
+    ValueError for a defense that is not tuned."""
+    found = ranges_of(defense, slower)
     seed = generator("settings", base_of(defense)).initial_seed() % 2**32  # else all would share their rates
     points = qmc.Halton(len(found), seed=seed).random(count)
     drawn = [
@@ -123,13 +126,20 @@ def at(profile: Profile, trial: Trial) -> Profile:
 
 
 def run_all(
-    profile: str, names: Sequence[str], count: int, workers: int = 1, sources: bool = True
+    profile: str,
+    names: Sequence[str],
+    count: int,
+    workers: int = 1,
+    sources: bool = True,
+    slower: float = 1.0,
 ) -> pd.DataFrame:
     """All trials of these defenses, a row each; after a kill the same call goes on. sources: with the
-    settings that are known beforehand."""
+    settings that are known beforehand. slower: by how much the drawn rates are divided; other than 1, what
+    mini's trials chose is not tried again."""
     setting = profiles.get(profile)
     work, rate = partial(run, setting), setting.recipe(BLEND).lr
-    wanted = {name: carried(setting.family, name) + settings(name, rate, count, sources) for name in names}
+    again = {name: carried(setting.family, name) if slower == 1 else [] for name in names}
+    wanted = {name: again[name] + settings(name, rate, count, sources, slower) for name in names}
     begun = trials(wanted, FIRST)
     table = pd.DataFrame(parallel.each(work, begun, workers, "tune", "trial"))
     ended = trials({name: finalists(part) for name, part in table.groupby("defense", sort=False)}, SECOND)

@@ -10,10 +10,9 @@ from ubt_utils.report.plots.attacks import (
     tried,
 )
 from ubt_utils.report.plots.defenses import (
+    carried,
     defense_curves,
     harm,
-    paths_by_attack,
-    side_by_side,
     weight_path,
 )
 from ubt_utils.report.plots.detection import before_after, changes, margins
@@ -25,7 +24,7 @@ from ubt_utils.report.plots.diagrams import (
 )
 from ubt_utils.report.plots.forest import forest
 from ubt_utils.report.plots.matrix import budget, choices, defense_heat, rungs, study
-from ubt_utils.report.plots.pictures import answers, gallery, picture, sample_photos, suspects, wrap
+from ubt_utils.report.plots.pictures import answers, gallery, picture, suspects, wrap
 from ubt_utils.report.plots.scores import (
     agreement,
     by_noise,
@@ -42,10 +41,10 @@ from ubt_utils.report.plots.tuned import cloud
 
 __all__ = [
     "ATTACK_NAMES", "COLORS", "LINES", "STYLE", "TITLES",
-    "agreement", "answers", "attack_gallery", "before_after", "budget", "by_noise", "chain_diagram",
-    "changes", "choices", "cloud", "colored_caption", "crossed_halves", "defense_curves", "defense_heat",
-    "density_panels", "embedding_space", "forest", "gallery", "growth", "harm", "kinds", "margins",
-    "overfit_path", "paths_by_attack", "picture", "ranking", "rungs", "sample_photos", "save",
-    "side_by_side", "similarity_panels", "stealth_plane", "strengths", "study", "sufferers", "survival",
-    "suspects", "sweep_grid", "token_bars", "tried", "two_towers", "weight_path", "who_holds_what", "wrap",
+    "agreement", "answers", "attack_gallery", "before_after", "budget", "by_noise", "carried",
+    "chain_diagram", "changes", "choices", "cloud", "colored_caption", "crossed_halves", "defense_curves",
+    "defense_heat", "density_panels", "embedding_space", "forest", "gallery", "growth", "harm", "kinds",
+    "margins", "overfit_path", "picture", "ranking", "rungs", "save",
+    "similarity_panels", "stealth_plane", "strengths", "study", "sufferers", "survival", "suspects",
+    "sweep_grid", "token_bars", "tried", "two_towers", "weight_path", "who_holds_what", "wrap",
 ]  # fmt: skip

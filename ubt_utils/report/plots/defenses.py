@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ubt_utils.report.plots.style import ATTACK_NAMES, FAINT, INK, LINES, TITLES, marks, named, size, styled
+from ubt_utils.report.plots.style import FAINT, INK, LINES, TITLES, marks, named, size, styled
 
 
 @styled
@@ -69,66 +69,42 @@ def weight_path(table: pd.DataFrame, weight: float) -> Figure:
 
 
 @styled
-def paths_by_attack(table: pd.DataFrame) -> Figure:
-    """ASR along the steps of each defense: a panel per attack, a line per seed; table:
-    `profile_tables.curves` or `cells.curves`."""
-    names, forms = list(table.attack.unique()), marks(list(table.defense.unique()))
-    figure, axes = plt.subplots(
-        1, len(names), figsize=size(3.3 * len(names), 2.8), sharey=True, squeeze=False
-    )
-    for axis, attack in zip(axes[0], names, strict=True):
-        for (defense, _), line in table[table.attack == attack].groupby(["defense", "seed"]):
-            axis.plot(line.step, 100 * line.asr, ms=3.5, **forms[defense])
-        axis.set(title=ATTACK_NAMES[attack], xlabel="training steps", ylim=(-3, 103))
-    axes[0][0].set_ylabel("ASR (%)")
-    for defense in table.defense.unique():
-        axes[0][0].plot([], [], label=f"{defense}, a line a seed", **forms[defense])
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figure
-
-
-@styled
-def side_by_side(table: pd.DataFrame) -> Figure:
-    """ASR and CA of each attack in two profiles, undefended → defended; table:
-    `profile_tables.side_by_side`."""
-    profiles = list(table.index.get_level_values("profile").unique())
-    names = list(table.index.get_level_values("attack").unique())
-    figure, axes = plt.subplots(1, 3, figsize=size(10.5, 3.0))
-    shown = {"asr": "ASR (%)", "clean_accuracy": "clean accuracy (%)", "target_recall": "target recall (%)"}
+def carried(table: pd.DataFrame) -> Figure:
+    """Each defense in several worlds: its ASR, and what it takes of clean accuracy and of target recall in
+    points against the undefended models; a row a defense, a mark a world, large where it is UBT. table:
+    `photo_tables.carried`."""
+    shown = {
+        "asr": "ASR (%)", "clean_accuracy_change": "clean accuracy (points)",
+        "target_recall_change": "target recall (points)",
+    }  # fmt: skip
+    worlds, names = (list(table.index.get_level_values(level).unique()) for level in ("world", "defense"))
+    figure, axes = plt.subplots(1, 3, figsize=size(10.5, 0.36 * len(names) + 1.2), sharey=True)
     for axis, (metric, label) in zip(axes, shown.items(), strict=True):
-        for row, (attack, profile) in enumerate((a, p) for a in names for p in profiles):
-            ends = {d: 100 * table.loc[(attack, d, profile), metric] for d in TITLES}
-            axis.plot([ends["none"], ends["ubt"]], [row, row], color="#cccccc", lw=1.5, zorder=1)
-            for defense, form in marks(list(TITLES)).items():
-                label_once = TITLES[defense] if row == 0 else ""
-                axis.plot(ends[defense], row, ms=5.5, label=label_once, **(form | {"ls": ""}))
-        axis.set(xlabel=label, xlim=(-4, 104))
-        axis.set_yticks([])
-    rows = [f"{ATTACK_NAMES[a]}, {p}" for a in names for p in profiles]
-    axes[0].set_yticks(range(len(rows)), rows)
-    for axis in axes:
-        axis.invert_yaxis()
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        for world, filled in zip(worlds, ("none", FAINT), strict=False):
+            own = 100 * table.xs(world, level="world")[metric]
+            rows = [names.index(name) for name in own.index]
+            axis.plot(own, rows, "o", mfc=filled, mec=INK, ms=6, label=world)
+        axis.axvline(0, color=FAINT, lw=0.8, ls=":")
+        axis.set_xlabel(label)
+    axes[0].set_yticks(range(len(names)), [TITLES.get(name, name) for name in names])
+    axes[0].invert_yaxis()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(worlds))
     return figure
 
 
 @styled
 def harm(table: pd.DataFrame) -> Figure:
-    """What each model is still worth: a panel per ruler, a dot per model; table: `profile_tables.harm`."""
+    """What each model is still worth: a panel per ruler, a dot per model, a dotted line at the first one;
+    table: `photo_tables.rulers`."""
+    names, forms = list(table.index), marks(list(table.index))
     figure, axes = plt.subplots(
-        1, len(table.columns), figsize=size(2.3 * len(table.columns), 3.6), sharey=True
+        1, len(table.columns), figsize=size(2.3 * len(table.columns), 0.3 * len(names) + 0.9), sharey=True
     )
-    names = [title if attack == "–" else f"{ATTACK_NAMES[attack]}: {title}" for attack, title in table.index]
-    forms = marks(["undefended", *TITLES])
-    drawn = [
-        forms.get({"backdoored": "undefended"}.get(t, t), {"color": INK, "marker": "*"})
-        for _, t in table.index
-    ]
     for axis, ruler in zip(axes, table.columns, strict=True):
-        for row, (value, form) in enumerate(zip(100 * table[ruler], drawn, strict=True)):
-            axis.plot(value, row, ms=5.5, **(form | {"ls": ""}))
+        for row, name in enumerate(names):
+            axis.plot(100 * table.loc[name, ruler], row, ms=6, **(forms[name] | {"ls": ""}))
         axis.axvline(100 * table[ruler].iloc[0], color=FAINT, lw=0.8, ls=":")
         axis.set_xlabel(f"{ruler.replace('_', ' ')} (%)", fontsize="small")
-    axes[0].set_yticks(range(len(names)), names, fontsize="small")
+    axes[0].set_yticks(range(len(names)), [TITLES.get(name, name) for name in names], fontsize="small")
     axes[0].invert_yaxis()
     return figure

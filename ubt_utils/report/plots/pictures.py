@@ -1,4 +1,4 @@
-"""Pictures of pairs: what a trigger looks like, what a model answers, photos that may be shown."""
+"""Pictures of pairs: what a trigger looks like, what a model answers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
-from sklearn.datasets import load_sample_image
-from torchvision.transforms.functional import center_crop, resize
 
 from ubt_utils.report.plots.style import COLORS, FAINT, legible, size, styled
 
 Color = str | tuple[float, ...]
-SAMPLES = {"china": "danielbuechele", "flower": "vultilion"}  # as scikit-learn credits them
 
 
 def picture(axis: plt.Axes, image: torch.Tensor, title: str = "", color: Color = "#333333") -> None:
@@ -103,16 +100,3 @@ def answers(panels: Sequence[tuple[str, torch.Tensor, Mapping[str, float]]], tar
         bottom.set_xlabel("probability (%)")
         bottom.grid(axis="y", visible=False)
     return figure
-
-
-def sample_photos(size: int) -> dict[str, torch.Tensor]:
-    """Title with credit → (3, size, size) uint8: the two photos that scikit-learn ships (CC BY 2.0).
-
-    They stand in for the photos of a data set, whose terms do not let a notebook show them.
-    """
-    found = {}
-    for name, author in SAMPLES.items():
-        photo = torch.from_numpy(load_sample_image(f"{name}.jpg").copy()).permute(2, 0, 1)
-        square = center_crop(photo, min(photo.shape[1:]))
-        found[f"{name}, © {author}"] = resize(square, [size, size], antialias=True)
-    return found
