@@ -21,8 +21,8 @@ BOTH = ("ubt", "par")
 
 def runs() -> list[dict]:
     """Two attacks on two public models, undefended, with UBT, and with PAR on the first model alone."""
-    beside = {f"{before}{name}": 0.4 for before in ("public_", "twin_") for name in photo_tables.HARM}
-    found = []
+    beside = {f"public_{name}": 0.4 for name in photo_tables.HARM} | {"twin_clean_accuracy": 0.6}
+    found = [cell(0, "none", "none", None, 0.9, linear_probe=0.7)]  # the twin
     for f0, attack in ((f0, attack) for f0 in (0, 1) for attack in ATTACKS):
         worth = dict.fromkeys(photo_tables.HARM, 0.5 + 0.1 * f0)
         found.append(cell(f0, attack, "none", 0.9 - 0.3 * (attack == "wave"), **beside | worth))
@@ -53,12 +53,15 @@ def test_an_attack_takes_where_its_mean_over_clusters_is_high(made):
 def test_rulers_start_with_the_public_model_and_the_twin(made):
     found = photo_tables.rulers(FAMILY, 0.01, ATTACKS, ("none", "retrain", "ubt"))
     assert list(found.index) == [study_tables.F0, study_tables.TWIN, "none", "ubt"]
-    assert found.linear_probe.tolist() == pytest.approx([0.4, 0.4, 0.55, 0.55])
+    assert found.linear_probe.tolist() == pytest.approx([0.4, 0.7, 0.55, 0.55])
+    assert found.clean_accuracy[study_tables.TWIN] == 0.6  # under the attack, where it was measured
+    assert found[list(photo_tables.FIVE)].loc[study_tables.TWIN].isna().all()
     assert found.clean_accuracy["ubt"] == pytest.approx(0.5)
 
 
 def test_what_carries_over_is_held_against_the_undefended_of_the_same_runs(made):
     every = study_tables.recorded(FAMILY)
+    every = every.drop("none", level="attack")
     worlds = {"drawings": every, "photos": every.query("attack == 'sig'")}
     found = photo_tables.carried(worlds, ("par", "ubt", "retrain"))
     assert list(found.index.get_level_values("defense").unique()) == ["none", "par", "ubt"]
@@ -92,7 +95,7 @@ def test_endpoints_begin_with_what_is_missed(results_root):
 
 
 def test_pictures_show_every_defense_and_ruler(made):
-    every = study_tables.recorded(FAMILY)
+    every = study_tables.recorded(FAMILY).drop("none", level="attack")
     figure = plots.carried(photo_tables.carried({"drawings": every, "photos": every}, BOTH))
     labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
     assert labels == ["undefended", "ubt", "par"]

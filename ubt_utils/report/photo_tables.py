@@ -74,16 +74,23 @@ def rulers(
     metrics: Sequence[str] = HARM,
 ) -> pd.DataFrame:
     """What each model is still worth by every ruler, mean over the attacked runs: f0 and the clean twin, and
-    every defense that has a run, in their order."""
+    every defense that has a run, in their order. Of the twin NaN where nothing was measured."""
     runs = study_tables.recorded(family, poison_rate, attacks, None, profiles)
     undefended = runs.xs(NONE, level="defense")
+    clean = study_tables.recorded(family, None, [NONE], [NONE], profiles)
     rows = {
-        title: undefended[[f"{before}{name}" for name in metrics]].astype(float).mean().set_axis(metrics)
-        for title, before in ((F0, "public_"), (TWIN, "twin_"))
+        F0: undefended[[f"public_{name}" for name in metrics]].astype(float).mean().set_axis(metrics),
+        TWIN: pd.Series({name: _of_twin(name, undefended, clean) for name in metrics}),
     }
     means = runs[list(metrics)].astype(float).groupby(level="defense").mean()
     rows |= {name: means.loc[name] for name in defenses if name in means.index}
     return pd.DataFrame(rows).T.rename_axis("model")
+
+
+def _of_twin(name: str, undefended: pd.DataFrame, clean: pd.DataFrame) -> float:
+    """A mean of the twins, under the attack where it was measured, else of their own runs."""
+    told = undefended.get(f"twin_{name}", clean.get(name))
+    return float("nan") if told is None else float(told.astype(float).mean())
 
 
 def carried(worlds: Mapping[str, pd.DataFrame], defenses: Sequence[str]) -> pd.DataFrame:
@@ -130,7 +137,7 @@ def _took(runs: pd.DataFrame) -> dict[str, dict]:
     """How many attacks take, of those that are recorded."""
     means = runs.xs(NONE, level="defense").groupby(level="attack").asr.mean()
     count = int((means >= TAKES).sum())
-    target = f"{WANTED}; {len(means)} are recorded"
+    target = f"{WANTED}; recorded: {len(means)}"
     return {"attacks that take": {"value": count, "target": target, "met": count >= WANTED}}
 
 
