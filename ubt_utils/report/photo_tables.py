@@ -118,7 +118,7 @@ def endpoints(family: str, attacks: Sequence[str], profiles: Among = None) -> pd
     over runs, without an interval."""
     runs = study_tables.recorded(family, None, attacks, None, profiles)
     names = runs.index.get_level_values("defense")
-    rows = {}
+    rows: dict[tuple[str, float], dict] = {}
     for rate, own in runs[names == UBT].groupby("poison_rate"):
         here = runs[runs.poison_rate == rate]
         size = {"runs": len(own), "clusters": own.cluster.nunique()}

@@ -122,15 +122,18 @@ def _tokens(run: stages.Chain) -> pd.DataFrame:
 
 
 def answers(run: stages.Chain) -> pd.DataFrame:
-    """What f0, fb and fu answer to photos that none of them was trained on, clean and stamped, a row an
-    answer: photo, model, how (clean or stamped), class and probability, highest first. A photo's right name
-    need not be among the classes."""
+    """What f0, fb and fu answer to photos that none of them was trained on, clean and, under an attack,
+    stamped, a row an answer: photo, model, how (clean or stamped), class and probability, highest first. A
+    photo's right name need not be among the classes."""
     names, rows = tuple(run.profile.sets.class_names()), []
     for name, stage in {"f0": run.pretrained, "fb": run.attacked, "fu": run.defended()}.items():
         model = run.model(stage)
         head = measure.head_of(model, run.profile)
         for title, photo in sample_photos(run.profile.sets.size).items():
-            for how, image in (("clean", photo), ("stamped", stamp_bytes(run.trigger, photo[None])[0])):
+            looked_at = {"clean": photo}
+            if run.trigger is not None:
+                looked_at["stamped"] = stamp_bytes(run.trigger, photo[None])[0]
+            for how, image in looked_at.items():
                 found = measure.answers(model, head, image, names)
                 rows += [(title, name, how, *one) for one in found.items()]
     return pd.DataFrame(rows, columns=["photo", "model", "how", "class", "probability"])
