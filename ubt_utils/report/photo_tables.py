@@ -13,7 +13,6 @@ from ubt_utils.report import study_tables
 from ubt_utils.report.study_tables import F0, RETAIN, TWIN, Among
 from ubt_utils.ubt.settings import UBT
 
-RETRIEVAL = tuple(f"{way}_r{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10))
 FIVE = ("image_to_text_r5", "text_to_image_r5")
 HARM = ("clean_accuracy", "target_recall", *FIVE, "linear_probe")
 FOUND = ("image_to_text_asr", "text_to_image_asr")  # retrieval ASR, both ways
@@ -22,7 +21,7 @@ TAKES, WANTED = (
     0.8,
     5,
 )  # mean ASR undefended of an attack that takes, and how many shall: results/ENDPOINTS.md
-MARGIN, RECALL_MARGIN, SECONDS = 0.01, 0.05, 0.25  # what may be lost, and what may be paid
+RECALL_MARGIN, SECONDS = 0.05, 0.25  # what may be lost of the target, and what may be paid
 
 
 def settings(first: Profile, second: Profile) -> pd.DataFrame:
@@ -146,7 +145,7 @@ def _beside(runs: pd.DataFrame, own: pd.DataFrame) -> dict[str, dict]:
     rows: dict[str, float] = {}
     for other, title in ((RETAIN, "retain only"), (NONE, "undefended")):
         rows |= {f"{name} less that of {title}": _less(runs, name, other) for name in FIVE}
-    found = {title: _least(value, MARGIN) for title, value in rows.items()}
+    found = {title: _least(value, study_tables.CLEAN_MARGIN) for title, value in rows.items()}
     twin = runs.xs(NONE, level="defense").twin_target_recall.astype(float).mean()
     found["target recall less the twin's"] = _least(own.target_recall.mean() - twin, RECALL_MARGIN)
     part = float((own.seconds / own.victim_seconds).median())

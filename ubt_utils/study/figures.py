@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from ubt_utils import profiles, stages
-from ubt_utils.attacks.base import stamp_bytes
+from ubt_utils.attacks.base import Trigger, stamp_bytes
 from ubt_utils.clip import models
 from ubt_utils.core import provenance, records
 from ubt_utils.core.store import Stage
@@ -126,14 +126,21 @@ def answers(run: stages.Chain) -> pd.DataFrame:
     stamped, a row an answer: photo, model, how (clean or stamped), class and probability, highest first. A
     photo's right name need not be among the classes."""
     names, rows = tuple(run.profile.sets.class_names()), []
+    looks = [
+        (title, how, image)
+        for title, photo in sample_photos(run.profile.sets.size).items()
+        for how, image in _looks(run.trigger, photo).items()
+    ]
     for name, stage in {"f0": run.pretrained, "fb": run.attacked, "fu": run.defended()}.items():
         model = run.model(stage)
         head = measure.head_of(model, run.profile)
-        for title, photo in sample_photos(run.profile.sets.size).items():
-            looked_at = {"clean": photo}
-            if run.trigger is not None:
-                looked_at["stamped"] = stamp_bytes(run.trigger, photo[None])[0]
-            for how, image in looked_at.items():
-                found = measure.answers(model, head, image, names)
-                rows += [(title, name, how, *one) for one in found.items()]
+        for title, how, image in looks:
+            found = measure.answers(model, head, image, names)
+            rows += [(title, name, how, *one) for one in found.items()]
     return pd.DataFrame(rows, columns=["photo", "model", "how", "class", "probability"])
+
+
+def _looks(trigger: Trigger | None, photo: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The photo clean and, under an attack, stamped."""
+    stamped = {} if trigger is None else {"stamped": stamp_bytes(trigger, photo[None])[0]}
+    return {"clean": photo, **stamped}
