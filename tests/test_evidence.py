@@ -108,8 +108,6 @@ READERS = {
     "changes": lambda: tables.changes("mini"),
     "against": lambda: tables.against("mini", "ubt", "none"),
     "text": lambda: tables.as_text("mini"),
-    "detectors of records": lambda: tables.detector_table("mini"),
-    "seconds": lambda: tables.stage_seconds("mini"),
     "standing": defense_tables.standing_cells,
     "runs of the study": lambda: study_tables.recorded("mini"),
     "suite": defense_tables.suite,

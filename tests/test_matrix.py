@@ -570,14 +570,6 @@ def test_a_trial_is_a_row_with_where_it_comes_from(chain):
 # What tables read
 
 
-def test_curves_are_read_from_the_table():
-    point = {"step": 5, "asr": 0.25}
-    keys = {"profile": "mini", "attack": "sig", "defense": ["none", "ubt"], "seed": 0}
-    table = pd.DataFrame({**keys, "curve": ["[]", json.dumps([point])]})
-    found = cells.curves(table).to_dict("records")
-    assert found == [{"profile": "mini", "attack": "sig", "defense": "ubt", "seed": 0, **point}]
-
-
 def test_profiles_of_one_family_share_a_table(wanted, chain, no_training):
     path = matrix.collect("tiny", matrix.run(wanted))
     families = {

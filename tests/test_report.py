@@ -147,15 +147,6 @@ def test_film_links_slider_and_frames_and_refuses_none():
         widgets.film([], "strength")
 
 
-def test_detectors_and_seconds_are_means_over_seeds(results_root):
-    for seed, found in enumerate((0.5, 0.75)):
-        record = {"profile": "toy", "attack": "sig", "defense": "ubt", "seed": seed, "f0": "one"}
-        measured = {"metrics": {}, "train_seconds": {"attack": 3.0 + seed, "unlearn": 8.0}}
-        records.write({**record, **measured, "detectors": {"gain": {"precision_at_64": found}}})
-    assert tables.detector_table("toy").loc["sig", "gain"] == pytest.approx(0.625)
-    assert tables.stage_seconds("toy").seconds.to_dict() == {"attack": 3.5, "unlearn (ubt)": 8.0}
-
-
 def test_one_defense_stands_against_another_in_points_and_seconds(toy):
     for seed in (0, 1):
         ubt = records.load(toy / "toy" / f"sig-ubt-{seed}.json")

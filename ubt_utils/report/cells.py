@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 
 from ubt_utils import profiles
@@ -17,16 +15,6 @@ def read(family: str) -> pd.DataFrame:
     """The recorded matrix of a family of profiles, a row a cell; a FileNotFoundError says how to make it."""
     path = records.table_path(family, records.MATRIX)
     return evidence.of_one_model(records.read_table(path, "make matrix"))
-
-
-def curves(table: pd.DataFrame) -> pd.DataFrame:
-    """The path of each cell that was defended: profile, attack, defense, seed, step, and the rates there."""
-    rows = [
-        {**{key: cell[key] for key in records.KEYS}, **point}
-        for cell in table.to_dict("records")
-        for point in json.loads(cell["curve"])
-    ]
-    return pd.DataFrame(rows)
 
 
 def rows(profile: str) -> pd.DataFrame:

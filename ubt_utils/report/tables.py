@@ -71,27 +71,6 @@ def against(profile: str, defense: str, other: str) -> pd.DataFrame:
     return mean.xs(defense, level="defense") - mean.xs(other, level="defense")
 
 
-def detector_table(profile: str) -> pd.DataFrame:
-    """Precision@64 of every detector per attack, mean over seeds."""
-    table = [
-        {"attack": r["attack"], "detector": name, "value": values["precision_at_64"]}
-        for r in evidence.read(profile)
-        for name, values in r.get("detectors", {}).items()
-    ]
-    found = pd.DataFrame(table).pivot_table(index="attack", columns="detector", values="value", sort=False)
-    return found.rename_axis(columns=None)
-
-
-def stage_seconds(profile: str) -> pd.DataFrame:
-    """Seconds of training per stage: mean over the records of each defense."""
-    table = [
-        {"stage": stage if stage != "unlearn" else f"unlearn ({r['defense']})", "seconds": seconds}
-        for r in evidence.read(profile)
-        for stage, seconds in r["train_seconds"].items()
-    ]
-    return pd.DataFrame(table).groupby("stage", sort=False).mean().round(1)
-
-
 def compare(profile: str, attack: str, defense: str, seed: int, live: Mapping[str, Any]) -> pd.DataFrame:
     """Live metrics beside the recorded ones of the same attack, defense and seed.
 
