@@ -10,6 +10,7 @@ beforehand which one that is, so a family of them is tried.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -86,9 +87,26 @@ def _median(images: torch.Tensor, axis: int) -> torch.Tensor:
     return torch.cat([images.narrow(axis, 0, 1), middle, images.narrow(axis, inner + 1, 1)], axis)
 
 
+def _covered(images: torch.Tensor, down: float, right: float) -> torch.Tensor:
+    """A quarter of the picture at the picture's own mean, from so far down and to the right: breaks what sits
+    there, however coarse it is, and leaves three quarters of what is shown."""
+    height, width = images.shape[-2:]
+    top, left = round(down * height), round(right * width)
+    covered = images.clone()
+    covered[..., top : top + height // 2, left : left + width // 2] = _mean(images)
+    return covered
+
+
+COVERS = {  # where each begins, as parts of the side
+    "upper_left": (0.0, 0.0),
+    "upper_right": (0.0, 0.5),
+    "lower_left": (0.5, 0.0),
+    "lower_right": (0.5, 0.5),
+    "center": (0.25, 0.25),
+}
 DISTURBANCES: dict[str, Disturbance] = {
     f.__name__: f for f in (blur, along_columns, column_means, row_means, pale, cropped, medians)
-}
+} | {name: partial(_covered, down=down, right=right) for name, (down, right) in COVERS.items()}
 
 
 def change(name: str) -> models.Change:
