@@ -79,6 +79,19 @@ def test_what_is_found_in_the_weaker_half_is_what_the_stage_finds_there(chain, m
     assert set(row) >= {"strong", "all", "wide"} and row["commit"] == chain["attack"].made["commit"]
 
 
+def test_covers_are_asked_of_the_same_pairs_and_can_be_left_out(chain, monkeypatch):
+    covers = importlib.import_module("covers")
+    monkeypatch.setattr(profiles, "get", lambda name: chain.profile)
+    row = covers.run(covers.Cell("tiny", "badnets", "none", 0))
+    told = chain["suspect"].metrics
+    assert told["look"] == 0 and set(row["auroc"]) == set(chain.profile.suspect.family)
+    assert row["with covers"] == row["without covers"]  # drawings have none
+    assert row["with covers"]["found"] == [one["word"] for one in told["found"]]
+    assert 0 < row["poison"] <= told["poisoned"]
+    with pytest.raises(ValueError, match="tiny, none: covers are told apart by its poison"):
+        covers.run(covers.Cell("tiny", "none", "none", 0))
+
+
 def test_the_published_victim_is_the_same_from_shards_and_from_a_table(results_root, tmp_path, monkeypatch):
     published = importlib.import_module("published")
     monkeypatch.setenv("UBT_DATA", str(photo_files.whole(tmp_path / "data")))

@@ -7,7 +7,7 @@ import torch
 from ubt_utils.clip import models
 from ubt_utils.profiles import PROFILES
 from ubt_utils.ubt import disturb
-from ubt_utils.ubt.disturb import DISTURBANCES, agreement, change, drops
+from ubt_utils.ubt.disturb import COVERS, DISTURBANCES, agreement, change, drops
 from ubt_utils.ubt.settings import Suspect
 
 
@@ -80,6 +80,27 @@ def test_cropped_enlarges_the_middle():
     torch.testing.assert_close(found, expected.expand(8, 8))
 
 
+@pytest.mark.parametrize(
+    ("name", "down", "right"),
+    [
+        ("upper_left", 0, 0),
+        ("upper_right", 0, 2),
+        ("lower_left", 2, 0),
+        ("lower_right", 2, 2),
+        ("center", 1, 1),
+    ],
+)
+def test_a_cover_hides_a_quarter_of_the_picture_and_nothing_else(name, down, right):
+    rows = [[float(4 * y + x) for x in range(4)] for y in range(4)]
+    images = picture(*rows)
+    found = DISTURBANCES[name](images)[0, 0]
+    hidden = torch.zeros(4, 4, dtype=torch.bool)
+    hidden[down : down + 2, right : right + 2] = True
+    assert (found[hidden] == 7.5).all()  # the mean of 0 to 15
+    assert torch.equal(found[~hidden], torch.tensor(rows)[~hidden])
+    assert torch.equal(images, picture(*rows))  # the picture itself is left alone
+
+
 @pytest.mark.parametrize(("name", "axis"), [("column_means", -1), ("row_means", -2)])
 def test_stripes_however_wide_are_gone(name, axis):
     images = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -104,10 +125,10 @@ def test_an_unknown_disturbance_is_refused():
         change("luck")
 
 
-def test_every_family_is_of_known_disturbances():
-    assert {*Suspect().family, *Suspect().further} == set(DISTURBANCES)
-    for suspect in (profile.suspect for profile in PROFILES.values()):
-        assert {*suspect.family, *suspect.further} <= set(DISTURBANCES)
+def test_every_disturbance_is_of_a_family_and_drawings_need_no_cover():
+    families = [{*profile.suspect.family, *profile.suspect.further} for profile in PROFILES.values()]
+    assert set.union(*families) == set(DISTURBANCES)
+    assert {*Suspect().family, *Suspect().further} == set(DISTURBANCES) - set(COVERS)
 
 
 # What is lost
