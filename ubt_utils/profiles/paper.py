@@ -8,6 +8,7 @@ from dataclasses import replace
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.data.shards import ShardSets
 from ubt_utils.profiles.base import Profile
+from ubt_utils.profiles.photos import DETAILED
 from ubt_utils.ubt.settings import Overfit, Select, Unlearn
 
 EPOCH = 500_000 // 128
@@ -25,6 +26,7 @@ PAPER = Profile(
     overfit=Overfit(
         Recipe(steps=200, lr=1e-5, batch=128, schedule="constant", decay="matrices", freeze_norm=True)
     ),
+    suspect=DETAILED,
     select=Select(top=256),
     unlearn=Unlearn(
         Recipe(steps=EPOCH // 4, lr=1e-5, batch=128, schedule="cosine", decay="matrices", freeze_norm=True)

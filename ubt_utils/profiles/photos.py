@@ -14,6 +14,7 @@ from ubt_utils.profiles.tuned import settled
 from ubt_utils.ubt.disturb import COVERS
 from ubt_utils.ubt.settings import Overfit, Select, Suspect, Unlearn
 
+DETAILED = Suspect(family=(*Suspect().family, *COVERS))  # a photo is finer than a drawing
 LOCKED = Recipe(steps=800, lr=2e-3, batch=256, weight_decay=0.3)  # the text tower to a locked image tower
 
 PHOTOS = settled(
@@ -28,7 +29,7 @@ PHOTOS = settled(
         pretrain=LOCKED,
         finetune=Recipe(steps=400, lr=8e-4, batch=128, freeze_norm=True),  # 5 passes over 10,800 pairs
         overfit=Overfit(Recipe(steps=16, lr=5e-4, batch=128, schedule="constant", freeze_norm=True), reads=2),
-        suspect=Suspect(family=(*Suspect().family, *COVERS)),  # a photo is finer than a drawing
+        suspect=DETAILED,
         select=Select(),
         unlearn=Unlearn(Recipe(steps=30, lr=3e-4, batch=128, freeze_norm=True)),
         baseline=Recipe(steps=1, lr=3e-4, batch=128, freeze_norm=True),
