@@ -73,8 +73,11 @@ CHOSEN: Mapping[str, Mapping[str, Setting]] = {
         "tbar": {"lr": 0.000195, "part": 0.0178, "freeze_norm": True, "scale": 3.02},
     },
 }
-# Of photos: those that mend at any cost, as detection alone pays more than a fifth there. No setting of a
-# rival that was tried does: these keep the profile's own.
+# Of photos: those that mend at any cost, as detection alone pays more than a fifth there. No setting of
+# shrink–perturb that was tried does: it keeps the profile's own.
 ON_PHOTOS: Mapping[str, Setting] = {
-    "ubt": {"lr": 0.00018, "part": 0.0587, "freeze_norm": True, "weight": 0.762},
+    "cleanclip": {"lr": 0.000212, "part": 0.0255, "freeze_norm": True, "weight": 0.305},
+    "finetune": {"lr": 0.000507, "part": 0.109, "freeze_norm": True},
+    "par": {"lr": 0.000102, "part": 0.0276, "freeze_norm": True, "threshold": 0.63},
+    "ubt": {"lr": 0.000208, "part": 0.0383, "freeze_norm": True, "weight": 2.81},
 }
