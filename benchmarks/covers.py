@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import tyro
-from halves import found_in
+from halves import found_in, only
 
 from ubt_utils import profiles, stages
 from ubt_utils.clip import models
@@ -38,7 +38,7 @@ def run(cell: Cell) -> dict[str, Any]:
     arrays = chain.suspected.arrays()
     first, _ = looks(profile.suspect, profile.select)
     there = weakest(arrays["sb"], first.part)
-    fallen = arrays["drops"][: len(first.family)].masked_fill(~there, -float("inf"))
+    fallen = only(arrays["drops"][: len(first.family)], there)
     bad = truth[there].bool()
     row: dict[str, Any] = {"profile": cell.profile, "attack": cell.attack, "seed": cell.seed}
     row["commit"], row["poison"] = chain.attacked.made["commit"], int(bad.sum())
@@ -54,13 +54,9 @@ def run(cell: Cell) -> dict[str, Any]:
     return row
 
 
-def main(
-    profile: str = "photos",
-    attacks: tuple[str, ...] = (tuning.BLEND, tuning.STAMP),
-    seeds: tuple[int, ...] = (100, 101),
-    workers: int = 1,
-) -> None:
-    cells = [Cell(profile, attack, stages.NONE, seed) for attack in attacks for seed in seeds]
+def main(profile: str = "photos", workers: int = 1) -> None:
+    victims = sorted((*tuning.FIRST, *tuning.SECOND))
+    cells = [Cell(profile, attack, stages.NONE, seed) for attack, seed in victims]
     records.write_benchmark("covers", {"rows": parallel.each(run, cells, workers, "covers", "victim")})
 
 
