@@ -460,8 +460,9 @@ def test_every_rung_of_the_ladder_adds_one_part():
 
 def test_variants_pay_for_what_they_use():
     found = {name: defenses.get(name) for name in UBTS}
-    assert {n for n, d in found.items() if d.cost == 1.0} == {"ubt-retain", "ubt-pool"}
-    assert {d.cost for d in found.values()} == {1.0, 1.25}
+    pays = {name: planned(d).pairs for name, d in found.items()}
+    assert pays.pop("ubt-retain") == pays.pop("ubt-pool") == 256 and pays.pop("ubt-held") == 256 + 2 * 64
+    assert set(pays.values()) == {256 + 64}
     unfit = {"ubt-retain", "ubt-pool", "ubt-carriers", "ubt-drops", "ubt-unfit"}
     assert {n for n, d in found.items() if "overfit" not in d.sees} == unfit
     assert {n for n, d in found.items() if "f0" in d.sees} == {n for n, d in found.items() if d.anew}
@@ -493,13 +494,17 @@ def test_the_budget_is_what_ubt_pays_in_all():
         profiles.get("tiny"), unlearn=replace(unlearning, recipe=Recipe(steps=3, lr=1e-3, batch=8))
     )
     found = defend.ubt_cost(profile, SUSPECTED, OVERFITTED, None)
-    assert found == pytest.approx(209 + 3 * (8 + profile.select.top))
+    assert found == pytest.approx(209 + 3 * (8 + 8))  # no more is pushed than the batch has
+
+
+def planned(defense: Defense) -> Plan:
+    return plan_of(profiles.MINI, "sig", defense, 1e5, 17_688)
 
 
 def test_a_step_pays_for_its_batch_at_the_defenses_cost():
     dear = Defense("dear", finetune, ("D",), "[ours]", cost=1.25)
-    plan = Plan(dear, Recipe(steps=7, lr=1e-3, batch=64), {})
-    assert plan.pairs == 80
+    plan = planned(dear)
+    assert plan.pairs == 1.25 * profiles.MINI.baseline.batch
     assert plan.config() == {"defense": "dear", "recipe": vars(plan.recipe), "options": {}}
 
 

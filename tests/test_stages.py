@@ -266,7 +266,7 @@ def test_the_curve_runs_from_the_attacked_model_to_the_defended_one(chain, defen
 
 def test_a_curve_is_read_where_a_part_of_the_victims_pairs_is_spent(chain):
     whole = 12 * 64  # of the victim
-    for name, detected, each in (("ubt", chain["ubt"].metrics["detection_pairs"], 80), ("finetune", 0, 64)):
+    for name, detected, each in (("ubt", chain["ubt"].metrics["detection_pairs"], 128), ("finetune", 0, 64)):
         curve, spent = chain[name].metrics["curve"], chain[name].metrics
         steps = spent["pairs_seen"] // 64
         parts = [(detected + each * step) / whole for step in range(steps + 1)]

@@ -70,6 +70,7 @@ RANGES: Mapping[str, Mapping[str, Range]] = {
     "tbar": {**TRAINED, "part": looking("tbar"), "lr": Span(1e-6, 1e-3), "scale": Span(0.1, 10)},
     "cbpt": {**SHORT, "part": looking("cbpt"), "lr": Span(5e-4, 1e-1), "repel": Span(0.1, 30)},
 }
+FROZEN: Mapping[str, Mapping[str, Range]] = {UBT: {"hold": (0.0, 0.5, 1.0, 2.0)}}  # drawn there, too
 # A source's norm mode, weights, and passes over D_safe or the given pairs. Its rate, of another network,
 # means nothing to mini's: half of the victim's, the victim's and twice that are tried; of PAR's, which
 # starts high, three times as much. FT-SAM's 100 epochs over 5 % of the data are 5 passes, InverTune's 200
@@ -111,9 +112,10 @@ def tuned() -> tuple[str, ...]:
     return tuple(RANGES)
 
 
-def ranges_of(defense: str, slower: float = 1.0) -> Mapping[str, Range]:
+def ranges_of(defense: str, slower: float = 1.0, frozen: bool = False) -> Mapping[str, Range]:
     """The ranges of a defense, the same whether it has D_safe or is given pairs; ValueError for one that is
-    not tuned. slower: by how much its learning rates are divided, for a tower that takes less."""
+    not tuned. slower: by how much its learning rates are divided, for a tower that takes less. frozen: its
+    norm statistics always are, and what `FROZEN` has is drawn on top."""
     name = base_of(defense)
     if name not in RANGES:
         raise ValueError(f"{defense!r} is not tuned; tuned: {', '.join(tuned())}")
@@ -121,6 +123,8 @@ def ranges_of(defense: str, slower: float = 1.0) -> Mapping[str, Range]:
     rate = found.get("lr")
     if isinstance(rate, Span):
         found = {**found, "lr": Span(rate.low / slower, rate.high / slower)}
+    if frozen and "freeze_norm" in found:
+        found = {**found, "freeze_norm": (True,), **FROZEN.get(name, {})}
     return found
 
 

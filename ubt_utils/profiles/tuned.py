@@ -18,11 +18,11 @@ def unlearn_at(profile: Profile, setting: Setting) -> Unlearn:
     """UBT's unlearning at a setting as `study.tuning` draws it: `part` of what the profile's victim paid goes
     to trained pairs, those of D_u among them."""
     rest: dict[str, Any] = dict(setting)
-    how, victim = profile.unlearn.recipe, profile.finetune
-    pays = rest.pop("part") * victim.steps * victim.batch
-    steps = max(1, round(pays / (how.batch + profile.select.top)))
-    recipe = replace(how, steps=steps, lr=rest.pop("lr"), freeze_norm=rest.pop("freeze_norm"))
-    return replace(profile.unlearn, recipe=recipe, **rest)
+    victim, part = profile.finetune, rest.pop("part")
+    recipe = replace(profile.unlearn.recipe, lr=rest.pop("lr"), freeze_norm=rest.pop("freeze_norm"))
+    how = replace(profile.unlearn, recipe=recipe, **rest)
+    steps = max(1, round(part * victim.steps * victim.batch / how.pairs(profile.select.top)))
+    return replace(how, recipe=replace(recipe, steps=steps))
 
 
 def name_of(profile: str, question: str) -> str:

@@ -38,9 +38,9 @@ def held_out_of(pairs: int) -> int:
 def ubt_cost(profile: Profile, suspected: Stage, overfitted: Stage, selected: Stage) -> float:
     """Pairs that UBT pays for in all, in trained pairs: the budget of the other defenses. As if something had
     been found, so that they have a budget where nothing was."""
-    recipe, top = profile.unlearn.recipe, profile.select.top
+    how = profile.unlearn
     detected = detection_cost(("detection", "overfit"), suspected, overfitted)
-    return detected + recipe.steps * (recipe.batch + top)
+    return detected + how.recipe.steps * how.pairs(profile.select.top)
 
 
 def detection_cost(sees: Collection[str], suspected: Stage, overfitted: Stage) -> float:
@@ -70,16 +70,13 @@ def given_pairs(run: Run, poisoned: torch.Tensor | None, count: int, held_out: t
 
 @dataclass(frozen=True)
 class Plan:
-    """One defense as it will run: its entry, its recipe with the steps that it may spend, its options."""
+    """One defense as it will run: its entry, its recipe with the steps that it may spend, its options; pairs:
+    what a step pays for, in trained pairs."""
 
     defense: Defense
     recipe: Recipe
     options: Mapping[str, Any]
-
-    @property
-    def pairs(self) -> float:
-        """What a step pays for, in trained pairs."""
-        return self.defense.cost * self.recipe.batch
+    pairs: float
 
     def config(self) -> dict[str, Any]:
         """What the stage's key holds of it."""
@@ -99,7 +96,7 @@ def plan_of(profile: Profile, attack: str, defense: Defense, budget: float, pair
     """
     if defense.is_ubt:
         how = replace(profile.unlearn, **defense.options)
-        return Plan(defense, how.recipe, how.options())
+        return Plan(defense, how.recipe, how.options(), how.pairs(profile.select.top))
     settings = dict(profile.defenses.get(defense.known_as, {}))
     victim = profile.recipe(attack)
     asked = _asked(settings, profile, victim, defense, pairs)
@@ -111,7 +108,8 @@ def plan_of(profile: Profile, attack: str, defense: Defense, budget: float, pair
     else:
         steps = defense.steps(budget if asked is None else asked, pairs, batch)
     fixed |= {"steps": steps, "batch": batch, "warmup": min(fixed.get("warmup", base.warmup), steps)}
-    return Plan(defense, replace(base, **fixed), {**defense.options, **settings})
+    options = {**defense.options, **settings}
+    return Plan(defense, replace(base, **fixed), options, defense.cost * batch)
 
 
 def _asked(

@@ -214,12 +214,15 @@ def tune(
     count: int = tuning.TRIALS,
     sources: bool = True,
     slower: float = 1.0,
+    frozen: bool = False,
     workers: int = 1,
 ) -> None:
     """Try `count` settings of every defense, and, if asked, those of its source, some of which train for ten
     passes, on attacks and seeds kept for that; print the chosen ones of all that are recorded, at a fifth of
-    the victim's cost and at any, of all and of those that mend. slower: divide the drawn learning rates."""
-    path = tuning.write(profile, tuning.run_all(profile, defenses, count, workers, sources, slower))
+    the victim's cost and at any, of all and of those that mend. slower: divide the drawn learning rates.
+    frozen: keep the norm statistics."""
+    found = tuning.run_all(profile, defenses, count, workers, sources, slower, frozen)
+    path = tuning.write(profile, found)
     print(path)
     table = pd.read_parquet(path)
     table = table[table.defense.isin(defenses)]

@@ -56,9 +56,8 @@ def works(profile: Profile, attack: str, pairs: int, tested: int, few: int) -> l
     What `suspect` asks of single words and their strong pairs is left out, and so is its second look. A
     pretraining whose image tower is locked counts as a whole one: an upper bound."""
     pool, weak = (round(part * pairs) for part in (profile.suspect.pool, profile.suspect.weak))
-    overfit, unlearn, victim = profile.overfit.recipe, profile.unlearn.recipe, profile.recipe(attack)
+    overfit, unlearn, victim = profile.overfit.recipe, profile.unlearn, profile.recipe(attack)
     read = (profile.overfit.reads + 2) * pool  # along the way and at the end, each half on its side
-    suspicious = min(unlearn.batch, profile.select.top)
     curve = (len(MARKS) + 2) * (2 * few + held_out_of(pairs))
     trained = None if profile.weights else profile.pretrain
     public = trained.steps * trained.batch if trained else 0
@@ -68,7 +67,7 @@ def works(profile: Profile, attack: str, pairs: int, tested: int, few: int) -> l
         Work("suspect", 0, pairs + len(profile.suspect.family) * weak),
         Work("overfit", 2 * overfit.steps * min(overfit.batch, pool // 2), pairs + read),
         Work("select", 0, profile.select.top),
-        Work("unlearn", unlearn.steps * (unlearn.batch + suspicious), curve),
+        Work("unlearn", unlearn.recipe.steps * unlearn.pairs(profile.select.top), curve),
         Work("evaluate", 0, 3 * 2 * tested),
     ]
 

@@ -54,13 +54,19 @@ class Trial:
 
 
 def settings(
-    defense: str, rate: float, count: int = TRIALS, sources: bool = True, slower: float = 1.0
+    defense: str,
+    rate: float,
+    count: int = TRIALS,
+    sources: bool = True,
+    slower: float = 1.0,
+    frozen: bool = False,
 ) -> list[dict[str, Value]]:
     """The settings of a defense that are tried, the same ones each time, and after them, with `sources`,
-    those that are known beforehand; rate: the victims'; slower: by how much the drawn rates are divided.
-    ValueError for a defense that is not tuned."""
-    found = ranges_of(defense, slower)
-    seed = generator("settings", base_of(defense)).initial_seed() % 2**32  # else all would share their rates
+    those that are known beforehand; rate: the victims'; slower, frozen: see `ranges_of`. ValueError for a
+    defense that is not tuned."""
+    found = ranges_of(defense, slower, frozen)
+    key = ("settings", base_of(defense), *(("frozen",) if frozen else ()))
+    seed = generator(*key).initial_seed() % 2**32  # else all would share their rates
     points = qmc.Halton(len(found), seed=seed).random(count)
     drawn = [
         {name: _drawn(one, u) for (name, one), u in zip(found.items(), point, strict=True)}
@@ -89,8 +95,9 @@ def trials(wanted: Mapping[str, Sequence[Mapping[str, Value]]], victims: Sequenc
 
 
 def run(profile: Profile, trial: Trial) -> dict[str, Any]:
-    """One trial as a row: CA, ASR and target recall at its end on the validation vendor, CA undefended, and
-    what it paid as a part of the victim's cost; the worst there is where the training diverged."""
+    """One trial as a row: CA, ASR and target recall at its end on the validation vendor, CA (undefended) and
+    target recall (known) before, and what it paid as a part of the victim's cost; the worst there is where
+    the training diverged."""
     row = {
         "defense": trial.defense,
         "setting": json.dumps(trial.setting),
@@ -99,7 +106,8 @@ def run(profile: Profile, trial: Trial) -> dict[str, Any]:
     }
     attempt = stages.chain(at(profile, trial), trial.attack, trial.seed)
     row["f0"] = records.content_of(attempt.pretrained.contents)
-    row["undefended"] = undefended(profile.name, trial.attack, trial.seed)
+    before = undefended(profile.name, trial.attack, trial.seed)
+    row["undefended"], row["known"] = before["clean_accuracy"], before["target_recall"]
     try:
         made = attempt.defended(trial.defense)
     except TrainingDiverged:
@@ -111,11 +119,10 @@ def run(profile: Profile, trial: Trial) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=8)
-def undefended(profile: str, attack: str, seed: int) -> float:
-    """Clean accuracy of a victim on the validation vendor."""
+def undefended(profile: str, attack: str, seed: int) -> dict[str, Any]:
+    """What a victim has of clean accuracy, target recall and more on the validation vendor."""
     run = stages.chain(profiles.get(profile), attack, seed)
-    measured = measure.full(run.model(run.attacked), run.profile, None, split=measure.VALIDATION)
-    return measured["clean_accuracy"]
+    return measure.full(run.model(run.attacked), run.profile, None, split=measure.VALIDATION)
 
 
 def at(profile: Profile, trial: Trial) -> Profile:
@@ -132,14 +139,15 @@ def run_all(
     workers: int = 1,
     sources: bool = True,
     slower: float = 1.0,
+    frozen: bool = False,
 ) -> pd.DataFrame:
     """All trials of these defenses, a row each; after a kill the same call goes on. sources: with the
-    settings that are known beforehand. slower: by how much the drawn rates are divided; other than 1, what
-    mini's trials chose is not tried again."""
+    settings that are known beforehand. slower, frozen: see `ranges_of`; with other rates, what mini's trials
+    chose is not tried again."""
     setting = profiles.get(profile)
     work, rate = partial(run, setting), setting.recipe(BLEND).lr
     again = {name: carried(setting.family, name) if slower == 1 else [] for name in names}
-    wanted = {name: again[name] + settings(name, rate, count, sources, slower) for name in names}
+    wanted = {name: again[name] + settings(name, rate, count, sources, slower, frozen) for name in names}
     begun = trials(wanted, FIRST)
     table = pd.DataFrame(parallel.each(work, begun, workers, "tune", "trial"))
     ended = trials({name: finalists(part) for name, part in table.groupby("defense", sort=False)}, SECOND)

@@ -98,7 +98,8 @@ def looks(suspect: Suspect, how: Select) -> tuple[Look, Look]:
 class Unlearn:
     """Every setting of step 5.
 
-    recipe: how long and how hard. weight: w; 0: nothing is pushed. level: token, or sample, which pushes
+    recipe: how long and how hard. weight: w; 0: nothing is pushed. hold: h; 0, and without a push: nothing is
+    held. level: token, or sample, which pushes
     whole captions. words: how many other words stand in for B; 0: B is left out. both: push both towers.
     retain: keep L_CLIP on D_safe. second_look: leave pairs outside the pool that suffer like D_u out of
     D_safe. tokens_by: what finds B: surprise, occlusion or gradient. rank: what orders the carriers of the
@@ -108,6 +109,7 @@ class Unlearn:
 
     recipe: Recipe
     weight: float = 1.0
+    hold: float = 0.0
     level: str = "token"
     words: int = 4
     both: bool = False
@@ -124,6 +126,12 @@ class Unlearn:
                 raise ValueError(
                     f"unknown unlearning {name} {getattr(self, name)!r}; known: {', '.join(known)}"
                 )
+
+    def pairs(self, top: int) -> int:
+        """What a step trains on at most: a batch of D_safe, those of D_u that are pushed, as many that are
+        held; top: pairs in D_u."""
+        asked = bool(self.weight) + bool(self.weight and self.hold)
+        return self.recipe.batch + asked * min(self.recipe.batch, top)
 
     def options(self) -> dict[str, Any]:
         """All but the recipe."""

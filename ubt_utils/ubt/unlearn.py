@@ -2,6 +2,7 @@
 
     a · w · mean over D_u of relu( cos(x, t) − mean_j cos(x, t with v_j in place of B) )²  +  L_CLIP on D_safe
 
+and, where a profile asks for it, what `hold` adds.
 a: how many words detection found, nearly always one; D_u is shared among them, and each is pushed as hard as
 one alone. x, t: a pair of D_u. B: the compromised tokens. v_j: other words of D_safe, drawn anew each step.
 [paper] token level, and that the model's integrity is kept; [ours] this form, that B is swapped and not cut
@@ -26,6 +27,7 @@ from ubt_utils.core.seeding import generator
 from ubt_utils.kernels.push import push
 from ubt_utils.ubt import tokens as tk
 from ubt_utils.ubt.defense import OVERFIT, Session, View, train_on
+from ubt_utils.ubt.hold import holding
 from ubt_utils.ubt.select import common_words, select, tokens_of
 from ubt_utils.ubt.settings import Unlearn
 
@@ -44,6 +46,8 @@ def unlearn(model: nn.Module, view: View, recipe: Recipe, session: Session, **op
         model.load_state_dict(view.model("public").state_dict())
     kept = view.safe if how.second_look else view.outside
     objective = forgetting(view, how, *session.key) if how.weight else contrastive
+    if how.weight and how.hold:
+        objective = held_too(objective, model, view, how, *session.key)
     return train_on(model, view, kept, recipe, session, objective, f"unlearn ({how.level} level)")
 
 
@@ -66,6 +70,18 @@ def forgetting(view: View, how: Unlearn, *key: object) -> Objective:
         return retain + weight * push(x, caption, others)
 
     return objective
+
+
+def held_too(objective: Objective, model: nn.Module, view: View, how: Unlearn, *key: object) -> Objective:
+    """The objective, and h times what `hold.holding` says; model: fb."""
+    held = holding(model, view, min(how.recipe.batch, view.select.top), *key)
+    if held is None:
+        return objective
+
+    def both(model: nn.Module, batch: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
+        return objective(model, batch, tokens, step) + how.hold * held(model, step)
+
+    return both
 
 
 def rivals(

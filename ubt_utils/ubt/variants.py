@@ -9,17 +9,16 @@ from ubt_utils.ubt.settings import UBT
 from ubt_utils.ubt.unlearn import unlearn
 
 SEES = ("D", "overfit", "detection")
-PUSHED = 1.25  # a step trains on D_safe's batch and on D_u, a quarter as many
 
 
 def variant(name: str, changed: str, **options: Any) -> Defense:
     """UBT with one choice made otherwise; changed: which, in words. It pays for what it uses."""
-    pushes, anew = options.get("weight") != 0, options.get("start") == "public"
-    unfit = not pushes or "rank" in options
+    anew = options.get("start") == "public"
+    unfit = options.get("weight") == 0 or "rank" in options
     sees = (*(s for s in SEES if not (unfit and s == "overfit")), *(("f0",) if anew else ()))
     return Defense(
-        name, unlearn, sees, f"[ours] UBT, but {changed}", options=options, cost=PUSHED if pushes else 1.0,
-        anew=anew, variant_of=UBT, changed=changed,
+        name, unlearn, sees, f"[ours] UBT, but {changed}", options=options, anew=anew, variant_of=UBT,
+        changed=changed,
     )  # fmt: skip
 
 
@@ -44,7 +43,6 @@ DEFENSES = (
         unlearn,
         SEES,
         "[paper] arXiv 2409.19526 and 2403.16257; in detail ours, see METHOD.md",
-        cost=PUSHED,
     ),
     variant("ubt-sample", "push whole captions", level="sample"),
     variant("ubt-cut", "against the caption without B, not with other words in its place", words=0),
@@ -54,6 +52,7 @@ DEFENSES = (
     variant("ubt-occlusion", "B by occlusion, not by frequency", tokens_by="occlusion"),
     variant("ubt-gradient", "B by gradient × embedding, not by frequency", tokens_by="gradient"),
     variant("ubt-retain", "nothing is pushed", weight=0.0),
+    variant("ubt-held", "honest pictures of the word keep their embeddings", hold=1.0),
     variant("ubt-anew", "from the public model", start="public"),
     *LADDER,
 )
