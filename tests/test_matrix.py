@@ -451,6 +451,34 @@ def test_what_has_forgotten_too_much_does_not_mend():
     assert choice.over_victims(table).lost.tolist() == pytest.approx([0.5, 0.05, 0.04, 0.06])
 
 
+def test_what_has_forgotten_the_target_does_not_mend_where_the_trials_know_it():
+    same = {"defense": "ubt", "clean_accuracy": 0.6, "undefended": 0.6, "paid": 0.1, "asr": 0.0}
+    table = pd.DataFrame(same, index=range(4))
+    table["setting"] = [json.dumps({"a": name}) for name in "aabb"]
+    table["clean_accuracy"] += [0.01, 0.01, 0.0, 0.0]
+    table["target_recall"], table["known"] = [0.2, 0.4, 0.3, 0.42], [0.4, 0.4, 0.4, 0.4]
+    assert choice.over_victims(table).forgot.tolist() == pytest.approx([0.1, 0.04])
+    assert choice.choose(table)["ubt"] == {"a": "a"}
+    assert choice.choose(table, mends=True)["ubt"] == {"a": "b"}
+    assert choice.choose(table.drop(columns="known"), mends=True)["ubt"] == {"a": "a"}
+
+
+def test_trials_may_keep_the_norm_statistics_and_ubt_then_draws_its_hold():
+    found = tuning.settings("ubt", RATE, 8, sources=False, slower=10, frozen=True)
+    assert {one["freeze_norm"] for one in found} == {True} and {one["hold"] for one in found} == {
+        0,
+        0.5,
+        1,
+        2,
+    }
+    assert all(1e-5 <= one["lr"] <= 1e-3 for one in found)
+    usual = tuning.settings("par", RATE, 8, sources=False, slower=10)
+    kept = tuning.settings("par", RATE, 8, sources=False, slower=10, frozen=True)
+    assert all(one["freeze_norm"] for one in kept) and kept[0].keys() == usual[0].keys()
+    assert not {one["lr"] for one in kept} & {one["lr"] for one in usual}  # other points
+    assert tuning.settings("anp", RATE, 2, False, frozen=True)[0].keys() == {"lr", "part", "eps", "portion"}
+
+
 def test_a_part_of_the_victims_cost_takes_the_place_of_ubts(tiny):
     whole = tiny.recipe("sig").steps * tiny.recipe("sig").batch
     for name in ("par", "ubt"):

@@ -29,7 +29,8 @@ PAPER = Profile(
     suspect=DETAILED,
     select=Select(top=256),
     unlearn=Unlearn(
-        Recipe(steps=EPOCH // 4, lr=1e-5, batch=128, schedule="cosine", decay="matrices", freeze_norm=True)
+        Recipe(steps=EPOCH // 4, lr=1e-5, batch=128, schedule="cosine", decay="matrices", freeze_norm=True),
+        hold=0.5,  # as the trials on photos choose
     ),
     baseline=Recipe(steps=1, lr=1e-5, batch=128, schedule="cosine", decay="matrices", freeze_norm=True),
     poison_rate=1_500 / 500_000,

@@ -10,7 +10,7 @@ import pandas as pd
 from ubt_utils.core.records import NONE
 from ubt_utils.profiles.base import DEFENDED, Profile
 from ubt_utils.report import study_tables
-from ubt_utils.report.study_tables import F0, RETAIN, TWIN, Among
+from ubt_utils.report.study_tables import RETAIN, TWIN, Among
 from ubt_utils.ubt.settings import UBT
 
 FIVE = ("image_to_text_r5", "text_to_image_r5")
@@ -73,23 +73,17 @@ def rulers(
     metrics: Sequence[str] = HARM,
 ) -> pd.DataFrame:
     """What each model is still worth by every ruler, mean over the attacked runs: f0 and the clean twin, and
-    every defense that has a run, in their order. Of the twin NaN where nothing was measured."""
+    every defense that has a run, in their order. Of the twin what was measured under the attack, else on its
+    own; NaN where nothing was."""
     runs = study_tables.recorded(family, poison_rate, attacks, None, profiles)
-    undefended = runs.xs(NONE, level="defense")
-    clean = study_tables.recorded(family, None, [NONE], [NONE], profiles)
-    rows = {
-        F0: undefended[[f"public_{name}" for name in metrics]].astype(float).mean().set_axis(metrics),
-        TWIN: pd.Series({name: _of_twin(name, undefended, clean) for name in metrics}),
-    }
     means = runs[list(metrics)].astype(float).groupby(level="defense").mean()
-    rows |= {name: means.loc[name] for name in defenses if name in means.index}
-    return pd.DataFrame(rows).T.rename_axis("model")
-
-
-def _of_twin(name: str, undefended: pd.DataFrame, clean: pd.DataFrame) -> float:
-    """A mean of the twins, under the attack where it was measured, else of their own runs."""
-    told = undefended.get(f"twin_{name}", clean.get(name))
-    return float("nan") if told is None else float(told.astype(float).mean())
+    beside = study_tables.untouched(family, poison_rate, attacks, profiles, metrics)
+    alone = study_tables.recorded(family, None, [NONE], [NONE], profiles).reindex(columns=list(metrics))
+    beside = beside.reindex(columns=list(metrics))
+    beside.loc[TWIN] = beside.loc[TWIN].fillna(alone.astype(float).mean())
+    return pd.concat([beside, means.reindex([name for name in defenses if name in means.index])]).rename_axis(
+        "model"
+    )
 
 
 def carried(worlds: Mapping[str, pd.DataFrame], defenses: Sequence[str]) -> pd.DataFrame:

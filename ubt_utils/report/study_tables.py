@@ -198,14 +198,18 @@ def _beside(values: dict[str, pd.DataFrame], cluster: pd.Series, name: str) -> d
 
 
 def untouched(
-    family: str, poison_rate: float, attacks: Sequence[str], profiles: Among = None
+    family: str,
+    poison_rate: float,
+    attacks: Sequence[str],
+    profiles: Among = None,
+    metrics: Sequence[str] = ("asr", *SHOWN),
 ) -> pd.DataFrame:
     """What there is to lose, mean over the clusters of the attacked runs: the public model as it is, and the
     clean twin of the victim. Columns as in `table` where they are known, without intervals."""
     runs = recorded(family, poison_rate, attacks, [NONE], profiles)
     rows = {}
     for title, before in ((F0, "public_"), (TWIN, "twin_")):
-        named = {f"{before}{name}": name for name in ("asr", *SHOWN) if f"{before}{name}" in runs}
+        named = {f"{before}{name}": name for name in metrics if f"{before}{name}" in runs}
         mean = runs[list(named)].rename(columns=named).astype(float).mean()
         rows[title] = {"runs": len(runs), "clusters": runs.cluster.nunique(), **mean}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defense")

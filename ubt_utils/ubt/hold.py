@@ -39,13 +39,13 @@ def holding(
         return None
     where = device.pick()
     images = take(view.pairs.images, kept)
-    before = models.embed_images(model, images).to(where)
-    pictures = (images[:].float() / 255).to(where)
+    before = models.embed_images(model, images)
 
     def held(model: nn.Module, step: int) -> torch.Tensor:
         draw = generator(*key, "hold", step)
-        pick = torch.randperm(len(kept), generator=draw)[:most].to(where)
-        x = models.unit(model.encode_image(models.normalize(model, pictures[pick])))
-        return (1 - (x * before[pick]).sum(-1)).mean()
+        pick = torch.randperm(len(kept), generator=draw)[:most]
+        pictures = (images[pick].float() / 255).to(where)  # a word may be carried by thousands
+        x = models.unit(model.encode_image(models.normalize(model, pictures)))
+        return (1 - (x * before[pick].to(where)).sum(-1)).mean()
 
     return held
