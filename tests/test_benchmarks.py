@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import photo_files
@@ -15,6 +16,7 @@ from ubt_utils import profiles, stages
 from ubt_utils.clip import models, training
 from ubt_utils.core import records
 from ubt_utils.core.store import StageError
+from ubt_utils.ubt.hold import honest
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -90,6 +92,25 @@ def test_covers_are_asked_of_the_same_pairs_and_can_be_left_out(chain, monkeypat
     assert 0 < row["poison"] <= told["poisoned"]
     with pytest.raises(ValueError, match="tiny, none: covers are told apart by its poison"):
         covers.run(covers.Cell("tiny", "none", "none", 0))
+
+
+def test_each_weight_of_the_hold_is_a_trial_of_its_own(chain, monkeypatch):
+    hold = importlib.import_module("hold")
+    monkeypatch.setattr(profiles, "get", lambda name: chain.profile)
+    first, *others = hold.trials()
+    assert {one.setting["hold"] for one in others} == set(hold.HOLDS) and len(others) == 4 * len(
+        hold.HOLDS
+    ) - 1
+    rows = [
+        hold.run(replace(first, attack="badnets", seed=0, setting={**first.setting, "hold": h}))
+        for h in (0, 2)
+    ]
+    view, (_, truth) = chain.run.view(), chain.run.poisoned
+    kept = honest(view)
+    assert [row["held"] for row in rows] == [len(kept)] * 2 and len(kept) > 0
+    assert rows[0]["held_poisoned"] == int(truth[kept].sum())
+    assert rows[0]["hold"] == 0 and rows[0]["stage"] != rows[1]["stage"]
+    assert rows[0]["undefended"] == rows[1]["undefended"] and 0 <= rows[0]["known"] <= 1
 
 
 def test_the_published_victim_is_the_same_from_shards_and_from_a_table(results_root, tmp_path, monkeypatch):

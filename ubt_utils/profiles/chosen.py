@@ -73,11 +73,11 @@ CHOSEN: Mapping[str, Mapping[str, Setting]] = {
         "tbar": {"lr": 0.000195, "part": 0.0178, "freeze_norm": True, "scale": 3.02},
     },
 }
-# Of photos: those that mend at any cost, as detection alone pays more than a fifth there. No setting of
-# shrink–perturb that was tried does: it keeps the profile's own.
+# Of photos: those that mend at any cost, as detection alone pays more than a fifth there. No setting of PAR
+# that was tried does: it keeps the profile's own.
 ON_PHOTOS: Mapping[str, Setting] = {
-    "cleanclip": {"lr": 0.000212, "part": 0.0255, "freeze_norm": True, "weight": 0.305},
-    "finetune": {"lr": 0.000507, "part": 0.109, "freeze_norm": True},
-    "par": {"lr": 0.000102, "part": 0.0276, "freeze_norm": True, "threshold": 0.63},
-    "ubt": {"lr": 0.000208, "part": 0.0383, "freeze_norm": True, "weight": 2.81},
+    "cleanclip": {"lr": 0.00026, "part": 0.0711, "freeze_norm": True, "weight": 2.93},
+    "finetune": {"lr": 0.000536, "part": 0.037, "freeze_norm": True},
+    "shrink_perturb": {"lr": 0.000165, "part": 0.194, "freeze_norm": True, "keep": 0.9},
+    UBT: {"lr": 0.000436, "part": 0.0643, "freeze_norm": True, "weight": 4.48, "hold": 0.5},
 }
