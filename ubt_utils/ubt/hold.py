@@ -3,7 +3,8 @@
     h · mean over honest carriers of B of ( 1 − cos(x, x under fb) )
 
 [ours] The push is asked of stamped pictures alone, and the image tower may answer it by no longer seeing what
-B means at all. On photos it does, and the target is lost with the backdoor.
+B means at all. Where training on D_safe is too short or too gentle to bring that back, the hold does;
+elsewhere it adds a little (`results/benchmarks/hold.json`).
 """
 
 from __future__ import annotations

@@ -52,7 +52,6 @@ DEFENSES = (
     variant("ubt-occlusion", "B by occlusion, not by frequency", tokens_by="occlusion"),
     variant("ubt-gradient", "B by gradient × embedding, not by frequency", tokens_by="gradient"),
     variant("ubt-retain", "nothing is pushed", weight=0.0),
-    variant("ubt-held", "honest pictures of the word keep their embeddings", hold=1.0),
     variant("ubt-anew", "from the public model", start="public"),
     *LADDER,
 )
