@@ -117,3 +117,9 @@ def test_a_step_pays_for_what_it_trains_on():
     how = Unlearn(Recipe(steps=1, lr=1e-3, batch=128), weight=1.0, hold=1.0)
     assert how.pairs(64) == 256 and replace(how, hold=0.0).pairs(64) == 192
     assert replace(how, weight=0.0).pairs(64) == 128 and how.pairs(500) == 3 * 128
+
+
+@pytest.mark.parametrize(("name", "value"), [("weight", -1.0), ("hold", -0.5), ("hold", float("nan"))])
+def test_a_weight_below_zero_is_refused(name, value):
+    with pytest.raises(ValueError, match=rf"unlearning {name} must be 0 or more, got {value}"):
+        Unlearn(RECIPE, **{name: value})

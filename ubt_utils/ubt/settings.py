@@ -126,6 +126,9 @@ class Unlearn:
                 raise ValueError(
                     f"unknown unlearning {name} {getattr(self, name)!r}; known: {', '.join(known)}"
                 )
+        for name in ("weight", "hold"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"unlearning {name} must be 0 or more, got {getattr(self, name)}")
 
     def pairs(self, top: int) -> int:
         """What a step trains on at most: a batch of D_safe, those of D_u that are pushed, as many that are
