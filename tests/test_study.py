@@ -194,6 +194,9 @@ def test_photos_has_the_settings_that_were_chosen_for_it():
     found = settled(profiles.PHOTOS, settings)
     assert found.defenses["par"] == {"lr": 0.1} and found.unlearn.weight == 3.0
     assert found.unlearn.recipe.steps == round(0.05 * 400 * 128 / 192)
+    assert found.unlearn.hold == 0 < profiles.PHOTOS.unlearn.hold  # a setting is all that it says
+    held = settled(profiles.PHOTOS, {"ubt": settings["ubt"] | {"hold": 1.0}})
+    assert held.unlearn.recipe.steps == round(0.05 * 400 * 128 / 256)
     assert (
         replace(found, defenses=profiles.PHOTOS.defenses, unlearn=profiles.PHOTOS.unlearn) == profiles.PHOTOS
     )

@@ -16,8 +16,8 @@ from ubt_utils.ubt.settings import UBT, Unlearn
 
 def unlearn_at(profile: Profile, setting: Setting) -> Unlearn:
     """UBT's unlearning at a setting as `study.tuning` draws it: `part` of what the profile's victim paid goes
-    to trained pairs, those of D_u among them."""
-    rest: dict[str, Any] = dict(setting)
+    to trained pairs, of D_safe, pushed and held. Where a setting names no hold, nothing is held."""
+    rest: dict[str, Any] = {"hold": 0.0, **setting}
     victim, part = profile.finetune, rest.pop("part")
     recipe = replace(profile.unlearn.recipe, lr=rest.pop("lr"), freeze_norm=rest.pop("freeze_norm"))
     how = replace(profile.unlearn, recipe=recipe, **rest)
