@@ -55,8 +55,7 @@ def run(cell: Cell) -> dict[str, Any]:
 
 
 def main(profile: str = "photos", workers: int = 1) -> None:
-    victims = sorted((*tuning.FIRST, *tuning.SECOND))
-    cells = [Cell(profile, attack, stages.NONE, seed) for attack, seed in victims]
+    cells = [Cell(profile, attack, stages.NONE, seed) for attack, seed in tuning.VICTIMS]
     records.write_benchmark("covers", {"rows": parallel.each(run, cells, workers, "covers", "victim")})
 
 

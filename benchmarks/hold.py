@@ -25,12 +25,8 @@ HOLDS = (0.0, 0.5, 2.0)
 
 def trials() -> list[tuning.Trial]:
     """Every victim with every weight."""
-    victims = sorted((*tuning.FIRST, *tuning.SECOND))
-    return [
-        tuning.Trial(UBT, {**ON_PHOTOS[UBT], "hold": h}, attack, seed)
-        for h in HOLDS
-        for attack, seed in victims
-    ]
+    settings = [{**ON_PHOTOS[UBT], "hold": h} for h in HOLDS]
+    return tuning.trials({UBT: settings}, tuning.VICTIMS)
 
 
 def run(trial: tuning.Trial) -> dict[str, Any]:

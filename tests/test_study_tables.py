@@ -163,6 +163,8 @@ def test_of_the_wanted_defenses_only_the_recorded_are_known(results_root):
     write(cell(0, "sig", "ubt"), cell(0, "sig", "none"), cell(0, "none", "merge"))
     assert study_tables.known(FAMILY, 0.01, ["none", "merge", "luck", "ubt"]) == ["none", "ubt"]
     assert study_tables.known(FAMILY, 0.01, ["none", "ubt"], ["toy-f1"]) == []
+    for attack, there in (("sig", ["none", "ubt"]), ("wave", [])):
+        assert study_tables.known(FAMILY, 0.01, ["none", "ubt"], attacks=[attack]) == there
     assert set(study_tables.recorded(FAMILY, None, ["sig"], ["ubt"]).index) == {("toy-f0", "sig", "ubt", 0)}
 
 

@@ -63,9 +63,16 @@ def recorded(
     return runs if defenses is None else runs[runs.index.isin(defenses, level="defense")]
 
 
-def known(family: str, poison_rate: float, wanted: Sequence[str], profiles: Among = None) -> list[str]:
-    """Those of the wanted defenses that have a run at this poison rate, in their order."""
-    there = set(_runs(family, poison_rate, None, profiles).index.get_level_values("defense"))
+def known(
+    family: str,
+    poison_rate: float,
+    wanted: Sequence[str],
+    profiles: Among = None,
+    attacks: Sequence[str] | None = None,
+) -> list[str]:
+    """Those of the wanted defenses that have a run at this poison rate, under one of the attacks where some
+    are named, in their order."""
+    there = set(_runs(family, poison_rate, attacks, profiles).index.get_level_values("defense"))
     return [name for name in wanted if name in there]
 
 

@@ -37,6 +37,7 @@ from ubt_utils.ubt.settings import UBT
 
 BLEND, STAMP = "blended_stripes", "text_on_image"  # trained at the rate of most victims
 FIRST, SECOND = ((BLEND, 100), (STAMP, 101)), ((BLEND, 101), (STAMP, 100))  # victims: attack and seed
+VICTIMS = tuple(sorted((*FIRST, *SECOND)))
 TRIALS = 20  # settings of each defense, beside its source's
 FINALISTS = 4  # for each question of `choice`, which meet the second two victims
 FAILED = {"clean_accuracy": 0.0, "asr": 1.0, "target_recall": 0.0}

@@ -101,16 +101,16 @@ class Session:
 class Defense:
     """One defense of the registry.
 
-    run: (model, view, recipe, session, **options) → History; changes the model in place. sees: what
-    it looks at, of SIGHTS; D_safe is the part of D outside the pool, which no defense pays for, D all of it.
-    options: what `run` gets beside the recipe. recipe: fields of the recipe that the defense's source fixes,
-    such as its weight decay. cost: pairs that one pair of a step pays for, in trained pairs, of UBT aside
-    (`Unlearn.pairs`). looks: forward
-    passes over all of D before it trains. anew: starts from the public model, not from the backdoored one.
-    whole: runs as long as the victim's training, since it stands in for one. given: how many pairs that
-    somebody has looked at it gets instead of D_safe; 0: none. unsaid: the defense that it is but for D_safe,
-    from which all pairs with a found word are taken, and whose settings it has; "": none.
-    source: who says so, and what is ours in it; deviations: in what it differs from that source, row by row.
+    run: (model, view, recipe, session, **options) → History; changes the model in place. sees: what it looks
+    at, of SIGHTS; D_safe is the part of D outside the pool, which no defense pays for, D all of it. options:
+    what `run` gets beside the recipe. recipe: fields of the recipe that the defense's source fixes, such as
+    its weight decay. cost: pairs that one pair of a step pays for, in trained pairs, of UBT aside
+    (`Unlearn.pairs`). looks: forward passes over all of D before it trains. anew: starts from the public
+    model, not from the backdoored one. whole: runs as long as the victim's training, since it stands in for
+    one. given: how many pairs that somebody has looked at it gets instead of D_safe; 0: none. unsaid: the
+    defense that it is but for D_safe, from which all pairs with a found word are taken, and whose settings it
+    has; "": none. source: who says so, and what is ours in it; deviations: in what it differs from that
+    source, row by row.
     variant_of: the defense that it differs from by `options` alone, and changed: in what, in words.
     """
 

@@ -99,11 +99,11 @@ class Unlearn:
     """Every setting of step 5.
 
     recipe: how long and how hard. weight: w; 0: nothing is pushed. hold: h; 0, and without a push: nothing is
-    held. level: token, or sample, which pushes
-    whole captions. words: how many other words stand in for B; 0: B is left out. both: push both towers.
-    retain: keep L_CLIP on D_safe. second_look: leave pairs outside the pool that suffer like D_u out of
-    D_safe. tokens_by: what finds B: surprise, occlusion or gradient. rank: what orders the carriers of the
-    found words: overfit similarity, their drop, or nothing. start: the model that is trained.
+    held. level: token, or sample, which pushes whole captions. words: how many other words stand in for B; 0:
+    B is left out. both: push both towers. retain: keep L_CLIP on D_safe. second_look: leave pairs outside the
+    pool that suffer like D_u out of D_safe. tokens_by: what finds B: surprise, occlusion or gradient. rank:
+    what orders the carriers of the found words: overfit similarity, their drop, or nothing. start: the model
+    that is trained.
     detector: whose best scores are D_u, in the place of UBT's own search.
     """
 
@@ -130,11 +130,19 @@ class Unlearn:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"unlearning {name} must be 0 or more, got {getattr(self, name)}")
 
+    @property
+    def holds(self) -> bool:
+        """Whether anything is held."""
+        return bool(self.weight and self.hold)
+
+    def pushed(self, top: int) -> int:
+        """Pairs of D_u, which has `top`, that a step pushes at most; as many honest ones are held."""
+        return min(self.recipe.batch, top)
+
     def pairs(self, top: int) -> int:
-        """What a step trains on at most: a batch of D_safe, those of D_u that are pushed, as many that are
-        held; top: pairs in D_u."""
-        asked = bool(self.weight) + bool(self.weight and self.hold)
-        return self.recipe.batch + asked * min(self.recipe.batch, top)
+        """What a step trains on at most: a batch of D_safe, what is pushed, what is held; top: as in
+        `pushed`."""
+        return self.recipe.batch + (bool(self.weight) + self.holds) * self.pushed(top)
 
     def options(self) -> dict[str, Any]:
         """All but the recipe."""

@@ -46,7 +46,7 @@ def unlearn(model: nn.Module, view: View, recipe: Recipe, session: Session, **op
         model.load_state_dict(view.model("public").state_dict())
     kept = view.safe if how.second_look else view.outside
     objective = forgetting(view, how, *session.key) if how.weight else contrastive
-    if how.weight and how.hold:
+    if how.holds:
         objective = held_too(objective, model, view, how, *session.key)
     return train_on(model, view, kept, recipe, session, objective, f"unlearn ({how.level} level)")
 
@@ -74,7 +74,7 @@ def forgetting(view: View, how: Unlearn, *key: object) -> Objective:
 
 def held_too(objective: Objective, model: nn.Module, view: View, how: Unlearn, *key: object) -> Objective:
     """The objective, and h times what `hold.holding` says; model: fb."""
-    held = holding(model, view, min(how.recipe.batch, view.select.top), *key)
+    held = holding(model, view, how.pushed(view.select.top), *key)
     if held is None:
         return objective
 
