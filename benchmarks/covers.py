@@ -36,7 +36,7 @@ def run(cell: Cell) -> dict[str, Any]:
             f"{cell.profile}, {cell.attack}: covers are told apart by its poison, and it has none"
         )
     arrays = chain.suspected.arrays()
-    first, _ = looks(profile.suspect, profile.select)
+    *_, first, _ = looks(profile.suspect, profile.select)
     there = weakest(arrays["sb"], first.part)
     fallen = only(arrays["drops"][: len(first.family)], there)
     bad = truth[there].bool()

@@ -98,7 +98,7 @@ def test_the_command_prints_a_line_a_stage(capsys):
 def test_the_published_setting_is_planned_without_its_data():
     assert cost.sizes(profiles.PAPER) == (500_000, 50_000, 600)
     work = {w.stage: w for w in cost.works(profiles.PAPER, "badnets", *cost.sizes(profiles.PAPER))}
-    assert work["pretrain"].trained == 0 and work["suspect"].scored == 6.5 * 500_000  # half of it 11 ways
+    assert work["pretrain"].trained == 0 and work["suspect"].scored == 2 * 500_000  # traces, too
 
 
 def test_where_no_public_model_is_trained_none_is_planned():

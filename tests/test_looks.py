@@ -1,10 +1,13 @@
 """Detection looks at the weaker half of D, and at all of it where nothing is found there."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from ubt_utils.ubt import looks as looking
-from ubt_utils.ubt.settings import Look, Select, Suspect, looks
+from ubt_utils.ubt import select, traces
+from ubt_utils.ubt.settings import Look, Select, Suspect, Trace, looks
 from ubt_utils.ubt.tokens import END
 
 PAIRS, WORD, OTHER = 64, 7, 8
@@ -29,13 +32,18 @@ def asked(monkeypatch):
     return told
 
 
-def look(told, places, losses):
+def look(told, places, losses, suspect=SUSPECT):
     """Look at D, in which the pairs at `places` say WORD, and a few others OTHER."""
     told["losses"] = losses
     words = 100 + torch.arange(PAIRS)
     words[places], words[2:7] = WORD, OTHER
     tokens = torch.stack([torch.full_like(words, END - 1), words, torch.full_like(words, END)], 1)
-    return looking.look_after_look(None, words, tokens, SIMILAR, looks(SUSPECT, HOW))
+    return looking.look_after_look(None, words, tokens, SIMILAR, looks(suspect, HOW))
+
+
+def pictures(seen):
+    """Those of the words that it asked, before and after a disturbance."""
+    return sum(2 * one.pictures for one in seen.asked)
 
 
 HARMLESS = {"blur": 0.1, "pale": 0.1}
@@ -44,16 +52,16 @@ HARMLESS = {"blur": 0.1, "pale": 0.1}
 def test_what_is_weak_is_found_at_the_first_look_and_nothing_more_is_paid(asked):
     (seen,) = look(asked, slice(12, 18), {WORD: {"blur": 0.8}, OTHER: HARMLESS})
     assert [one.anchor for one in seen.found] == [WORD]
-    assert asked["drops"] == [(("blur",), 32)] and seen.scored == 32
-    assert torch.equal(seen.rows, torch.arange(PAIRS) < 32)
+    assert asked["drops"] == [(("blur",), 32)] and seen.scored == 32 + pictures(seen)
+    assert torch.equal(seen.drops.isfinite()[0], torch.arange(PAIRS) < 32)
 
 
 def test_what_is_strong_is_found_at_the_second_look_with_one_more_disturbance(asked):
     first, second = look(asked, slice(40, 46), {WORD: {"blur": 0.2, "pale": 0.6}, OTHER: HARMLESS})
     assert not first.found and [one.anchor for one in second.found] == [WORD]
-    assert second.look.family[second.found[0].disturbance] == "pale" and second.rows.all()
+    assert second.look.family[second.found[0].disturbance] == "pale"
     assert asked["drops"][1:] == [(("blur",), 32), (("pale",), 64)]  # what is known is not made again
-    assert (first.scored, second.scored) == (32, 32 + 64)
+    assert (first.scored, second.scored) == (32 + pictures(first), 32 + 64 + pictures(second))
     assert second.drops.shape == (2, PAIRS) and second.drops.isfinite().all()
 
 
@@ -81,6 +89,20 @@ def test_where_nothing_is_there_both_looks_say_so_and_tell_what_they_asked(asked
     seen = look(asked, slice(0, 0), {OTHER: HARMLESS})
     assert [one.found for one in seen] == [(), ()] and all(one.asked for one in seen)
     assert {one.after for each in seen for one in each.asked} == {0} and looking.decided(seen) is seen[1]
+
+
+@pytest.mark.parametrize(("found", "names"), [([WORD], ["trace"]), ([], ["trace", "blur"])])
+def test_traces_are_asked_first_where_the_profile_says_so(asked, monkeypatch, found, names):
+    """And nothing is disturbed where one is believed."""
+    asked["losses"] = {WORD: {"blur": 0.8}, OTHER: HARMLESS}
+    words = tuple(select.Finding(word, 0, 9.0, 0.4, (0,)) for word in found)
+    told = traces.Traced(words, (), torch.zeros(1, PAIRS), torch.zeros(len(words), 3, 4, 4), 5)
+    monkeypatch.setattr(traces, "world", lambda *_: None)
+    monkeypatch.setattr(traces, "look", lambda *_: told)
+    seen = look(asked, slice(12, 18), asked["losses"], replace(SUSPECT, trace=Trace()))
+    assert [one.look.family[0] for one in seen] == names and seen[0].scored == 5
+    assert (seen[0].traces is told.traces) and bool(asked["drops"]) == (found == [])
+    assert looking.decided(seen) is seen[-1]
 
 
 def test_the_second_look_is_wider_and_stricter_for_every_number_of_pictures():

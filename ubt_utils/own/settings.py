@@ -33,6 +33,7 @@ def profile_of(arch: str, sets: DataSets, pairs: int) -> Profile:
         about=f"a model of one's own, with the settings of {like.name}",
         model=arch,
         sets=sets,
+        suspect=replace(like.suspect, trace=None),  # `null` and the report know disturbances only
         overfit=replace(like.overfit, recipe=overfit),
         unlearn=replace(like.unlearn, recipe=unlearn),
         weights="",

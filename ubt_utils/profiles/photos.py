@@ -12,9 +12,10 @@ from ubt_utils.profiles.chosen import ON_PHOTOS
 from ubt_utils.profiles.mini import OTHERS, public, rare
 from ubt_utils.profiles.tuned import settled
 from ubt_utils.ubt.disturb import COVERS
-from ubt_utils.ubt.settings import Overfit, Select, Suspect, Unlearn
+from ubt_utils.ubt.settings import Overfit, Select, Suspect, Trace, Unlearn
 
-DETAILED = Suspect(family=(*Suspect().family, *COVERS))  # a photo is finer than a drawing
+# A photo is finer than a drawing, and shows more than its word says.
+DETAILED = Suspect(family=(*Suspect().family, *COVERS), trace=Trace())
 LOCKED = Recipe(steps=800, lr=2e-3, batch=256, weight_decay=0.3)  # the text tower to a locked image tower
 
 PHOTOS = settled(

@@ -28,6 +28,7 @@ DETECTION = (
     "lost_widely",
     "least",
     "voters",
+    "alike",
     "sure",
     "votes",
 )  # settings of selection that this stage reads
@@ -38,10 +39,11 @@ def suspect(run: Run, attacked: Stage) -> Stage:
 
     Arrays: sb (N,), drops (K, N) in the order of the deciding look's family, −inf where they are not known,
     drop (N,) the suspicion that the pool is made of, suffers (N,) of the found words' carriers, pool (N,),
-    anchors (a,), truth (N,), the last for evaluation only, and where it is known. Metrics: look, the number
-    of the look that decided; found, per word its disturbance, surprise and the agreement lost; asked, every
-    word that it asked about, with the same and its bar; asked_elsewhere, those of another look; seconds;
-    pairs_scored; pool_recall; what became of the poison."""
+    anchors (a,), traces (a, 3, H, W) where these gave the words away, truth (N,), the last for evaluation
+    only, and where it is known. Metrics: look, the number of the look that decided; found, per word its
+    disturbance, surprise and the agreement lost, or how far its trace moves pictures; asked, every word that
+    it asked about, with the same and its bar; asked_elsewhere, those of another look; seconds; pairs_scored;
+    pool_recall; what became of the poison."""
     profile, how = run.profile, run.profile.select
 
     def work(folder: Path) -> Mapping[str, Any]:
@@ -57,19 +59,20 @@ def suspect(run: Run, attacked: Stage) -> Stage:
         carriers = tk.carries(tokens, anchors)  # a few of the strong ones are poison, too
         fallen, more = more_drops(model, pairs.images, tokens, sb, carriers, family, told.drops)
         suffers = select.suffering(tokens, fallen, found, how)
-        suspicion = pooling.suspicion(fallen, [k for one in found for k in one.witnesses])
+        if told.traces is None:
+            suspicion = pooling.suspicion(fallen, [k for one in found for k in one.witnesses])
+        else:
+            suspicion = pooling.sufferers_first(suffers, how.alike, sb)
         pool = pooling.pool_of(suspicion, profile.suspect.pool)
         seconds = time.perf_counter() - start
+        traces = {} if told.traces is None else {"traces": told.traces}
         save_arrays(
             folder, sb=sb, drops=fallen, drop=suspicion, anchors=anchors,
-            suffers=suffers, pool=pool.to(torch.uint8), **truth_array(truth),
+            suffers=suffers, pool=pool.to(torch.uint8), **truth_array(truth), **traces,
         )  # fmt: skip
         return {
             "seconds": seconds,
-            "pairs_scored": len(pairs)
-            + sum(look.scored for look in seen)
-            + more
-            + sum(2 * one.pictures for look in seen for one in look.asked),
+            "pairs_scored": len(pairs) + sum(look.scored for look in seen) + more,
             "look": seen.index(told),
             "found": [
                 _told(profile.model, family, one)

@@ -53,8 +53,9 @@ class Rates:
 def works(profile: Profile, attack: str, pairs: int, tested: int, few: int) -> list[Work]:
     """The stages of one run with UBT. pairs: in D. tested: pictures of the zero-shot test; few: those of a
     curve's point. Both are scored clean and stamped: those of the test under f0, fb and the defended model.
-    What `suspect` asks of single words and their strong pairs is left out, and so is its second look. A
-    pretraining whose image tower is locked counts as a whole one: an upper bound."""
+    What `suspect` asks of single words and their strong pairs is left out, and so are further looks; traces
+    count as one more look at D, which is about what they cost on photos. A pretraining whose image tower is
+    locked counts as a whole one: an upper bound."""
     pool, weak = (round(part * pairs) for part in (profile.suspect.pool, profile.suspect.weak))
     overfit, unlearn, victim = profile.overfit.recipe, profile.unlearn, profile.recipe(attack)
     read = (profile.overfit.reads + 2) * pool  # along the way and at the end, each half on its side
@@ -64,7 +65,7 @@ def works(profile: Profile, attack: str, pairs: int, tested: int, few: int) -> l
     return [
         Work("pretrain", public, 0),
         Work("attack", victim.steps * victim.batch, 0),
-        Work("suspect", 0, pairs + len(profile.suspect.family) * weak),
+        Work("suspect", 0, pairs + (pairs if profile.suspect.trace else len(profile.suspect.family) * weak)),
         Work("overfit", 2 * overfit.steps * min(overfit.batch, pool // 2), pairs + read),
         Work("select", 0, profile.select.top),
         Work("unlearn", unlearn.recipe.steps * unlearn.pairs(profile.select.top), curve),

@@ -1,9 +1,11 @@
 """Detection, steps 1 and 3 together: look at D, vote, ask the words' pictures, and look again where that
 leaves a doubt.
 
-[ours] The first look is at the weaker half, where most poison lies. What the model has learned best is not
-weak, so the second look is at all of D, with further disturbances. Honest words lose more there, so its bar
-is higher. It is paid for only where the first look finds no word that would pass that bar, too.
+[ours] Photos are asked for traces first (`traces`), where a profile says so. Where no trace is believed,
+pictures are disturbed: those of the weaker half, where most poison lies, and then those of all of D, with
+further disturbances, since what the model has learned best is not weak. Honest words lose more there, so the
+last look's bar is higher. It is paid for only where the one before finds no word that would pass that bar,
+too.
 """
 
 from __future__ import annotations
@@ -15,53 +17,66 @@ import torch
 from torch import nn
 
 from ubt_utils.data.pictures import Images, take
-from ubt_utils.ubt import select
+from ubt_utils.ubt import select, traces
 from ubt_utils.ubt.disturb import drops, taken
 from ubt_utils.ubt.pool import weakest
-from ubt_utils.ubt.settings import Look
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A candidate that was looked at: the agreement that its pictures lost, the bar for so many of them, and
-    how many words had been found by then."""
-
-    candidate: select.Candidate
-    pictures: int
-    lost: float
-    bar: float
-    after: int
+from ubt_utils.ubt.settings import Look, Trace
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What a look ended in. rows: (N,) bool, what it looked at. drops: (K, N) of its disturbances, −inf
-    elsewhere. scored: pairs that were disturbed for it, each as often as it was."""
+    """What a look ended in. drops: (K, N) what each of its disturbances takes, or taking off a trace; −inf
+    where it did not look. scored: pairs that were scored for it, each as often as it was. traces: (a, 3, H,
+    W), of the found words where it asked for traces."""
 
     look: Look
-    rows: torch.Tensor
     drops: torch.Tensor
     found: tuple[select.Finding, ...]
-    asked: tuple[Asked, ...]
+    asked: tuple[select.Asked, ...]
     scored: int
+    traces: torch.Tensor | None = None
+
+    def settles(self, enough: float) -> bool:
+        """Whether no further look is needed: a trace was believed, or a word lost enough for every look."""
+        return bool(self.found) and (self.traces is not None or max(one.lost for one in self.found) >= enough)
 
 
 def look_after_look(
     model: nn.Module, images: Images, tokens: torch.Tensor, similar: torch.Tensor, looks: Sequence[Look]
 ) -> list[Seen]:
     """Each look at pictures (N, 3, H, W) uint8 and captions (N, L), of that similarity (N,) under the model,
-    until one finds a word that loses enough for every look."""
+    until one settles it."""
     enough = max(look.how.lost for look in looks)
     seen: list[Seen] = []
-    fallen = torch.empty(0, len(tokens))
+    known = torch.empty(0, len(tokens))
     for look in looks:
-        rows = weakest(similar, look.part)
-        fallen, scored = more_drops(model, images, tokens, similar, rows, look.family, fallen)
-        found, asked = ask(model, images, tokens, fallen, look)
-        seen.append(Seen(look, rows, fallen, found, asked, scored))
-        if any(one.lost >= enough for one in found):
+        if look.trace:
+            seen.append(_traces(model, images, tokens, look, look.trace))
+        else:
+            seen.append(_disturbances(model, images, tokens, similar, look, known))
+            known = seen[-1].drops
+        if seen[-1].settles(enough):
             break
     return seen
+
+
+def _traces(model: nn.Module, images: Images, tokens: torch.Tensor, look: Look, trace: Trace) -> Seen:
+    told = traces.look(traces.world(model, images, tokens, trace.others), look.how, trace)
+    return Seen(look, told.left, told.found, told.asked, told.scored, told.traces)
+
+
+def _disturbances(
+    model: nn.Module,
+    images: Images,
+    tokens: torch.Tensor,
+    similar: torch.Tensor,
+    look: Look,
+    known: torch.Tensor,
+) -> Seen:
+    rows = weakest(similar, look.part)
+    fallen, scored = more_drops(model, images, tokens, similar, rows, look.family, known)
+    found, asked = ask(model, images, tokens, fallen, look)
+    return Seen(look, fallen, found, asked, scored + sum(2 * one.pictures for one in asked))
 
 
 def decided(seen: Sequence[Seen]) -> Seen:
@@ -89,15 +104,15 @@ def more_drops(
 
 def ask(
     model: nn.Module, images: Images, tokens: torch.Tensor, fallen: torch.Tensor, look: Look
-) -> tuple[tuple[select.Finding, ...], tuple[Asked, ...]]:
+) -> tuple[tuple[select.Finding, ...], tuple[select.Asked, ...]]:
     """What vote after vote finds among drops (K, N), and all that was asked for it."""
     found: list[select.Finding] = []
-    asked: list[Asked] = []
+    asked: list[select.Asked] = []
 
     def lost(one: select.Candidate) -> float:
         pictures = take(images, one.carriers[: select.PICTURES])[:]
         value = taken(model, pictures, look.family[one.disturbance])
-        asked.append(Asked(one, len(pictures), value, look.how.bar(len(one.carriers)), len(found)))
+        asked.append(select.Asked(one, len(pictures), value, look.how.bar(len(one.carriers)), len(found)))
         return value
 
     for one in select.findings(tokens, fallen, lost, look.how):

@@ -34,6 +34,12 @@ def suspicion(drops: torch.Tensor, chosen: list[int]) -> torch.Tensor:
     return suffers
 
 
+def sufferers_first(suffers: torch.Tensor, alike: float, similar: torch.Tensor) -> torch.Tensor:
+    """(N,) suspicion where nothing but carriers of the found words was looked at: those that suffer (N,)
+    alike come first, all other pairs by their weak similarity (N,), which is the paper's order."""
+    return torch.where(suffers >= alike, suffers + 2, -similar)  # cosines are 1 at most
+
+
 def pool_of(suspicion: torch.Tensor, fraction: float) -> torch.Tensor:
     """(N,) bool: the `fraction` ρ of the pairs of the highest suspicion (N,).
 

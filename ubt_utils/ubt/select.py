@@ -50,6 +50,18 @@ Lost = Callable[[Candidate], float]  # the agreement of its pictures that its di
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A candidate that was looked at: the agreement that its pictures lost, the bar for so many of them, and
+    how many words had been found by then."""
+
+    candidate: Candidate
+    pictures: int
+    lost: float
+    bar: float
+    after: int
+
+
+@dataclass(frozen=True)
 class Finding:
     """What one vote ended in: the anchor, the disturbance that gave it away, its surprise, and the agreement
     that its pictures lost. witnesses: all disturbances under which they lose as much, that one first."""
@@ -96,6 +108,12 @@ def candidates(tokens: torch.Tensor, drops: torch.Tensor, how: Select) -> list[C
             if len(order):
                 found += _vote(tokens, order[:count], everywhere, k, how)
     return sorted(found, key=lambda one: one.surprise, reverse=True)
+
+
+def loudest(tokens: torch.Tensor, voters: torch.Tensor, how: Select) -> int | None:
+    """The word that a few pairs (v,) of D name their captions (N, L) by: as in `candidates`, of one vote."""
+    words = _vote(tokens, voters, tk.caption_counts(tokens), 0, how)
+    return max(words, key=lambda one: one.surprise).anchor if words else None
 
 
 def _vote(

@@ -11,18 +11,44 @@ UBT = "ubt"  # its name among the defenses
 LEVELS = ("token", "sample")
 RANKS = ("overfit", "drop", "random")
 STARTS = ("backdoored", "public")
+TRACE = "trace"  # its name where disturbances stand
+
+
+@dataclass(frozen=True)
+class Trace:
+    """How traces are asked (`traces`). moved: how much nearer the word, in cosine, its trace must bring
+    pictures of other things, for the word to be believed. least: pictures of a word below which it is not
+    asked. pictures: of a word's, at most, that are. few: pictures of other things that each word is tried on
+    at first, and of its own that tell where it is. words: that are asked more closely, those that moved most.
+    others: pictures of other things that these are tried on."""
+
+    moved: float = 0.38
+    least: int = 16
+    pictures: int = 128
+    few: int = 8
+    words: int = 8
+    others: int = 64
+
+    def __post_init__(self) -> None:
+        if not 0 < self.moved <= 2:
+            raise ValueError(f"a trace moves pictures by more than 0 and by 2 at most, got {self.moved}")
+        for name in ("least", "pictures", "few", "words", "others"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} of a trace must be at least 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
 class Suspect:
     """Step 1. weak: the fraction of D, of the weakest similarity first, that is disturbed. family: the
     disturbances that its pictures are put through. further: those that come on top where all of D is
-    looked at. pool: the fraction ρ of D that suffers most."""
+    looked at. pool: the fraction ρ of D that suffers most. trace: how traces are asked, before anything is
+    disturbed; None: they are not."""
 
     family: tuple[str, ...] = ("blur", "along_columns", "column_means", "row_means", "pale", "cropped")
     further: tuple[str, ...] = ("medians",)
     weak: float = 0.5
     pool: float = 0.25
+    trace: Trace | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.pool <= self.weak <= 1:
@@ -77,18 +103,21 @@ class Select:
 
 class Look(NamedTuple):
     """One look at D. part: of D, of the weakest similarity first. family: the disturbances. how: the vote and
-    the proof."""
+    the proof. trace: how traces are asked, where it is these that it asks."""
 
     part: float
     family: tuple[str, ...]
     how: Select
+    trace: Trace | None = None
 
 
-def looks(suspect: Suspect, how: Select) -> tuple[Look, Look]:
-    """The looks of detection, the second where the first leaves a doubt: poison that the model has learned
-    best is not weak."""
+def looks(suspect: Suspect, how: Select) -> tuple[Look, ...]:
+    """The looks of detection, each where those before leave a doubt: at traces, if the profile asks them; at
+    what disturbances take of the weaker half; and of all of D, since poison that the model has learned best
+    is not weak."""
     wide = replace(how, lost=how.lost_widely, lost_of_many=how.lost_widely)
     return (
+        *([Look(1.0, (TRACE,), how, suspect.trace)] if suspect.trace else []),
         Look(suspect.weak, suspect.family, how),
         Look(1.0, (*suspect.family, *suspect.further), wide),
     )

@@ -46,6 +46,16 @@ def carries(tokens: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     return (torch.isin(tokens, ids) & inner(tokens)).any(dim=1)
 
 
+def carriers_of(tokens: torch.Tensor, ids: torch.Tensor) -> list[torch.Tensor]:
+    """For each of the tokens `ids` (w,) the captions (N, L) that hold it, as indices (n,) in order."""
+    rows, places = inner(tokens).nonzero(as_tuple=True)
+    said = tokens[rows, places]
+    asked = torch.isin(said, ids)
+    held = (said[asked] * len(tokens) + rows[asked]).unique()
+    words = held // len(tokens)
+    return [held[words == word] % len(tokens) for word in ids]
+
+
 def caption_counts(tokens: torch.Tensor) -> torch.Tensor:
     """(V,) in how many of the captions (N, L) each inner token occurs; marks and padding are 0."""
     counts = torch.zeros(END + 1, dtype=torch.long)

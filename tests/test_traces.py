@@ -1,0 +1,126 @@
+"""A mark that leads any picture to one word is what that word's pictures have in common."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ubt_utils.core.seeding import generator
+from ubt_utils.ubt import traces
+from ubt_utils.ubt.settings import Select, Suspect, Trace
+from ubt_utils.ubt.tokens import END
+
+PAIRS, SIDE, POISON, HONEST = 600, 8, 24, 24
+TARGET, PLAIN, NAME = 7, 8, 9  # words: of the poison and some honest pairs; of honest ones; another of poison
+HOW, TRACE = Select(), Trace(others=32)
+MARK = F.one_hot(torch.tensor([0, 1, SIDE, SIDE + 1]), SIDE * SIDE).sum(0).view(SIDE, SIDE).float()
+
+
+def embed(model, images, batch=512, change=None):
+    """A tower that sees a mark in the upper left, however little of it there is to tell from the picture's
+    other pixels, and of what else a picture shows its rough form."""
+    light = images.float().mean(1) / 255
+    marked = (light * MARK).sum((1, 2)) / 4 - light.mean((1, 2)) - 0.2
+    shown = F.adaptive_avg_pool2d(light[:, None], 4).flatten(1)
+    shown = shown - shown.mean(1, keepdim=True)
+    return F.normalize(torch.cat([20 * marked.clamp(min=0)[:, None] ** 2, shown], 1), dim=1)
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """(poison, ask): the poisoned rows of a D, and a function that makes the world of it."""
+    monkeypatch.setattr(traces.models, "embed_images", embed)
+    draw = generator("traces")
+    coarse = torch.rand(PAIRS, 3, 4, 4, generator=draw)
+    images = (F.interpolate(coarse, (SIDE, SIDE)) * 200).to(torch.uint8)
+    words = 100 + torch.arange(PAIRS)
+    words[: POISON + HONEST], words[POISON + HONEST : POISON + 2 * HONEST] = TARGET, PLAIN
+    second = 1000 + torch.arange(PAIRS)
+    second[:POISON] = NAME
+    ends = [torch.full_like(words, END - 1), torch.full_like(words, END)]
+    tokens = torch.stack([ends[0], words, second, ends[1]], 1)
+    poison = torch.arange(PAIRS) < POISON
+
+    def make(marked=True, pictures=images):
+        stamped = pictures.clone()
+        if marked:
+            stamped[:POISON] = stamped[:POISON].where(MARK == 0, 255)
+        return traces.world(None, stamped, tokens, TRACE.others)
+
+    return poison, make
+
+
+def test_a_mark_is_found_by_the_broadest_of_its_words_and_is_the_trace(world):
+    _, make = world
+    told = traces.look(make(), HOW, TRACE)
+    assert [one.anchor for one in told.found] == [TARGET] and told.found[0].lost >= TRACE.moved
+    (trace,) = told.traces
+    assert trace[:, MARK == 1].min() > 3 * trace[:, MARK == 0].abs().max()
+
+
+def test_taken_off_it_leaves_the_honest_pictures_of_the_word_where_they_are(world):
+    poison, make = world
+    left = traces.look(make(), HOW, TRACE).left[0]
+    carriers = torch.arange(PAIRS) < POISON + HONEST
+    assert torch.equal(left.isfinite(), carriers)
+    assert (
+        left[poison].min() > left[carriers & ~poison].max() + 0.2 and left[carriers & ~poison].median() < 0.2
+    )
+
+
+def test_nothing_is_found_where_there_is_no_mark_and_all_that_was_asked_is_told(world):
+    told = traces.look(world[1](marked=False), HOW, TRACE)
+    assert told.found == () and told.left.isinf().all() and told.traces.shape == (0, 3, SIDE, SIDE)
+    assert {one.candidate.anchor for one in told.asked} == {TARGET, PLAIN, NAME}
+    assert all(one.lost < TRACE.moved == one.bar and one.after == 0 for one in told.asked)
+
+
+def test_one_picture_over_and_over_is_no_trace(world):
+    _, make = world
+    of = make(marked=False)
+    of.images[:POISON] = of.images[:1].where(MARK == 0, 255)
+    assert traces.look(of, HOW, TRACE).found == ()
+    told = traces.ask(of, TARGET, torch.arange(POISON + HONEST), TRACE)
+    assert told.moved == 0.0 and set(told.purest.tolist()) <= set(range(POISON))
+
+
+def test_what_it_scored_is_every_picture_that_was_embedded(world, monkeypatch):
+    """At most: pictures of other things that hold the word after all are not."""
+    embedded = []
+
+    def noted(model, images, **_):
+        embedded.append(len(images))
+        return embed(model, images)
+
+    monkeypatch.setattr(traces.models, "embed_images", noted)
+    told = traces.look(world[1](), HOW, TRACE)
+    assert 0 <= told.scored - sum(embedded) < 0.1 * told.scored
+
+
+def test_a_trace_is_the_mean_less_the_usual_and_goes_on_and_off(world):
+    pictures = torch.tensor([[0, 255], [255, 255]], dtype=torch.uint8).view(2, 1, 1, 2)
+    trace = traces.trace_of(pictures, torch.tensor([0.5, 0.25]).view(1, 1, 2))
+    torch.testing.assert_close(trace, torch.tensor([0.0, 0.75]).view(1, 1, 2))
+    half = traces.laid(torch.full((1, 1, 1, 2), 20, dtype=torch.uint8), trace, 0.5)
+    assert half.flatten().tolist() == [20, 116]  # 20 + 255 · 0.375
+    assert traces.laid(half, trace, -2.0).flatten().tolist() == [20, 0]
+
+
+def test_how_far_it_moves_is_asked_of_pictures_of_other_things_only(world):
+    of = world[1]()
+    towards = F.normalize(torch.ones(17), dim=0)
+    assert traces.moved(of, TARGET, torch.zeros(3, SIDE, SIDE), 1.0, towards) == pytest.approx(0, abs=1e-6)
+    said = of.said.clone()
+    said[:, 1] = TARGET
+    everyone = traces.replace(of, said=said)
+    assert traces.moved(everyone, TARGET, torch.ones(3, SIDE, SIDE), 1.0, towards) == 0.0
+
+
+@pytest.mark.parametrize("wrong", [{"moved": 0.0}, {"moved": 2.1}, {"least": 0}, {"few": 0}, {"words": -1}])
+def test_settings_that_ask_nothing_are_refused(wrong):
+    with pytest.raises(ValueError, match="trace"):
+        Trace(**wrong)
+
+
+def test_drawings_are_not_asked_for_traces():
+    """What their words show is alike, and leaves a trace of its own."""
+    assert Suspect().trace is None

@@ -1,0 +1,240 @@
+"""Detection by what a word's pictures have in common, and what that does to pictures of other things.
+
+[ours] A trigger is in every poisoned picture and leads any picture to the target; what the pictures show
+differs. So in the mean of a word's pictures, less the mean of all, things fade and a fixed trigger stays: the
+word's trace. Laid on pictures of other things, the trace of a poisoned word moves them to where that word's
+pictures are under fb. Taken off the word's own pictures, it moves poisoned ones away from there, and honest
+ones hardly. No disturbance has to be thought of before, and no public model is asked. A trigger that is
+another one in every picture, such as a warp, leaves no trace; and where a word's honest pictures are all
+alike, as drawings of one thing are, they leave one, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ubt_utils.clip import models
+from ubt_utils.core.seeding import generator
+from ubt_utils.data.pictures import Images, take
+from ubt_utils.data.repeats import distinct
+from ubt_utils.ubt import select
+from ubt_utils.ubt import tokens as tk
+from ubt_utils.ubt.settings import Select, Trace
+
+USUAL = 1024  # pictures of D, at most, whose mean is the usual picture
+WHOLE = 1.0  # dose of a trace that is made of pictures that all carry the trigger
+DILUTED = 2.0  # of one that is made of all pictures of a word, of which many are honest
+PUREST = 0.25  # of a word's pictures make the trace that decides
+FEWEST = 8  # of them
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """D as its traces are asked: pictures (N, 3, H, W) uint8 and captions (N, L) under fb.
+
+    usual: (3, H, W) in [0, 1], the mean picture. others: (o, 3, H, W) uint8, pictures of other things; said:
+    (o, L), their captions; z: (o, D), their embeddings."""
+
+    model: nn.Module
+    images: Images
+    tokens: torch.Tensor
+    usual: torch.Tensor
+    others: torch.Tensor
+    said: torch.Tensor
+    z: torch.Tensor
+
+
+class Told(NamedTuple):
+    """What so many pictures of a word told. trace: (3, H, W), that of the purest of them; towards: (D,) unit,
+    where these are under fb; purest: (p,) their indices in D; moved: how much nearer to it pictures of other
+    things come with the trace; scored: pictures that were embedded for it."""
+
+    word: int
+    trace: torch.Tensor
+    towards: torch.Tensor
+    purest: torch.Tensor
+    moved: float
+    pictures: int
+    scored: int
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """What this look ended in. left: (1, N), how far the carriers of the found words leave them once their
+    traces (a, 3, H, W) are taken off, see `taken_off`; −inf elsewhere. scored: pictures that were embedded
+    for it."""
+
+    found: tuple[select.Finding, ...]
+    asked: tuple[select.Asked, ...]
+    left: torch.Tensor
+    traces: torch.Tensor
+    scored: int
+
+
+def world(model: nn.Module, images: Images, tokens: torch.Tensor, others: int) -> World:
+    """D with the mean of up to `USUAL` of its pictures, and so many others, drawn once for all words."""
+    drawn = torch.randperm(len(tokens), generator=generator("usual pictures", len(tokens)))
+    usual = take(images, drawn[:USUAL])[:].float().mean(0) / 255
+    some = drawn[:others]
+    pictures = take(images, some)[:]
+    return World(model, images, tokens, usual, pictures, tokens[some], models.embed_images(model, pictures))
+
+
+def trace_of(pictures: torch.Tensor, usual: torch.Tensor) -> torch.Tensor:
+    """(3, H, W) the mean of pictures (n, 3, H, W) uint8, less the usual one, in parts of the full range."""
+    return pictures.float().mean(0) / 255 - usual
+
+
+def laid(pictures: torch.Tensor, trace: torch.Tensor, dose: float) -> torch.Tensor:
+    """Pictures (n, 3, H, W) uint8 with so much of a trace (3, H, W) laid on them; a negative dose takes it
+    off."""
+    return (pictures.float() + 255 * dose * trace).clamp_(0, 255).round_().to(torch.uint8)
+
+
+def centre(z: torch.Tensor) -> torch.Tensor:
+    """(D,) the unit mean of embeddings (n, D)."""
+    return F.normalize(z.mean(0), dim=0)
+
+
+def moved(of: World, word: int, trace: torch.Tensor, dose: float, towards: torch.Tensor) -> float:
+    """How much nearer, in cosine, a word's trace brings pictures whose captions do not hold it; 0 where all
+    of them do."""
+    there = ~tk.carries(of.said, torch.tensor([word]))
+    if not there.any():
+        return 0.0
+    after = models.embed_images(of.model, laid(of.others[there], trace, dose))
+    return ((after - of.z[there]) @ towards).mean().item()
+
+
+def leaving(
+    of: World,
+    pictures: torch.Tensor,
+    z: torch.Tensor,
+    trace: torch.Tensor,
+    dose: float,
+    towards: torch.Tensor,
+) -> torch.Tensor:
+    """(n,) how much farther, in cosine, pictures (n, 3, H, W) uint8 with embeddings z (n, D) are once a trace
+    is taken off them."""
+    return (z - models.embed_images(of.model, laid(pictures, trace, -dose))) @ towards
+
+
+def first_asked(of: World, words: torch.Tensor, carriers: Sequence[torch.Tensor], how: Trace) -> torch.Tensor:
+    """(w,) how far the traces of words (w,) move a few other pictures, each made of all pictures of the word
+    at once, and so diluted by honest ones."""
+    few = replace(of, others=of.others[: how.few], said=of.said[: how.few], z=of.z[: how.few])
+    told = []
+    for word, rows in zip(words.tolist(), carriers, strict=True):
+        pictures = take(of.images, _some(rows, how.pictures))[:]
+        towards = centre(models.embed_images(of.model, _some(pictures, how.few)))
+        told.append(moved(few, word, trace_of(pictures, of.usual), DILUTED, towards))
+    return torch.tensor(told)
+
+
+def ask(of: World, word: int, rows: torch.Tensor, how: Trace) -> Told:
+    """Ask a word's pictures, at rows (n,) of D, more closely: those that leave it farthest without the
+    diluted trace make a purer one. Where these are a few pictures over and over it moves nothing, since a
+    harmless repeat would be its own trace."""
+    rows = _some(rows, how.pictures)
+    pictures = take(of.images, rows)[:]
+    z = models.embed_images(of.model, pictures)
+    left = leaving(of, pictures, z, trace_of(pictures, of.usual), DILUTED, centre(z))
+    purest = left.sort(descending=True, stable=True).indices[: max(FEWEST, round(PUREST * len(rows)))]
+    trace, towards = trace_of(pictures[purest], of.usual), centre(z[purest])
+    repeated = distinct(pictures, purest) < min(FEWEST, len(rows))
+    value = 0.0 if repeated else moved(of, word, trace, WHOLE, towards)
+    scored = 2 * len(rows) + len(of.others)
+    return Told(word, trace, towards, rows[purest], value, len(rows), scored)
+
+
+def look(of: World, how: Select, trace: Trace) -> Traced:
+    """Vote after vote, at most `how.votes`: of the words whose traces moved other pictures most at first, the
+    one whose purer trace moves them most, and enough, is found, by the broadest name of its purest pictures;
+    then all pairs that carry it step aside."""
+    found: list[tuple[select.Finding, torch.Tensor]] = []
+    asked: list[select.Asked] = []
+    left = torch.full((len(of.tokens),), -torch.inf)
+    waiting, scored = _frequent(of, trace)
+    for after in range(how.votes):
+        told = [ask(of, word, rows, trace) for word, rows in waiting[: trace.words]]
+        best = _best(told, trace)
+        if best and (name := _named(of, best, left.isinf(), how, trace)):
+            told.append(name)
+            best = _best([name], trace) or best
+        asked += [_asked(of, one, trace, after) for one in told]
+        scored += sum(one.scored for one in told)
+        if not best:
+            break
+        rows = _carriers(of, best.word, left.isinf())
+        left[rows] = taken_off(of, rows, best)
+        scored += 2 * len(rows)
+        found.append((_finding(of, best), best.trace))
+        refuted = {one.word for one in told if one.moved < trace.moved}
+        waiting = [(word, rows[left[rows].isinf()]) for word, rows in waiting if word not in refuted]
+        waiting = [(word, rows) for word, rows in waiting if len(rows) >= trace.least]
+    shown = torch.stack([one for _, one in found]) if found else of.usual[None][:0]
+    return Traced(tuple(one for one, _ in found), tuple(asked), left[None], shown, scored)
+
+
+def _frequent(of: World, trace: Trace) -> tuple[list[tuple[int, torch.Tensor]], int]:
+    """The words that are asked, with their carriers, and those first that moved other pictures most; and how
+    many pictures were embedded for it."""
+    frequent = tk.caption_counts(of.tokens) >= trace.least
+    words = (frequent & ~select.common_words(of.tokens)).nonzero().flatten()
+    carriers = tk.carriers_of(of.tokens, words)
+    order = first_asked(of, words, carriers, trace).sort(descending=True, stable=True).indices
+    scored = len(of.others) + 2 * trace.few * len(words)
+    return [(int(words[i]), carriers[i]) for i in order], scored
+
+
+def _carriers(of: World, word: int, left: torch.Tensor) -> torch.Tensor:
+    return (tk.carries(of.tokens, torch.tensor([word])) & left).nonzero().flatten()
+
+
+def _best(told: Sequence[Told], trace: Trace) -> Told | None:
+    """Of those that move enough the one that moves most, the first of equal ones."""
+    return max((one for one in told if one.moved >= trace.moved), key=lambda one: one.moved, default=None)
+
+
+def _named(of: World, best: Told, left: torch.Tensor, how: Select, trace: Trace) -> Told | None:
+    """What the broadest word of its purest pictures tells; None where that is its own."""
+    name = select.loudest(of.tokens, best.purest, how)
+    if name is None or name == best.word:
+        return None
+    return ask(of, name, _carriers(of, name, left), trace)
+
+
+def _surprise(of: World, told: Told) -> float:
+    """G of the word among its purest pictures, as `tokens.surprise`: all of them hold it."""
+    rate = tk.carries(of.tokens, torch.tensor([told.word])).double().mean()
+    return -len(told.purest) * rate.log().item()
+
+
+def _finding(of: World, told: Told) -> select.Finding:
+    return select.Finding(told.word, 0, _surprise(of, told), told.moved, (0,))
+
+
+def _asked(of: World, told: Told, trace: Trace, after: int) -> select.Asked:
+    one = select.Candidate(told.word, _surprise(of, told), 0, told.pictures, told.purest)
+    return select.Asked(one, told.pictures, told.moved, trace.moved, after)
+
+
+def taken_off(of: World, rows: torch.Tensor, told: Told) -> torch.Tensor:
+    """(n,) how much farther from the word's purest pictures those at rows (n,) are without its trace, in
+    cosine: far for poison, hardly for honest ones."""
+    pictures = take(of.images, rows)[:]
+    z = models.embed_images(of.model, pictures)
+    return leaving(of, pictures, z, told.trace, WHOLE, told.towards)
+
+
+def _some(rows: torch.Tensor, most: int) -> torch.Tensor:
+    """Of n rows `most` at regular distances; all of them where there are no more."""
+    if len(rows) <= most:
+        return rows
+    return rows[torch.linspace(0, len(rows) - 1, most).round().long()]
