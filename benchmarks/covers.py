@@ -9,6 +9,7 @@ without the covers and with them. Victims and searches that are not there are ma
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import tyro
@@ -29,6 +30,7 @@ from ubt_utils.ubt.settings import looks
 def run(cell: Cell) -> dict[str, Any]:
     """One row."""
     profile = profiles.get(cell.profile)
+    profile = replace(profile, suspect=replace(profile.suspect, trace=None))  # or nothing is disturbed
     chain = stages.chain(profile, cell.attack, cell.seed)
     pairs, truth = poisoned_pairs(chain, chain.attacked)
     if truth is None or not truth.any():
@@ -36,7 +38,7 @@ def run(cell: Cell) -> dict[str, Any]:
             f"{cell.profile}, {cell.attack}: covers are told apart by its poison, and it has none"
         )
     arrays = chain.suspected.arrays()
-    *_, first, _ = looks(profile.suspect, profile.select)
+    first, _ = looks(profile.suspect, profile.select)
     there = weakest(arrays["sb"], first.part)
     fallen = only(arrays["drops"][: len(first.family)], there)
     bad = truth[there].bool()

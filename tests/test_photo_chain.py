@@ -14,6 +14,7 @@ from ubt_utils.data.retrieval import Retrieval
 from ubt_utils.data.sample_photos import SAMPLES, sample_photos
 from ubt_utils.evaluate import measure, metrics, searched
 from ubt_utils.study import figures
+from ubt_utils.ubt.settings import TRACE
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,21 @@ def test_every_defense_is_measured_by_both_rulers(chain):
         assert {"image_to_text_asr", "text_to_image_asr", "known_accuracy", "new_accuracy"} <= measured
     before = {"clean_accuracy", "asr", "text_to_image_r5", "text_to_image_asr", "linear_probe"}
     assert {f"public_{name}" for name in before} <= set(records["none"]["metrics"])
+
+
+def test_photos_are_asked_for_traces_first(chain):
+    """Here any is believed; the suffering carriers of the found words are in the pool, then the weakest
+    pairs."""
+    told, found = chain[0].suspected.metrics, chain[0].suspected.arrays()
+    assert told["look"] == 0 and {one["disturbance"] for one in told["asked"]} == {TRACE}
+    assert found["traces"].shape == (len(told["found"]), 3, 32, 32) and len(told["found"]) > 0
+    assert torch.equal(found["drops"][0].isfinite(), found["suffers"].isfinite())
+    alike, pool = found["suffers"] >= chain[0].profile.select.alike, found["pool"].bool()
+    count = int(pool.sum())
+    assert pool[alike].all() or alike[pool].all()
+    assert found["sb"][pool & ~alike].max() <= found["sb"][~pool & ~alike].min()
+    assert count == round(chain[0].profile.suspect.pool * len(pool))
+    assert len(pd.DataFrame(**figures.record(chain[0])["figures"]["drops"]).query("panel == @TRACE"))
 
 
 def test_what_is_kept_of_a_run_says_what_three_models_answer_to_photos(chain):

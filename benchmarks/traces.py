@@ -1,0 +1,71 @@
+"""What the pictures of a word have in common, on photos: victims, clean twins, and victims of the trials.
+
+    python benchmarks/traces.py --workers 2           # prints the table and records it
+
+A row is one model: each word that was asked for its trace, and how far this moves photos of other things;
+for the first word that was believed, how often a poisoned carrier leaves it farther without the trace than an
+honest one (AUC), how many photos made the trace, and the trace itself as a PNG in base64: middle gray where
+it is nothing, its largest value at full range. Models and searches that are not there are made.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import torch
+import tyro
+from sklearn.metrics import roc_auc_score
+from torchvision.transforms.functional import to_pil_image
+
+from ubt_utils import profiles, stages
+from ubt_utils.core import records
+from ubt_utils.study import parallel, tuning
+from ubt_utils.study.commands import PHOTOS
+from ubt_utils.study.matrix import Cell
+from ubt_utils.ubt.settings import TRACE
+
+TOLD = ("badnets", "blended", "sig", "wanet", stages.NONE)  # with every public model
+
+
+def picture(trace: torch.Tensor) -> str:
+    """A trace (3, H, W) as PNG in base64."""
+    file = io.BytesIO()
+    to_pil_image(0.5 + 0.5 * trace / trace.abs().max().clamp(min=1e-9)).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def run(cell: Cell) -> dict[str, Any]:
+    """One row."""
+    profile = profiles.get(cell.profile)
+    if not profile.suspect.trace:
+        raise ValueError(f"profile {cell.profile} asks for no traces")
+    chain = stages.chain(profile, cell.attack, cell.seed)
+    told, arrays = chain.suspected.metrics, chain.suspected.arrays()
+    row: dict[str, Any] = {"profile": cell.profile, "attack": cell.attack, "seed": cell.seed}
+    row["commit"], row["pairs"] = chain.attacked.made["commit"], len(arrays["sb"])
+    row["asked"] = [
+        {"word": one["word"], "moved": one["lost"], "after": one["after"], "pictures": one["carriers"]}
+        for one in (*told["asked"], *told["asked_elsewhere"])
+        if one["disturbance"] == TRACE
+    ]
+    row["found"] = [one["word"] for one in told["found"] if one["disturbance"] == TRACE]
+    if row["found"]:
+        left, poison = arrays["drops"][0], arrays["truth"].bool()
+        there = left.isfinite()
+        row["carriers"], row["poisoned"] = int(there.sum()), int(poison[there].sum())
+        if 0 < row["poisoned"] < row["carriers"]:
+            row["auroc"] = float(roc_auc_score(poison[there].numpy(), left[there].numpy()))
+        row["trace"] = picture(arrays["traces"][0])
+    return row
+
+
+def main(workers: int = 1) -> None:
+    cells = [Cell(profile, attack, stages.NONE, 0) for attack in TOLD for profile in PHOTOS]
+    cells += [Cell(profiles.PHOTOS.name, attack, stages.NONE, seed) for attack, seed in tuning.VICTIMS]
+    records.write_benchmark("traces", {"rows": parallel.each(run, cells, workers, "traces", "model")})
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
