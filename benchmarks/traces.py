@@ -5,13 +5,15 @@
 A row is one model: each word that was asked for its trace, and how far this moves photos of other things;
 for the first word that was believed, how often a poisoned carrier leaves it farther without the trace than an
 honest one (AUC), how many photos made the trace, and the trace itself as a PNG in base64: middle gray where
-it is nothing, its largest value at full range. Models and searches that are not there are made.
+it is nothing, its largest value at full range. Models that are not there are trained. Only traces are asked,
+so that a clean set does not wait for the looks that come after.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,13 +22,15 @@ from sklearn.metrics import roc_auc_score
 from torchvision.transforms.functional import to_pil_image
 
 from ubt_utils import profiles, stages
+from ubt_utils.clip import models
 from ubt_utils.core import records
+from ubt_utils.stages.base import poisoned_pairs
 from ubt_utils.study import parallel, tuning
 from ubt_utils.study.commands import PHOTOS
 from ubt_utils.study.matrix import Cell
-from ubt_utils.ubt.settings import TRACE
+from ubt_utils.ubt import traces
 
-TOLD = ("badnets", "blended", "sig", "wanet", stages.NONE)  # with every public model
+TOLD = ("badnets", "blended", "sig", stages.NONE)  # with every public model
 
 
 def picture(trace: torch.Tensor) -> str:
@@ -39,25 +43,36 @@ def picture(trace: torch.Tensor) -> str:
 def run(cell: Cell) -> dict[str, Any]:
     """One row."""
     profile = profiles.get(cell.profile)
-    if not profile.suspect.trace:
+    if not (trace := profile.suspect.trace):
         raise ValueError(f"profile {cell.profile} asks for no traces")
     chain = stages.chain(profile, cell.attack, cell.seed)
-    told, arrays = chain.suspected.metrics, chain.suspected.arrays()
+    pairs, truth = poisoned_pairs(chain, chain.attacked)
+    tokens, model = models.tokenize(profile.model, pairs.captions), chain.model(chain.attacked)
+    told = traces.look(traces.world(model, pairs.images, tokens, trace.others), profile.select, trace)
+    word = partial(models.token_text, profile.model)
     row: dict[str, Any] = {"profile": cell.profile, "attack": cell.attack, "seed": cell.seed}
-    row["commit"], row["pairs"] = chain.attacked.made["commit"], len(arrays["sb"])
+    row["commit"], row["pairs"], row["scored"] = chain.attacked.made["commit"], len(pairs), told.scored
     row["asked"] = [
-        {"word": one["word"], "moved": one["lost"], "after": one["after"], "pictures": one["carriers"]}
-        for one in (*told["asked"], *told["asked_elsewhere"])
-        if one["disturbance"] == TRACE
+        {
+            "word": word(one.candidate.anchor),
+            "moved": one.lost,
+            "after": one.after,
+            "pictures": one.pictures,
+        }
+        for one in told.asked
     ]
-    row["found"] = [one["word"] for one in told["found"] if one["disturbance"] == TRACE]
-    if row["found"]:
-        left, poison = arrays["drops"][0], arrays["truth"].bool()
-        there = left.isfinite()
-        row["carriers"], row["poisoned"] = int(there.sum()), int(poison[there].sum())
-        if 0 < row["poisoned"] < row["carriers"]:
-            row["auroc"] = float(roc_auc_score(poison[there].numpy(), left[there].numpy()))
-        row["trace"] = picture(arrays["traces"][0])
+    row["found"] = [word(one.anchor) for one in told.found]
+    return row | (_found(told, truth) if told.found else {})
+
+
+def _found(told: traces.Traced, truth: torch.Tensor | None) -> dict[str, Any]:
+    """The first trace, and how well it tells the poison, where that is known and there is some."""
+    row: dict[str, Any] = {"trace": picture(told.traces[0])}
+    there = told.left[0].isfinite()
+    bad = there[there] & False if truth is None else truth.bool()[there]
+    row["carriers"], row["poisoned"] = len(bad), int(bad.sum())
+    if 0 < row["poisoned"] < row["carriers"]:
+        row["auroc"] = float(roc_auc_score(bad.numpy(), told.left[0][there].numpy()))
     return row
 
 

@@ -98,16 +98,16 @@ def test_covers_are_asked_of_the_same_pairs_and_can_be_left_out(chain, monkeypat
 
 
 def test_what_a_word_was_told_by_is_kept_with_a_picture_of_it(tmp_path, monkeypatch):
-    traces, profile = importlib.import_module("traces"), profiles.get("photos-tiny")
+    script, profile = importlib.import_module("traces"), profiles.get("photos-tiny")
     monkeypatch.setenv("UBT_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("UBT_DATA", str(photo_files.whole(tmp_path / "data")))
-    row = traces.run(traces.Cell(profile.name, "badnets", "none", 0))
+    row = script.run(script.Cell(profile.name, "badnets", "none", 0))
     assert row["found"] and {one["word"] for one in row["asked"]} >= set(row["found"])
     assert row["carriers"] >= row["poisoned"] >= 0 <= row.get("auroc", 0) <= 1
     shown = Image.open(io.BytesIO(base64.b64decode(row["trace"])))
-    assert shown.size == (32, 32) and traces.picture(torch.zeros(3, 2, 2))
+    assert shown.size == (32, 32) and script.picture(torch.zeros(3, 2, 2))
     with pytest.raises(ValueError, match="profile tiny asks for no traces"):
-        traces.run(traces.Cell("tiny", "badnets", "none", 0))
+        script.run(script.Cell("tiny", "badnets", "none", 0))
 
 
 def test_each_weight_of_the_hold_is_a_trial_of_its_own(chain, monkeypatch):
