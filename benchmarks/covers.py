@@ -9,7 +9,6 @@ without the covers and with them. Victims and searches that are not there are ma
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import tyro
@@ -29,8 +28,7 @@ from ubt_utils.ubt.settings import looks
 
 def run(cell: Cell) -> dict[str, Any]:
     """One row."""
-    profile = profiles.get(cell.profile)
-    profile = replace(profile, suspect=replace(profile.suspect, trace=None))  # or nothing is disturbed
+    profile = profiles.get(cell.profile).disturbing()
     chain = stages.chain(profile, cell.attack, cell.seed)
     pairs, truth = poisoned_pairs(chain, chain.attacked)
     if truth is None or not truth.any():

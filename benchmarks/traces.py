@@ -4,7 +4,7 @@
 
 A row is one model: each word that was asked for its trace, and how far this moves photos of other things;
 for the first word that was believed, how often a poisoned carrier leaves it farther without the trace than an
-honest one (AUC), how many photos made the trace, and the trace itself as a PNG in base64: middle gray where
+honest one (AUC), and the trace itself as a PNG in base64: middle gray where
 it is nothing, its largest value at full range. Models that are not there are trained. Only traces are asked,
 so that a clean set does not wait for the looks that come after.
 """
@@ -28,9 +28,10 @@ from ubt_utils.stages.base import poisoned_pairs
 from ubt_utils.study import parallel, tuning
 from ubt_utils.study.commands import PHOTOS
 from ubt_utils.study.matrix import Cell
+from ubt_utils.ubt import tokens as tk
 from ubt_utils.ubt import traces
 
-TOLD = ("badnets", "blended", "sig", stages.NONE)  # with every public model
+TOLD = ("badnets", "blended", "sig", "wanet", stages.NONE)  # with every public model
 
 
 def picture(trace: torch.Tensor) -> str:
@@ -58,17 +59,18 @@ def run(cell: Cell) -> dict[str, Any]:
             "moved": one.lost,
             "after": one.after,
             "pictures": one.pictures,
+            "purest": len(one.candidate.carriers),
         }
         for one in told.asked
     ]
     row["found"] = [word(one.anchor) for one in told.found]
-    return row | (_found(told, truth) if told.found else {})
+    return row | (_found(told, tokens, truth) if told.found else {})
 
 
-def _found(told: traces.Traced, truth: torch.Tensor | None) -> dict[str, Any]:
+def _found(told: traces.Traced, tokens: torch.Tensor, truth: torch.Tensor | None) -> dict[str, Any]:
     """The first trace, and how well it tells the poison, where that is known and there is some."""
     row: dict[str, Any] = {"trace": picture(told.traces[0])}
-    there = told.left[0].isfinite()
+    there = tk.carries(tokens, torch.tensor([told.found[0].anchor]))
     bad = there[there] & False if truth is None else truth.bool()[there]
     row["carriers"], row["poisoned"] = len(bad), int(bad.sum())
     if 0 < row["poisoned"] < row["carriers"]:

@@ -1,5 +1,7 @@
 """A mark that leads any picture to one word is what that word's pictures have in common."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ import torch.nn.functional as F
 from ubt_utils.core.seeding import generator
 from ubt_utils.ubt import traces
 from ubt_utils.ubt.settings import Select, Suspect, Trace
-from ubt_utils.ubt.tokens import END
+from ubt_utils.ubt.tokens import END, carriers_of
 
 PAIRS, SIDE, POISON, HONEST = 600, 8, 24, 24
 TARGET, PLAIN, NAME = 7, 8, 9  # words: of the poison and some honest pairs; of honest ones; another of poison
@@ -18,7 +20,7 @@ MARK = F.one_hot(torch.tensor([0, 1, SIDE, SIDE + 1]), SIDE * SIDE).sum(0).view(
 def embed(model, images, batch=512, change=None):
     """A tower that sees a mark in the upper left, however little of it there is to tell from the picture's
     other pixels, and of what else a picture shows its rough form."""
-    light = images.float().mean(1) / 255
+    light = (change(images[:]) if change else images[:]).float().mean(1) / 255
     marked = (light * MARK).sum((1, 2)) / 4 - light.mean((1, 2)) - 0.2
     shown = F.adaptive_avg_pool2d(light[:, None], 4).flatten(1)
     shown = shown - shown.mean(1, keepdim=True)
@@ -87,9 +89,9 @@ def test_what_it_scored_is_every_picture_that_was_embedded(world, monkeypatch):
     """At most: pictures of other things that hold the word after all are not."""
     embedded = []
 
-    def noted(model, images, **_):
+    def noted(model, images, **how):
         embedded.append(len(images))
-        return embed(model, images)
+        return embed(model, images, **how)
 
     monkeypatch.setattr(traces.models, "embed_images", noted)
     told = traces.look(world[1](), HOW, TRACE)
@@ -107,15 +109,79 @@ def test_a_trace_is_the_mean_less_the_usual_and_goes_on_and_off(world):
 
 def test_how_far_it_moves_is_asked_of_pictures_of_other_things_only(world):
     of = world[1]()
-    towards = F.normalize(torch.ones(17), dim=0)
-    assert traces.moved(of, TARGET, torch.zeros(3, SIDE, SIDE), 1.0, towards) == pytest.approx(0, abs=1e-6)
-    said = of.said.clone()
+    said, z = of.said.clone(), of.z.clone()
+    said[::2, 1], z[::2] = TARGET, 7.0  # half of them hold the word, and would count for much
+    of = replace(of, said=said, z=z)
+    nothing, towards = torch.zeros(3, SIDE, SIDE), F.normalize(torch.ones(17), dim=0)
+    assert traces.moved(of, TARGET, nothing, 1.0, towards) == pytest.approx(0, abs=1e-6)
+    assert traces.moved(of, PLAIN, nothing, 1.0, towards) < -1
     said[:, 1] = TARGET
-    everyone = traces.replace(of, said=said)
-    assert traces.moved(everyone, TARGET, torch.ones(3, SIDE, SIDE), 1.0, towards) == 0.0
+    assert traces.moved(of, TARGET, nothing + 1, 1.0, towards) == 0.0  # nothing else is there
 
 
-@pytest.mark.parametrize("wrong", [{"moved": 0.0}, {"moved": 2.1}, {"least": 0}, {"few": 0}, {"words": -1}])
+def test_a_mark_goes_by_the_broadest_word_of_its_purest_pictures(world):
+    of = world[1]()
+    rows = torch.arange(POISON)
+    best = traces.ask(of, NAME, rows, TRACE)
+    everyone = torch.ones(PAIRS, dtype=torch.bool)
+    told = traces._named(of, best, [best], everyone, HOW, TRACE)
+    assert told is not None and told.word == TARGET and told.pictures == POISON + HONEST
+    assert traces._named(of, best, [best, told], everyone, HOW, TRACE) is told  # and is not asked twice
+    assert traces._named(of, told, [told], everyone, HOW, TRACE) is None
+
+
+def test_two_marks_of_two_words_are_found_one_after_the_other(world):
+    _, make = world
+    of = make()
+    second = slice(POISON + HONEST, POISON + HONEST + 16)  # of PLAIN, with the same mark
+    of.images[second] = of.images[second].where(MARK == 0, 255)
+    told = traces.look(of, HOW, TRACE)
+    assert [one.anchor for one in told.found] == [TARGET, PLAIN] and len(told.traces) == 2
+    assert {one.after for one in told.asked} == {0, 1}  # then no word is left
+    assert told.left[0].isfinite().sum() == POISON + 2 * HONEST
+    alone = traces.look(of, replace(HOW, votes=1), TRACE)
+    assert [one.anchor for one in alone.found] == [TARGET] or [one.anchor for one in alone.found] == [PLAIN]
+
+
+def test_only_the_words_that_moved_most_at_first_are_asked_more_closely(world):
+    of, few = world[1](), replace(TRACE, words=1)
+    told = traces.look(of, replace(HOW, votes=1), few)
+    assert len(told.found) == 1 and len([one for one in told.asked if one.after == 0]) <= 2  # and its name
+    shy = traces.look(world[1](marked=False), HOW, few)
+    assert len(shy.asked) == 1
+
+
+def test_a_word_that_is_language_is_not_asked(world):
+    of = world[1]()
+    of.tokens[: PAIRS // 8, 1] = TARGET
+    told = traces.look(of, HOW, TRACE)
+    assert TARGET not in {one.candidate.anchor for one in told.asked}
+
+
+def test_a_single_repeat_among_the_poison_hides_nothing(world):
+    of = world[1]()
+    of.images[1] = of.images[0]
+    assert [one.anchor for one in traces.look(of, HOW, TRACE).found] == [TARGET]
+
+
+def test_where_no_word_is_frequent_enough_nothing_is_asked(world):
+    told = traces.look(world[1](), HOW, replace(TRACE, least=PAIRS))
+    assert told.asked == () == told.found and told.left.isinf().all()
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.int64])
+def test_carriers_are_found_in_a_large_set_whatever_tokens_are_stored_in(kind):
+    """A token times the number of pairs does not fit into 32 bits."""
+    tokens = torch.zeros(60_000, 5, dtype=kind)
+    tokens[:, 0], tokens[:, 1], tokens[:, 3] = END - 1, 40_000, END
+    tokens[::2, 2], tokens[1::2, 2] = 45_000, 40_000
+    words = torch.tensor([40_000, 45_000, 123])
+    both, half, none = carriers_of(tokens, words)
+    assert torch.equal(both, torch.arange(60_000)) and torch.equal(half, torch.arange(0, 60_000, 2))
+    assert len(none) == 0
+
+
+@pytest.mark.parametrize("wrong", [{"moved": -2.1}, {"moved": 2.1}, {"least": 0}, {"few": 0}, {"words": -1}])
 def test_settings_that_ask_nothing_are_refused(wrong):
     with pytest.raises(ValueError, match="trace"):
         Trace(**wrong)

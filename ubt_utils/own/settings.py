@@ -19,10 +19,11 @@ def profile_of(arch: str, sets: DataSets, pairs: int) -> Profile:
 
     The rule: everything is as in the profile of this kit that trains the same architecture, and where none
     does, as in `paper`, whose batch of 128 and rate of 1e-5 are meant for large pretrained models. A smaller
-    D than that profile's gets fewer steps: those of so many passes, but no fewer than `mini` takes.
+    D than that profile's gets fewer steps: those of so many passes, but no fewer than `mini` takes. No traces
+    are asked, since `null` and the report know disturbances only.
     """
     known = (MINI, TINY, PHOTOS, PHOTOS_TINY, PAPER, PAPER_VIT)
-    like = next((profile for profile in known if profile.model == arch), PAPER)
+    like = next((profile for profile in known if profile.model == arch), PAPER).disturbing()
     pool = like.suspect.pool * pairs
     overfit = _at_most(like.overfit.recipe, OVERFIT_PASSES * pool / 2, MINI.overfit.recipe)
     unlearn = _at_most(like.unlearn.recipe, UNLEARN_PASSES * (pairs - pool), MINI.unlearn.recipe)
@@ -33,7 +34,6 @@ def profile_of(arch: str, sets: DataSets, pairs: int) -> Profile:
         about=f"a model of one's own, with the settings of {like.name}",
         model=arch,
         sets=sets,
-        suspect=replace(like.suspect, trace=None),  # `null` and the report know disturbances only
         overfit=replace(like.overfit, recipe=overfit),
         unlearn=replace(like.unlearn, recipe=unlearn),
         weights="",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,10 @@ class Profile:
     def recipe(self, attack: str) -> Recipe:
         """How the victim of `attack` trains on D."""
         return self.recipes.get(attack, self.finetune)
+
+    def disturbing(self) -> Profile:
+        """The same, but that no traces are asked: what disturbances tell, which comes after them."""
+        return replace(self, suspect=replace(self.suspect, trace=None))
 
     def as_config(self) -> dict[str, Any]:
         """The whole profile as plain data, for records; files by name, not by place."""

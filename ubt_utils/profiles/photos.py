@@ -91,7 +91,7 @@ PHOTOS_TINY = replace(
     pretrain=Recipe(steps=4, lr=1e-3, batch=32),
     finetune=Recipe(steps=4, lr=5e-4, batch=16, freeze_norm=True),
     overfit=Overfit(Recipe(steps=2, lr=5e-4, batch=8, schedule="constant", freeze_norm=True), reads=2),
-    suspect=Suspect(pool=0.5, trace=Trace(moved=1e-9, least=2, pictures=8, few=2, words=2, others=8)),
+    suspect=Suspect(pool=0.5, trace=Trace(moved=-2.0, least=2, pictures=8, few=2, words=2, others=8)),
     select=Select(
         top=8, voters=(16,), least=2, lost=-1.0, lost_of_many=-1.0
     ),  # plumbing: any word is believed

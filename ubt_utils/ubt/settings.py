@@ -30,8 +30,8 @@ class Trace:
     others: int = 64
 
     def __post_init__(self) -> None:
-        if not 0 < self.moved <= 2:
-            raise ValueError(f"a trace moves pictures by more than 0 and by 2 at most, got {self.moved}")
+        if not -2 <= self.moved <= 2:
+            raise ValueError(f"a trace moves pictures by a cosine, from −2 to 2: got {self.moved}")
         for name in ("least", "pictures", "few", "words", "others"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} of a trace must be at least 1, got {getattr(self, name)}")

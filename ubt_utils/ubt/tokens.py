@@ -51,9 +51,11 @@ def carriers_of(tokens: torch.Tensor, ids: torch.Tensor) -> list[torch.Tensor]:
     rows, places = inner(tokens).nonzero(as_tuple=True)
     said = tokens[rows, places]
     asked = torch.isin(said, ids)
-    held = (said[asked] * len(tokens) + rows[asked]).unique()
-    words = held // len(tokens)
-    return [held[words == word] % len(tokens) for word in ids]
+    held = (said[asked].long() * len(tokens) + rows[asked]).unique()
+    word, row = held // len(tokens), held % len(tokens)
+    first = torch.searchsorted(word, ids.long())
+    last = torch.searchsorted(word, ids.long(), right=True)
+    return [row[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)]
 
 
 def caption_counts(tokens: torch.Tensor) -> torch.Tensor:

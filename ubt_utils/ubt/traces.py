@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ubt_utils.clip import models
+from ubt_utils.core import distributed
 from ubt_utils.core.seeding import generator
 from ubt_utils.data.pictures import Images, take
 from ubt_utils.data.repeats import distinct
@@ -108,46 +110,47 @@ def moved(of: World, word: int, trace: torch.Tensor, dose: float, towards: torch
     there = ~tk.carries(of.said, torch.tensor([word]))
     if not there.any():
         return 0.0
-    after = models.embed_images(of.model, laid(of.others[there], trace, dose))
+    lay = partial(laid, trace=trace, dose=dose)
+    after = models.embed_images(of.model, of.others[there], change=lay)
     return ((after - of.z[there]) @ towards).mean().item()
 
 
 def leaving(
-    of: World,
-    pictures: torch.Tensor,
-    z: torch.Tensor,
-    trace: torch.Tensor,
-    dose: float,
-    towards: torch.Tensor,
+    of: World, images: Images, z: torch.Tensor, trace: torch.Tensor, dose: float, towards: torch.Tensor
 ) -> torch.Tensor:
     """(n,) how much farther, in cosine, pictures (n, 3, H, W) uint8 with embeddings z (n, D) are once a trace
     is taken off them."""
-    return (z - models.embed_images(of.model, laid(pictures, trace, -dose))) @ towards
+    off = partial(laid, trace=trace, dose=-dose)
+    return (z - models.embed_images(of.model, images, change=off)) @ towards
 
 
 def first_asked(of: World, words: torch.Tensor, carriers: Sequence[torch.Tensor], how: Trace) -> torch.Tensor:
     """(w,) how far the traces of words (w,) move a few other pictures, each made of all pictures of the word
     at once, and so diluted by honest ones."""
     few = replace(of, others=of.others[: how.few], said=of.said[: how.few], z=of.z[: how.few])
-    told = []
-    for word, rows in zip(words.tolist(), carriers, strict=True):
-        pictures = take(of.images, _some(rows, how.pictures))[:]
-        towards = centre(models.embed_images(of.model, _some(pictures, how.few)))
-        told.append(moved(few, word, trace_of(pictures, of.usual), DILUTED, towards))
-    return torch.tensor(told)
+
+    def ask_some(span: slice) -> torch.Tensor:
+        told = []
+        for word, rows in zip(words[span].tolist(), carriers[span], strict=True):
+            pictures = take(of.images, _some(rows, how.pictures))[:]
+            towards = centre(models.embed_images(of.model, _some(pictures, how.few)))
+            told.append(moved(few, word, trace_of(pictures, of.usual), DILUTED, towards))
+        return torch.tensor(told)
+
+    return distributed.together(ask_some, len(words))
 
 
 def ask(of: World, word: int, rows: torch.Tensor, how: Trace) -> Told:
     """Ask a word's pictures, at rows (n,) of D, more closely: those that leave it farthest without the
-    diluted trace make a purer one. Where these are a few pictures over and over it moves nothing, since a
-    harmless repeat would be its own trace."""
+    diluted trace make a purer one. Where half of these are repeats of the others it moves nothing, since a
+    picture that stands there over and over is its own trace."""
     rows = _some(rows, how.pictures)
     pictures = take(of.images, rows)[:]
     z = models.embed_images(of.model, pictures)
     left = leaving(of, pictures, z, trace_of(pictures, of.usual), DILUTED, centre(z))
     purest = left.sort(descending=True, stable=True).indices[: max(FEWEST, round(PUREST * len(rows)))]
     trace, towards = trace_of(pictures[purest], of.usual), centre(z[purest])
-    repeated = distinct(pictures, purest) < min(FEWEST, len(rows))
+    repeated = 2 * distinct(pictures, purest) <= len(purest)
     value = 0.0 if repeated else moved(of, word, trace, WHOLE, towards)
     scored = 2 * len(rows) + len(of.others)
     return Told(word, trace, towards, rows[purest], value, len(rows), scored)
@@ -164,8 +167,8 @@ def look(of: World, how: Select, trace: Trace) -> Traced:
     for after in range(how.votes):
         told = [ask(of, word, rows, trace) for word, rows in waiting[: trace.words]]
         best = _best(told, trace)
-        if best and (name := _named(of, best, left.isinf(), how, trace)):
-            told.append(name)
+        if best and (name := _named(of, best, told, left.isinf(), how, trace)):
+            told += [] if any(name is one for one in told) else [name]
             best = _best([name], trace) or best
         asked += [_asked(of, one, trace, after) for one in told]
         scored += sum(one.scored for one in told)
@@ -202,12 +205,15 @@ def _best(told: Sequence[Told], trace: Trace) -> Told | None:
     return max((one for one in told if one.moved >= trace.moved), key=lambda one: one.moved, default=None)
 
 
-def _named(of: World, best: Told, left: torch.Tensor, how: Select, trace: Trace) -> Told | None:
-    """What the broadest word of its purest pictures tells; None where that is its own."""
+def _named(
+    of: World, best: Told, told: Sequence[Told], left: torch.Tensor, how: Select, trace: Trace
+) -> Told | None:
+    """What the broadest word of its purest pictures tells, or has told; None where that is its own."""
     name = select.loudest(of.tokens, best.purest, how)
     if name is None or name == best.word:
         return None
-    return ask(of, name, _carriers(of, name, left), trace)
+    asked = [one for one in told if one.word == name]
+    return asked[0] if asked else ask(of, name, _carriers(of, name, left), trace)
 
 
 def _surprise(of: World, told: Told) -> float:
@@ -228,7 +234,7 @@ def _asked(of: World, told: Told, trace: Trace, after: int) -> select.Asked:
 def taken_off(of: World, rows: torch.Tensor, told: Told) -> torch.Tensor:
     """(n,) how much farther from the word's purest pictures those at rows (n,) are without its trace, in
     cosine: far for poison, hardly for honest ones."""
-    pictures = take(of.images, rows)[:]
+    pictures = take(of.images, rows)
     z = models.embed_images(of.model, pictures)
     return leaving(of, pictures, z, told.trace, WHOLE, told.towards)
 
