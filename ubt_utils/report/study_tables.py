@@ -369,7 +369,8 @@ def detection(family: str, profiles: Among = None, attacks: Sequence[str] | None
     Columns: words that it found; right, whether one of the target's names is among them (of a clean set:
     whether there are none); others, how many it found beside; lost and honest, the agreement that the
     pictures of the target's words lose at most, and those of any other word that is found, or that is asked
-    about when the pairs of all found words have stepped aside; pool, the part of
+    about when the pairs of all found words have stepped aside (where traces decided, how far they move other
+    pictures); pool, the part of
     the poison in it; chosen pairs (D_u), how many of them are poisoned, and that as a part (precision);
     flagged pairs, those that suffer like poison in the pool and outside, how many of them are poisoned; and
     poisoned, of how many. NaN: not recorded, or nothing there.

@@ -102,7 +102,8 @@ class Chain(Run):
 
     @cached_property
     def suspected(self) -> Stage:
-        """What disturbed pictures tell: is there a backdoor, the pool, the pairs that suffer like poison."""
+        """What traces or disturbed pictures tell: is there a backdoor, the pool, the pairs that suffer like
+        poison."""
         return suspect(self, self.attacked)
 
     @property

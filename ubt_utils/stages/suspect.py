@@ -35,7 +35,7 @@ DETECTION = (
 
 
 def suspect(run: Run, attacked: Stage) -> Stage:
-    """What disturbed pictures tell under fb; no public model is asked.
+    """What traces, or disturbed pictures, tell under fb; no public model is asked.
 
     Arrays: sb (N,), drops (K, N) in the order of the deciding look's family, −inf where they are not known,
     drop (N,) the suspicion that the pool is made of, suffers (N,) of the found words' carriers, pool (N,),

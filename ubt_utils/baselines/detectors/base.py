@@ -14,9 +14,10 @@ class Scores:
 
     All (N,), cosine similarity of image and caption: under the public model (public, s0), the backdoored
     one (backdoored, sb) and the overfit one (overfit, s1, for pool pairs that this model was not
-    trained on; −inf elsewhere). drop: (N,) how much the pair suffers from UBT's disturbances. pool: bool,
-    D_susp. images, texts: (N, D) unit embeddings under the backdoored model, and scale, its temperature; only
-    detectors from embeddings need them.
+    trained on; −inf elsewhere). drop: (N,) UBT's suspicion, how much the pair suffers
+    from its disturbances, or from the loss of a trace. pool: bool, D_susp. images, texts: (N, D) unit
+    embeddings under the backdoored model, and scale, its temperature; only detectors from embeddings need
+    them.
     """
 
     public: torch.Tensor
