@@ -47,8 +47,8 @@ def run(cell: Cell) -> dict[str, Any]:
     if truth is not None and truth.any():
         ranks = similar.argsort().argsort() / len(similar)
         row["ranks"] = torch.quantile(ranks[truth.bool()], torch.tensor(QUANTILES)).tolist()
-    profile = chain.profile
-    first, wide = looks(profile.suspect, profile.select)[-2:]
+    profile = chain.profile.disturbing()
+    first, wide = looks(profile.suspect, profile.select)
     start = time.perf_counter()
     everything = torch.ones(len(similar), dtype=torch.bool)
     fallen = drops(model, pairs.images, tokens, similar, everything, wide.family)

@@ -10,17 +10,15 @@ at full range. Victims and searches that are not there are made.
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import Any
 
 import torch
 import tyro
 from sklearn.metrics import roc_auc_score
-from torchvision.transforms.functional import to_pil_image
 
 from ubt_utils import profiles, stages
 from ubt_utils.core import records
+from ubt_utils.own.page import png
 from ubt_utils.study import parallel
 from ubt_utils.study.commands import PHOTOS
 from ubt_utils.study.matrix import Cell
@@ -32,9 +30,8 @@ TOLD = ("badnets", "blended", "sig", "wanet")
 
 def picture(trace: torch.Tensor) -> str:
     """A trace (3, H, W) as PNG in base64."""
-    file = io.BytesIO()
-    to_pil_image(0.5 + 0.5 * trace / trace.abs().max().clamp(min=1e-9)).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    shown = 0.5 + 0.5 * trace / trace.abs().max().clamp(min=1e-9)
+    return png((255 * shown).to(torch.uint8))
 
 
 def run(cell: Cell) -> dict[str, Any]:

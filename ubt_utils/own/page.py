@@ -74,9 +74,14 @@ def render(
 
 def uri(image: torch.Tensor) -> str:
     """A picture (3, H, W) uint8 as a data URI: PNG, since what is looked for may be faint."""
+    return f"data:image/png;base64,{png(image)}"
+
+
+def png(image: torch.Tensor) -> str:
+    """A picture (3, H, W) uint8 as PNG in base64."""
     file = io.BytesIO()
     to_pil_image(image).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def _shown(run: OwnChain, found: Mapping[str, Any], anchor: torch.Tensor) -> dict[str, Any]:

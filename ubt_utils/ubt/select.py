@@ -87,10 +87,11 @@ class Selection:
 
 def common_words(captions: torch.Tensor) -> torch.Tensor:
     """(V,) bool: tokens that more than a tenth of the captions (n, L) hold."""
-    return _common(tk.caption_counts(captions), len(captions))
+    return common(tk.caption_counts(captions), len(captions))
 
 
-def _common(counts: torch.Tensor, captions: int) -> torch.Tensor:
+def common(counts: torch.Tensor, captions: int) -> torch.Tensor:
+    """(V,) bool: the same of `caption_counts` (V,) of so many captions."""
     return counts > COMMON * captions
 
 
@@ -111,18 +112,19 @@ def candidates(tokens: torch.Tensor, drops: torch.Tensor, how: Select) -> list[C
     return sorted(found, key=lambda one: one.surprise, reverse=True)
 
 
-def loudest(tokens: torch.Tensor, voters: torch.Tensor, how: Select) -> int | None:
-    """The word that a few pairs (v,) of D name their captions (N, L) by: as in `candidates`, of one vote."""
-    words = _vote(tokens, voters, tk.caption_counts(tokens), 0, how)
+def loudest(tokens: torch.Tensor, voters: torch.Tensor, everywhere: torch.Tensor, how: Select) -> int | None:
+    """The word that a few pairs (v,) of D name their captions (N, L) by: as in `candidates`, of one vote.
+    everywhere: (V,), the `caption_counts` of D."""
+    words = _vote(tokens, voters, everywhere, 0, how)
     return max(words, key=lambda one: one.surprise).anchor if words else None
 
 
 def _vote(
     tokens: torch.Tensor, voters: torch.Tensor, everywhere: torch.Tensor, k: int, how: Select
 ) -> list[Candidate]:
-    common, said = _common(everywhere, len(tokens)), tokens[voters]
+    language, said = common(everywhere, len(tokens)), tokens[voters]
     ids, count, surprise = tk.surprise(said, everywhere, len(tokens))
-    counts = ~common[ids] if (~common[ids]).any() else torch.ones_like(ids, dtype=torch.bool)
+    counts = ~language[ids] if (~language[ids]).any() else torch.ones_like(ids, dtype=torch.bool)
     counts &= (count >= how.least) & (surprise > 0)
     if not counts.any():
         return []

@@ -11,13 +11,13 @@ alike, as drawings of one thing are, they leave one, too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ubt_utils.clip import models
@@ -51,11 +51,16 @@ class World:
     said: torch.Tensor
     z: torch.Tensor
 
+    @cached_property
+    def everywhere(self) -> torch.Tensor:
+        """(V,) in how many captions of D each token occurs."""
+        return tk.caption_counts(self.tokens)
+
 
 class Told(NamedTuple):
     """What so many pictures of a word told. trace: (3, H, W), that of the purest of them; towards: (D,) unit,
     where these are under fb; purest: (p,) their indices in D; moved: how much nearer to it pictures of other
-    things come with the trace; scored: pictures that were embedded for it."""
+    things come with the trace."""
 
     word: int
     trace: torch.Tensor
@@ -63,7 +68,6 @@ class Told(NamedTuple):
     purest: torch.Tensor
     moved: float
     pictures: int
-    scored: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +103,6 @@ def laid(pictures: torch.Tensor, trace: torch.Tensor, dose: float) -> torch.Tens
     return (pictures.float() + 255 * dose * trace).clamp_(0, 255).round_().to(torch.uint8)
 
 
-def centre(z: torch.Tensor) -> torch.Tensor:
-    """(D,) the unit mean of embeddings (n, D)."""
-    return F.normalize(z.mean(0), dim=0)
-
-
 def moved(of: World, word: int, trace: torch.Tensor, dose: float, towards: torch.Tensor) -> float:
     """How much nearer, in cosine, a word's trace brings pictures whose captions do not hold it; 0 where all
     of them do."""
@@ -133,7 +132,7 @@ def first_asked(of: World, words: torch.Tensor, carriers: Sequence[torch.Tensor]
         told = []
         for word, rows in zip(words[span].tolist(), carriers[span], strict=True):
             pictures = take(of.images, _some(rows, how.pictures))[:]
-            towards = centre(models.embed_images(of.model, _some(pictures, how.few)))
+            towards = models.unit(models.embed_images(of.model, _some(pictures, how.few)).mean(0))
             told.append(moved(few, word, trace_of(pictures, of.usual), DILUTED, towards))
         return torch.tensor(told)
 
@@ -147,13 +146,12 @@ def ask(of: World, word: int, rows: torch.Tensor, how: Trace) -> Told:
     rows = _some(rows, how.pictures)
     pictures = take(of.images, rows)[:]
     z = models.embed_images(of.model, pictures)
-    left = leaving(of, pictures, z, trace_of(pictures, of.usual), DILUTED, centre(z))
+    left = leaving(of, pictures, z, trace_of(pictures, of.usual), DILUTED, models.unit(z.mean(0)))
     purest = left.sort(descending=True, stable=True).indices[: max(FEWEST, round(PUREST * len(rows)))]
-    trace, towards = trace_of(pictures[purest], of.usual), centre(z[purest])
+    trace, towards = trace_of(pictures[purest], of.usual), models.unit(z[purest].mean(0))
     repeated = 2 * distinct(pictures, purest) <= len(purest)
     value = 0.0 if repeated else moved(of, word, trace, WHOLE, towards)
-    scored = 2 * len(rows) + len(of.others)
-    return Told(word, trace, towards, rows[purest], value, len(rows), scored)
+    return Told(word, trace, towards, rows[purest], value, len(rows))
 
 
 def look(of: World, how: Select, trace: Trace) -> Traced:
@@ -171,7 +169,7 @@ def look(of: World, how: Select, trace: Trace) -> Traced:
             told += [] if any(name is one for one in told) else [name]
             best = _best([name], trace) or best
         asked += [_asked(of, one, trace, after) for one in told]
-        scored += sum(one.scored for one in told)
+        scored += sum(2 * one.pictures + len(of.others) for one in told)
         if not best:
             break
         rows = _carriers(of, best.word, left.isinf())
@@ -188,8 +186,8 @@ def look(of: World, how: Select, trace: Trace) -> Traced:
 def _frequent(of: World, trace: Trace) -> tuple[list[tuple[int, torch.Tensor]], int]:
     """The words that are asked, with their carriers, and those first that moved other pictures most; and how
     many pictures were embedded for it."""
-    frequent = tk.caption_counts(of.tokens) >= trace.least
-    words = (frequent & ~select.common_words(of.tokens)).nonzero().flatten()
+    frequent = of.everywhere >= trace.least
+    words = (frequent & ~select.common(of.everywhere, len(of.tokens))).nonzero().flatten()
     carriers = tk.carriers_of(of.tokens, words)
     order = first_asked(of, words, carriers, trace).sort(descending=True, stable=True).indices
     scored = len(of.others) + 2 * trace.few * len(words)
@@ -209,7 +207,7 @@ def _named(
     of: World, best: Told, told: Sequence[Told], left: torch.Tensor, how: Select, trace: Trace
 ) -> Told | None:
     """What the broadest word of its purest pictures tells, or has told; None where that is its own."""
-    name = select.loudest(of.tokens, best.purest, how)
+    name = select.loudest(of.tokens, best.purest, of.everywhere, how)
     if name is None or name == best.word:
         return None
     asked = [one for one in told if one.word == name]
@@ -218,8 +216,7 @@ def _named(
 
 def _surprise(of: World, told: Told) -> float:
     """G of the word among its purest pictures, as `tokens.surprise`: all of them hold it."""
-    rate = tk.carries(of.tokens, torch.tensor([told.word])).double().mean()
-    return -len(told.purest) * rate.log().item()
+    return len(told.purest) * math.log(len(of.tokens) / int(of.everywhere[told.word]))
 
 
 def _finding(of: World, told: Told) -> select.Finding:
