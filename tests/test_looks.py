@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ubt_utils.ubt import looks as looking
-from ubt_utils.ubt import select, traces
-from ubt_utils.ubt.settings import Look, Select, Suspect, Trace, looks
+from ubt_utils.ubt import scatters, select, traces
+from ubt_utils.ubt.settings import Look, Scatter, Select, Suspect, Trace, looks
 from ubt_utils.ubt.tokens import END
 
 PAIRS, WORD, OTHER = 64, 7, 8
@@ -91,18 +91,48 @@ def test_where_nothing_is_there_both_looks_say_so_and_tell_what_they_asked(asked
     assert {one.after for each in seen for one in each.asked} == {0} and looking.decided(seen) is seen[1]
 
 
-@pytest.mark.parametrize(("found", "names"), [([WORD], ["trace"]), ([], ["trace", "blur"])])
-def test_traces_are_asked_first_where_the_profile_says_so(asked, monkeypatch, found, names):
-    """And nothing is disturbed where one is believed."""
-    asked["losses"] = {WORD: {"blur": 0.8}, OTHER: HARMLESS}
-    words = tuple(select.Finding(word, 0, 9.0, 0.4, (0,)) for word in found)
-    told = traces.Traced(words, (), torch.zeros(1, PAIRS), torch.zeros(len(words), 3, 4, 4), 5)
+def tell(monkeypatch, module, found):
+    """What a look at other pictures is to find."""
+    words = tuple(select.Finding(word, 0, 9.0, 0.9, (0,)) for word in found)
+    told = traces.Laid(words, (), torch.zeros(1, PAIRS), 5)
     monkeypatch.setattr(traces, "world", lambda *_: None)
-    monkeypatch.setattr(traces, "look", lambda *_: told)
-    seen = look(asked, slice(12, 18), asked["losses"], replace(SUSPECT, trace=Trace()))
+    monkeypatch.setattr(module, "look", lambda *_: told)
+
+
+@pytest.mark.parametrize(
+    ("by_trace", "by_scatter", "names"),
+    [
+        ([WORD], [WORD], ["trace"]),
+        ([], [WORD], ["trace", "scatter"]),
+        ([], [], ["trace", "scatter", "blur"]),
+    ],
+)
+def test_other_pictures_are_asked_first_where_the_profile_says_so(
+    asked, monkeypatch, by_trace, by_scatter, names
+):
+    """And nothing is disturbed where they tell."""
+    asked["losses"] = {WORD: {"blur": 0.8}, OTHER: HARMLESS}
+    tell(monkeypatch, traces, by_trace)
+    tell(monkeypatch, scatters, by_scatter)
+    suspect = replace(SUSPECT, trace=Trace(), scatter=Scatter(), others_first=True)
+    seen = look(asked, slice(12, 18), asked["losses"], suspect)
     assert [one.look.family[0] for one in seen] == names and seen[0].scored == 5
-    assert (seen[0].traces is told.traces) and bool(asked["drops"]) == (found == [])
-    assert looking.decided(seen) is seen[-1]
+    assert bool(asked["drops"]) == (names[-1] == "blur") and looking.decided(seen) is seen[-1]
+
+
+@pytest.mark.parametrize(
+    ("lost", "names"),
+    [(0.1, ["blur", "blur", "trace", "scatter"]), (0.5, ["blur", "blur"]), (0.8, ["blur"])],
+)
+def test_else_they_are_asked_where_disturbances_find_nothing(asked, monkeypatch, lost, names):
+    """A doubtful word is a find, too."""
+    tell(monkeypatch, traces, [])
+    tell(monkeypatch, scatters, [WORD])
+    suspect = replace(SUSPECT, trace=Trace(), scatter=Scatter())
+    losses = {WORD: {"blur": lost, "pale": 0.1}, OTHER: HARMLESS}
+    seen = look(asked, slice(12, 18), losses, suspect)
+    assert [one.look.family[0] for one in seen] == names
+    assert [one.anchor for one in looking.decided(seen).found] == [WORD]
 
 
 def test_the_second_look_is_wider_and_stricter_for_every_number_of_pictures():

@@ -86,8 +86,8 @@ class Profile:
         return self.recipes.get(attack, self.finetune)
 
     def disturbing(self) -> Profile:
-        """The same, but that no traces are asked: what disturbances tell, which comes after them."""
-        return replace(self, suspect=replace(self.suspect, trace=None))
+        """The same, but that no pictures of other things are asked: what disturbances tell."""
+        return replace(self, suspect=replace(self.suspect, trace=None, scatter=None))
 
     def as_config(self) -> dict[str, Any]:
         """The whole profile as plain data, for records; files by name, not by place."""

@@ -8,7 +8,7 @@ from ubt_utils.clip.recipe import Recipe
 from ubt_utils.data.emoji import EmojiSets
 from ubt_utils.profiles.base import Profile
 from ubt_utils.profiles.chosen import CHOSEN
-from ubt_utils.ubt.settings import UBT, Overfit, Select, Unlearn
+from ubt_utils.ubt.settings import UBT, Overfit, Scatter, Select, Suspect, Trace, Unlearn
 
 VICTIM = Recipe(steps=816, lr=1.25e-3, augment="color")  # 12 passes over 17,688 pairs
 HARDER = replace(VICTIM, lr=2.5e-3)  # for triggers that need it to take
@@ -24,6 +24,8 @@ MINI = Profile(
     pretrain=Recipe(steps=460, lr=2e-3, augment="full"),  # 53 passes over 2,211 pairs
     finetune=VICTIM,
     overfit=Overfit(Recipe(steps=20, lr=2e-3, schedule="constant", freeze_norm=True)),
+    # The drawings of one thing are alike, so that honest words leave traces, too: a higher bar.
+    suspect=Suspect(trace=Trace(moved=0.78), scatter=Scatter()),
     select=Select(),
     unlearn=Unlearn(Recipe(steps=60, lr=5e-4, freeze_norm=True), weight=0.3),
     baseline=Recipe(steps=1, lr=5e-4, freeze_norm=True),  # UBT's rate; steps: what UBT costs

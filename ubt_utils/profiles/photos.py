@@ -12,10 +12,10 @@ from ubt_utils.profiles.chosen import ON_PHOTOS
 from ubt_utils.profiles.mini import OTHERS, public, rare
 from ubt_utils.profiles.tuned import settled
 from ubt_utils.ubt.disturb import COVERS
-from ubt_utils.ubt.settings import Overfit, Select, Suspect, Trace, Unlearn
+from ubt_utils.ubt.settings import Overfit, Scatter, Select, Suspect, Trace, Unlearn
 
 # A photo is finer than a drawing, and shows more than its word says.
-DETAILED = Suspect(family=(*Suspect().family, *COVERS), trace=Trace())
+DETAILED = Suspect(family=(*Suspect().family, *COVERS), trace=Trace(), scatter=Scatter(), others_first=True)
 LOCKED = Recipe(steps=800, lr=2e-3, batch=256, weight_decay=0.3)  # the text tower to a locked image tower
 
 PHOTOS = settled(
@@ -91,7 +91,12 @@ PHOTOS_TINY = replace(
     pretrain=Recipe(steps=4, lr=1e-3, batch=32),
     finetune=Recipe(steps=4, lr=5e-4, batch=16, freeze_norm=True),
     overfit=Overfit(Recipe(steps=2, lr=5e-4, batch=8, schedule="constant", freeze_norm=True), reads=2),
-    suspect=Suspect(pool=0.5, trace=Trace(moved=-2.0, least=2, pictures=8, few=2, words=2, others=8)),
+    suspect=Suspect(
+        pool=0.5,
+        trace=Trace(moved=-2.0, least=2, pictures=8, few=2, words=2, others=8),
+        scatter=Scatter(others=8, nearest=16),
+        others_first=True,
+    ),
     select=Select(
         top=8, voters=(16,), least=2, lost=-1.0, lost_of_many=-1.0
     ),  # plumbing: any word is believed

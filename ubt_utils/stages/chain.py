@@ -102,8 +102,8 @@ class Chain(Run):
 
     @cached_property
     def suspected(self) -> Stage:
-        """What traces or disturbed pictures tell: is there a backdoor, the pool, the pairs that suffer like
-        poison."""
+        """What disturbed pictures, or those of other things, tell: is there a backdoor, the pool, the pairs
+        that suffer like poison."""
         return suspect(self, self.attacked)
 
     @property

@@ -35,13 +35,13 @@ DETECTION = (
 
 
 def suspect(run: Run, attacked: Stage) -> Stage:
-    """What traces, or disturbed pictures, tell under fb; no public model is asked.
+    """What disturbed pictures, or those of other things, tell under fb; no public model is asked.
 
     Arrays: sb (N,), drops (K, N) in the order of the deciding look's family, −inf where they are not known,
     drop (N,) the suspicion that the pool is made of, suffers (N,) of the found words' carriers, pool (N,),
     anchors (a,), traces (a, 3, H, W) where these gave the words away, truth (N,), the last for evaluation
     only, and where it is known. Metrics: look, the number of the look that decided; found, per word its
-    disturbance, surprise and the agreement lost, or how far its trace moves pictures; asked, every word that
+    disturbance, surprise and the agreement lost, or how far other pictures move; asked, every word that
     it asked about, with the same and its bar; asked_elsewhere, those of another look; seconds; pairs_scored;
     pool_recall; what became of the poison."""
     profile, how = run.profile, run.profile.select
@@ -59,10 +59,10 @@ def suspect(run: Run, attacked: Stage) -> Stage:
         carriers = tk.carries(tokens, anchors)  # a few of the strong ones are poison, too
         fallen, more = more_drops(model, pairs.images, tokens, sb, carriers, family, told.drops)
         suffers = select.suffering(tokens, fallen, found, how)
-        if told.traces is None:
-            suspicion = pooling.suspicion(fallen, [k for one in found for k in one.witnesses])
-        else:
+        if told.look.at_others:
             suspicion = pooling.sufferers_first(suffers, how.alike, sb)
+        else:
+            suspicion = pooling.suspicion(fallen, [k for one in found for k in one.witnesses])
         pool = pooling.pool_of(suspicion, profile.suspect.pool)
         seconds = time.perf_counter() - start
         traces = {} if told.traces is None else {"traces": told.traces}

@@ -88,9 +88,9 @@ def _similarity(run: stages.Chain, kind: np.ndarray) -> pd.DataFrame:
 
 def _drops(run: stages.Chain, kind: np.ndarray) -> pd.DataFrame:
     """What each disturbance takes of the pairs that were disturbed, bound: the ρ of D that lose most; or how
-    far the carriers of the found words leave them without their trace, which makes no bound."""
+    much the carriers of the found words look like poison beside other pictures, which makes no bound."""
     drops = dict(zip(run.look.family, run.suspected.arrays()["drops"], strict=True))
-    if run.look.trace:
+    if run.look.at_others:
         return densities(drops, kind)
     bounds = {name: drop.sort(descending=True).values[_pool(run) - 1].item() for name, drop in drops.items()}
     return densities(drops, kind, bounds)

@@ -1,11 +1,12 @@
 """Detection, steps 1 and 3 together: look at D, vote, ask the words' pictures, and look again where that
 leaves a doubt.
 
-[ours] Photos are asked for traces first (`traces`), where a profile says so. Where no trace is believed,
-pictures are disturbed: those of the weaker half, where most poison lies, and then those of all of D, with
-further disturbances, since what the model has learned best is not weak. Honest words lose more there, so the
-last look's bar is higher. It is paid for only where the one before finds no word that would pass that bar,
-too.
+[ours] Pictures are disturbed: those of the weaker half, where most poison lies, and then those of all of D,
+with further disturbances, since what the model has learned best is not weak. Honest words lose more there, so
+that look's bar is higher. It is paid for only where the one before finds no word that would pass that bar,
+too. Where both find nothing, pictures of other things are asked: do a word's traces (`traces`), or scattering
+(`scatters`), bring them to it? Photos are asked so before anything is disturbed, for a photo is finer than a
+drawing, and its honest words leave no traces.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ import torch
 from torch import nn
 
 from ubt_utils.data.pictures import Images, take
-from ubt_utils.ubt import select, traces
+from ubt_utils.ubt import scatters, select, traces
 from ubt_utils.ubt.disturb import drops, taken
 from ubt_utils.ubt.pool import weakest
-from ubt_utils.ubt.settings import Look, Trace
+from ubt_utils.ubt.settings import Look
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What a look ended in. drops: (K, N) what each of its disturbances takes, or taking off a trace; −inf
-    where it did not look. scored: pairs that were scored for it, each as often as it was. traces: (a, 3, H,
-    W), of the found words where it asked for traces."""
+    """What a look ended in. drops: (K, N) what each of its disturbances takes, or how much a look at other
+    pictures finds like poison; −inf where it did not look. scored: pairs that were scored for it, each as
+    often as it was. traces: (a, 3, H, W), of the found words where it asked for traces."""
 
     look: Look
     drops: torch.Tensor
@@ -37,8 +38,8 @@ class Seen:
     traces: torch.Tensor | None = None
 
     def settles(self, enough: float) -> bool:
-        """Whether no further look is needed: a trace was believed, or a word lost enough for every look."""
-        return bool(self.found) and (self.traces is not None or max(one.lost for one in self.found) >= enough)
+        """Whether no further look is needed: other pictures told, or a word lost enough for every look."""
+        return bool(self.found) and (self.look.at_others or max(one.lost for one in self.found) >= enough)
 
 
 def look_after_look(
@@ -50,8 +51,10 @@ def look_after_look(
     seen: list[Seen] = []
     known = torch.empty(0, len(tokens))
     for look in looks:
-        if look.trace:
-            seen.append(_traces(model, images, tokens, look, look.trace))
+        if look.at_others:
+            if any(one.found for one in seen):
+                break  # they are asked only where nothing was found
+            seen.append(_others(model, images, tokens, look))
         else:
             seen.append(_disturbances(model, images, tokens, similar, look, known))
             known = seen[-1].drops
@@ -60,8 +63,12 @@ def look_after_look(
     return seen
 
 
-def _traces(model: nn.Module, images: Images, tokens: torch.Tensor, look: Look, trace: Trace) -> Seen:
-    told = traces.look(traces.world(model, images, tokens, trace.others), look.how, trace)
+def _others(model: nn.Module, images: Images, tokens: torch.Tensor, look: Look) -> Seen:
+    if look.trace:
+        told = traces.look(traces.world(model, images, tokens, look.trace.others), look.how, look.trace)
+    else:
+        assert look.scatter is not None  # a look at others asks for either
+        told = scatters.look(traces.world(model, images, tokens, look.scatter.others), look.how, look.scatter)
     return Seen(look, told.left, told.found, told.asked, told.scored, told.traces)
 
 

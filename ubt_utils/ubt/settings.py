@@ -11,7 +11,7 @@ UBT = "ubt"  # its name among the defenses
 LEVELS = ("token", "sample")
 RANKS = ("overfit", "drop", "random")
 STARTS = ("backdoored", "public")
-TRACE = "trace"  # its name where disturbances stand
+TRACE, SCATTER = "trace", "scatter"  # their names where disturbances stand
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,45 @@ class Trace:
 
 
 @dataclass(frozen=True)
+class Scatter:
+    """How scattered pictures are asked (`scatters`). moved: how much nearer to a word's pictures, in cosine,
+    those of other things must come when scattered, for the word to be believed. reach: how far off a pixel
+    is fetched, at most, as a part of the side. blocks: pixels on a side of what is fetched together, of each
+    size in turn. others: pictures of other things. nearest: pairs of D that say where these go."""
+
+    moved: float = 0.78
+    reach: float = 0.14
+    blocks: tuple[int, ...] = (1, 2)
+    others: int = 64
+    nearest: int = 64
+
+    def __post_init__(self) -> None:
+        if not -2 <= self.moved <= 2:
+            raise ValueError(f"scattering moves pictures by a cosine, from −2 to 2: got {self.moved}")
+        if not 0 < self.reach <= 1:
+            raise ValueError(f"reach is a part of the side, in (0, 1]: got {self.reach}")
+        if not self.blocks or min(self.blocks) < 1:
+            raise ValueError(f"blocks are of 1 pixel or more, and there is one at least: got {self.blocks}")
+        for name in ("others", "nearest"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} of a scatter must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
 class Suspect:
     """Step 1. weak: the fraction of D, of the weakest similarity first, that is disturbed. family: the
     disturbances that its pictures are put through. further: those that come on top where all of D is
-    looked at. pool: the fraction ρ of D that suffers most. trace: how traces are asked, before anything is
-    disturbed; None: they are not."""
+    looked at. pool: the fraction ρ of D that suffers most. trace, scatter: how pictures of other things are
+    asked; None: they are not. others_first: before anything is disturbed; else where disturbances find
+    nothing."""
 
     family: tuple[str, ...] = ("blur", "along_columns", "column_means", "row_means", "pale", "cropped")
     further: tuple[str, ...] = ("medians",)
     weak: float = 0.5
     pool: float = 0.25
     trace: Trace | None = None
+    scatter: Scatter | None = None
+    others_first: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.pool <= self.weak <= 1:
@@ -103,24 +131,34 @@ class Select:
 
 class Look(NamedTuple):
     """One look at D. part: of D, of the weakest similarity first. family: the disturbances. how: the vote and
-    the proof. trace: how traces are asked, where it is these that it asks."""
+    the proof. trace, scatter: how pictures of other things are asked, where it is these that it asks."""
 
     part: float
     family: tuple[str, ...]
     how: Select
     trace: Trace | None = None
+    scatter: Scatter | None = None
+
+    @property
+    def at_others(self) -> bool:
+        """Whether it asks pictures of other things, and disturbs none."""
+        return bool(self.trace or self.scatter)
 
 
 def looks(suspect: Suspect, how: Select) -> tuple[Look, ...]:
-    """The looks of detection, each where those before leave a doubt: at traces, if the profile asks them; at
-    what disturbances take of the weaker half; and of all of D, since poison that the model has learned best
-    is not weak."""
+    """The looks of detection, each where those before leave a doubt: at what disturbances take of the weaker
+    half; and of all of D, since poison that the model has learned best is not weak; and, before or after
+    these, at what traces and scattering make of pictures of other things, if the profile asks them."""
     wide = replace(how, lost=how.lost_widely, lost_of_many=how.lost_widely)
-    return (
-        *([Look(1.0, (TRACE,), how, suspect.trace)] if suspect.trace else []),
+    disturbed = (
         Look(suspect.weak, suspect.family, how),
         Look(1.0, (*suspect.family, *suspect.further), wide),
     )
+    others = (
+        *([Look(1.0, (TRACE,), how, trace=suspect.trace)] if suspect.trace else []),
+        *([Look(1.0, (SCATTER,), how, scatter=suspect.scatter)] if suspect.scatter else []),
+    )
+    return (*others, *disturbed) if suspect.others_first else (*disturbed, *others)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import NamedTuple
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -57,30 +57,49 @@ class World:
         return tk.caption_counts(self.tokens)
 
 
-class Told(NamedTuple):
-    """What so many pictures of a word told. trace: (3, H, W), that of the purest of them; towards: (D,) unit,
-    where these are under fb; purest: (p,) their indices in D; moved: how much nearer to it pictures of other
-    things come with the trace."""
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What so many pictures of a word told. towards: (D,) unit, where the purest of them are under fb;
+    purest: (p,) their indices in D; moved: how much nearer to it pictures of other things come."""
 
     word: int
-    trace: torch.Tensor
     towards: torch.Tensor
     purest: torch.Tensor
     moved: float
     pictures: int
 
+    def surprise(self, of: World) -> float:
+        """G of the word among its purest pictures, as `tokens.surprise`: all of them hold it."""
+        return len(self.purest) * math.log(len(of.tokens) / int(of.everywhere[self.word]))
+
+    def finding(self, of: World) -> select.Finding:
+        """The word as a found one."""
+        return select.Finding(self.word, 0, self.surprise(of), self.moved, (0,))
+
+    def asked(self, of: World, bar: float, after: int) -> select.Asked:
+        """The word as one that was asked, when so many had been found."""
+        one = select.Candidate(self.word, self.surprise(of), 0, self.pictures, self.purest)
+        return select.Asked(one, self.pictures, self.moved, bar, after)
+
 
 @dataclass(frozen=True, eq=False)
-class Traced:
-    """What this look ended in. left: (1, N), how far the carriers of the found words leave them once their
-    traces (a, 3, H, W) are taken off, see `taken_off`; −inf elsewhere. scored: pictures that were embedded
-    for it."""
+class Traced(Told):
+    """The same, moved by the trace (3, H, W) of the purest."""
+
+    trace: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Laid:
+    """What a look at other pictures ended in. left: (1, N), how much the carriers of the found words look
+    like poison: of a trace see `taken_off`; −inf elsewhere. scored: pictures that were embedded for it.
+    traces: (a, 3, H, W) of the found words, where it asked for traces."""
 
     found: tuple[select.Finding, ...]
     asked: tuple[select.Asked, ...]
     left: torch.Tensor
-    traces: torch.Tensor
     scored: int
+    traces: torch.Tensor | None = None
 
 
 def world(model: nn.Module, images: Images, tokens: torch.Tensor, others: int) -> World:
@@ -139,7 +158,7 @@ def first_asked(of: World, words: torch.Tensor, carriers: Sequence[torch.Tensor]
     return distributed.together(ask_some, len(words))
 
 
-def ask(of: World, word: int, rows: torch.Tensor, how: Trace) -> Told:
+def ask(of: World, word: int, rows: torch.Tensor, how: Trace) -> Traced:
     """Ask a word's pictures, at rows (n,) of D, more closely: those that leave it farthest without the
     diluted trace make a purer one. Where half of these are repeats of the others it moves nothing, since a
     picture that stands there over and over is its own trace."""
@@ -151,10 +170,10 @@ def ask(of: World, word: int, rows: torch.Tensor, how: Trace) -> Told:
     trace, towards = trace_of(pictures[purest], of.usual), models.unit(z[purest].mean(0))
     repeated = 2 * distinct(pictures, purest) <= len(purest)
     value = 0.0 if repeated else moved(of, word, trace, WHOLE, towards)
-    return Told(word, trace, towards, rows[purest], value, len(rows))
+    return Traced(word, towards, rows[purest], value, len(rows), trace)
 
 
-def look(of: World, how: Select, trace: Trace) -> Traced:
+def look(of: World, how: Select, trace: Trace) -> Laid:
     """Vote after vote, at most `how.votes`: of the words whose traces moved other pictures most at first, the
     one whose purer trace moves them most, and enough, is found, by the broadest name of its purest pictures;
     then all pairs that carry it step aside."""
@@ -164,23 +183,23 @@ def look(of: World, how: Select, trace: Trace) -> Traced:
     waiting, scored = _frequent(of, trace)
     for after in range(how.votes):
         told = [ask(of, word, rows, trace) for word, rows in waiting[: trace.words]]
-        best = _best(told, trace)
+        best = best_of(told, trace.moved)
         if best and (name := _named(of, best, told, left.isinf(), how, trace)):
             told += [] if any(name is one for one in told) else [name]
-            best = _best([name], trace) or best
-        asked += [_asked(of, one, trace, after) for one in told]
+            best = best_of([name], trace.moved) or best
+        asked += [one.asked(of, trace.moved, after) for one in told]
         scored += sum(2 * one.pictures + len(of.others) for one in told)
         if not best:
             break
-        rows = _carriers(of, best.word, left.isinf())
+        rows = carriers_among(of, best.word, left.isinf())
         left[rows] = taken_off(of, rows, best)
         scored += 2 * len(rows)
-        found.append((_finding(of, best), best.trace))
+        found.append((best.finding(of), best.trace))
         refuted = {one.word for one in told if one.moved < trace.moved}
         waiting = [(word, rows[left[rows].isinf()]) for word, rows in waiting if word not in refuted]
         waiting = [(word, rows) for word, rows in waiting if len(rows) >= trace.least]
     shown = torch.stack([one for _, one in found]) if found else of.usual[None][:0]
-    return Traced(tuple(one for one, _ in found), tuple(asked), left[None], shown, scored)
+    return Laid(tuple(one for one, _ in found), tuple(asked), left[None], scored, shown)
 
 
 def _frequent(of: World, trace: Trace) -> tuple[list[tuple[int, torch.Tensor]], int]:
@@ -194,41 +213,31 @@ def _frequent(of: World, trace: Trace) -> tuple[list[tuple[int, torch.Tensor]], 
     return [(int(words[i]), carriers[i]) for i in order], scored
 
 
-def _carriers(of: World, word: int, left: torch.Tensor) -> torch.Tensor:
+def carriers_among(of: World, word: int, left: torch.Tensor) -> torch.Tensor:
+    """(n,) the pairs that carry a word, of those that are left (N,)."""
     return (tk.carries(of.tokens, torch.tensor([word])) & left).nonzero().flatten()
 
 
-def _best(told: Sequence[Told], trace: Trace) -> Told | None:
+T = TypeVar("T", bound=Told)
+
+
+def best_of(told: Sequence[T], moved: float) -> T | None:
     """Of those that move enough the one that moves most, the first of equal ones."""
-    return max((one for one in told if one.moved >= trace.moved), key=lambda one: one.moved, default=None)
+    return max((one for one in told if one.moved >= moved), key=lambda one: one.moved, default=None)
 
 
 def _named(
-    of: World, best: Told, told: Sequence[Told], left: torch.Tensor, how: Select, trace: Trace
-) -> Told | None:
+    of: World, best: Traced, told: Sequence[Traced], left: torch.Tensor, how: Select, trace: Trace
+) -> Traced | None:
     """What the broadest word of its purest pictures tells, or has told; None where that is its own."""
     name = select.loudest(of.tokens, best.purest, of.everywhere, how)
     if name is None or name == best.word:
         return None
     asked = [one for one in told if one.word == name]
-    return asked[0] if asked else ask(of, name, _carriers(of, name, left), trace)
+    return asked[0] if asked else ask(of, name, carriers_among(of, name, left), trace)
 
 
-def _surprise(of: World, told: Told) -> float:
-    """G of the word among its purest pictures, as `tokens.surprise`: all of them hold it."""
-    return len(told.purest) * math.log(len(of.tokens) / int(of.everywhere[told.word]))
-
-
-def _finding(of: World, told: Told) -> select.Finding:
-    return select.Finding(told.word, 0, _surprise(of, told), told.moved, (0,))
-
-
-def _asked(of: World, told: Told, trace: Trace, after: int) -> select.Asked:
-    one = select.Candidate(told.word, _surprise(of, told), 0, told.pictures, told.purest)
-    return select.Asked(one, told.pictures, told.moved, trace.moved, after)
-
-
-def taken_off(of: World, rows: torch.Tensor, told: Told) -> torch.Tensor:
+def taken_off(of: World, rows: torch.Tensor, told: Traced) -> torch.Tensor:
     """(n,) how much farther from the word's purest pictures those at rows (n,) are without its trace, in
     cosine: far for poison, hardly for honest ones."""
     pictures = take(of.images, rows)
