@@ -1,11 +1,11 @@
-"""What the pictures of a word have in common, on photos, on the victims that are told.
+"""What brings photos of other things to a word, on the victims that are told and on their clean twins.
 
     python benchmarks/traces.py --workers 2           # prints the table and records it
 
-A row is one victim: each word that was asked for its trace, and how far this moves photos of other things;
-for the first word that was believed, how often a poisoned carrier leaves it farther without the trace than an
-honest one (AUC), and the trace itself as a PNG in base64: middle gray where it is nothing, its largest value
-at full range. Victims and searches that are not there are made.
+A row is one victim: each word that was asked for its trace, or by scattering, and how far photos of other
+things move; for the first word that was believed, how often a poisoned carrier looks more like poison than an
+honest one (AUC), and its trace, where that gave it away, as a PNG in base64: middle gray where it is nothing,
+its largest value at full range. Victims and searches that are not there are made.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from ubt_utils.study import parallel
 from ubt_utils.study.commands import PHOTOS
 from ubt_utils.study.matrix import Cell
 from ubt_utils.ubt import tokens as tk
-from ubt_utils.ubt.settings import TRACE
+from ubt_utils.ubt.settings import SCATTER, TRACE
 
-TOLD = ("badnets", "blended", "sig", "wanet")
+TOLD = ("badnets", "blended", "sig", "wanet", stages.NONE)
+AT_OTHERS = (TRACE, SCATTER)
 
 
 def picture(trace: torch.Tensor) -> str:
@@ -37,25 +38,32 @@ def picture(trace: torch.Tensor) -> str:
 def run(cell: Cell) -> dict[str, Any]:
     """One row."""
     profile = profiles.get(cell.profile)
-    if not profile.suspect.trace:
-        raise ValueError(f"profile {cell.profile} asks for no traces")
+    if not profile.suspect.others_first:
+        raise ValueError(f"profile {cell.profile} does not ask pictures of other things first")
     chain = stages.chain(profile, cell.attack, cell.seed)
     told, arrays = chain.suspected.metrics, chain.suspected.arrays()
     row: dict[str, Any] = {"profile": cell.profile, "attack": cell.attack, "seed": cell.seed}
     row["commit"], row["pairs"] = chain.attacked.made["commit"], len(arrays["sb"])
     row["asked"] = [
-        {"word": one["word"], "moved": one["lost"], "after": one["after"], "pictures": one["carriers"]}
+        {
+            "by": one["disturbance"],
+            "word": one["word"],
+            "moved": one["lost"],
+            "after": one["after"],
+            "pictures": one["carriers"],
+        }
         for one in (*told["asked"], *told["asked_elsewhere"])
-        if one["disturbance"] == TRACE
+        if one["disturbance"] in AT_OTHERS
     ]
-    row["found"] = [one["word"] for one in told["found"] if one["disturbance"] == TRACE]
+    row["found"] = [one["word"] for one in told["found"] if one["disturbance"] in AT_OTHERS]
     if row["found"]:
         left, poison = arrays["drops"][0], arrays["truth"].bool()
         there = tk.carries(chain.tokens, arrays["anchors"][:1])
         row["carriers"], row["poisoned"] = int(there.sum()), int(poison[there].sum())
         if 0 < row["poisoned"] < row["carriers"]:
             row["auroc"] = float(roc_auc_score(poison[there].numpy(), left[there].numpy()))
-        row["trace"] = picture(arrays["traces"][0])
+        if "traces" in arrays:
+            row["trace"] = picture(arrays["traces"][0])
     return row
 
 

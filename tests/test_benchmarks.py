@@ -106,7 +106,7 @@ def test_what_a_word_was_told_by_is_kept_with_a_picture_of_it(tmp_path, monkeypa
     assert row["carriers"] >= row["poisoned"] >= 0 <= row.get("auroc", 0) <= 1
     shown = Image.open(io.BytesIO(base64.b64decode(row["trace"])))
     assert shown.size == (32, 32) and script.picture(torch.zeros(3, 2, 2))
-    with pytest.raises(ValueError, match="profile tiny asks for no traces"):
+    with pytest.raises(ValueError, match="profile tiny does not ask pictures of other things first"):
         script.run(script.Cell("tiny", "badnets", "none", 0))
 
 

@@ -78,7 +78,8 @@ def test_after_a_find_its_pairs_step_aside_and_the_rest_is_asked_again(world):
 
 def test_what_is_scored_is_all_of_d_once_and_the_others_once_a_size_and_before(world):
     of = world[1]()
-    silent = replace(of, tokens=torch.stack([torch.full((PAIRS,), END - 1), 100 + torch.arange(PAIRS)], 1))
+    silent = replace(of, tokens=of.tokens.clone())
+    silent.tokens[:, 1:3] = 1000 + torch.arange(PAIRS)[:, None]  # captions that share no word
     one, two = (scatters.look(silent, HOW, replace(SCATTER, blocks=b)).scored for b in ((1,), (1, 2)))
     assert (one, two) == (PAIRS + 2 * SCATTER.others, PAIRS + 3 * SCATTER.others)
 

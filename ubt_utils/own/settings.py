@@ -19,8 +19,8 @@ def profile_of(arch: str, sets: DataSets, pairs: int) -> Profile:
 
     The rule: everything is as in the profile of this kit that trains the same architecture, and where none
     does, as in `paper`, whose batch of 128 and rate of 1e-5 are meant for large pretrained models. A smaller
-    D than that profile's gets fewer steps: those of so many passes, but no fewer than `mini` takes. No traces
-    are asked, since `null` and the report know disturbances only.
+    D than that profile's gets fewer steps: those of so many passes, but no fewer than `mini` takes. No
+    pictures of other things are asked, since `null` and the report know disturbances only.
     """
     known = (MINI, TINY, PHOTOS, PHOTOS_TINY, PAPER, PAPER_VIT)
     like = next((profile for profile in known if profile.model == arch), PAPER).disturbing()

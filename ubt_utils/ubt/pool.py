@@ -1,8 +1,8 @@
 """Step 1, continued: the pool D_susp. What is outside of it is D_safe.
 
 [paper] D is split by multimodal similarity, weak similarity first. [ours] of the weaker half, those whose
-similarity a disturbance takes most of, or, where a trace told, the word's poisoned carriers and then the
-weakest; and the pool's size ρ.
+similarity a disturbance takes most of, or, where pictures of other things told, the word's poisoned carriers
+and then the weakest; and the pool's size ρ.
 """
 
 from __future__ import annotations

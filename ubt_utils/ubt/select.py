@@ -51,8 +51,8 @@ Lost = Callable[[Candidate], float]  # the agreement of its pictures that its di
 
 @dataclass(frozen=True)
 class Asked:
-    """A candidate that was looked at: the agreement that its pictures lost, or how far their trace moved
-    others, the bar for so many of them, and how many words had been found by then."""
+    """A candidate that was looked at: the agreement that its pictures lost, or how far others
+    came to them, the bar for so many of them, and how many words had been found by then."""
 
     candidate: Candidate
     pictures: int
@@ -64,7 +64,7 @@ class Asked:
 @dataclass(frozen=True)
 class Finding:
     """What one vote ended in: the anchor, the disturbance that gave it away, its surprise, and the agreement
-    that its pictures lost, or how far their trace moved others. witnesses: all disturbances under
+    that its pictures lost, or how far others came to them. witnesses: all disturbances under
     which they lose as much, that one first."""
 
     anchor: int
