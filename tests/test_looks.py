@@ -135,6 +135,15 @@ def test_else_they_are_asked_where_disturbances_find_nothing(asked, monkeypatch,
     assert [one.anchor for one in looking.decided(seen).found] == [WORD]
 
 
+def test_where_none_of_them_finds_anything_the_last_that_disturbed_decides(asked, monkeypatch):
+    tell(monkeypatch, traces, [])
+    tell(monkeypatch, scatters, [])
+    suspect = replace(SUSPECT, trace=Trace(), scatter=Scatter())
+    seen = look(asked, slice(0, 0), {OTHER: HARMLESS}, suspect)
+    assert len(seen) == 4 and looking.decided(seen) is seen[1]
+    assert looking.decided(seen[2:]) is seen[3]  # of a model that no look disturbs
+
+
 def test_the_second_look_is_wider_and_stricter_for_every_number_of_pictures():
     how = Select()
     first, second = looks(Suspect(), how)

@@ -87,8 +87,11 @@ def _disturbances(
 
 
 def decided(seen: Sequence[Seen]) -> Seen:
-    """The last look that found something; the last one, where none did."""
-    return next((one for one in reversed(seen) if one.found), seen[-1])
+    """The last look that found something; where none did, the last that disturbed, since it says more of D
+    than one at other pictures."""
+    found = [one for one in seen if one.found]
+    disturbed = [one for one in seen if not one.look.at_others]
+    return (found or disturbed or list(seen))[-1]
 
 
 def more_drops(
