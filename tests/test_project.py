@@ -165,10 +165,10 @@ def test_another_recipe_trigger_or_set_is_another_profile_and_another_name_is_no
 
 
 def one_look(config: dict) -> dict:
-    """A profile's fields without those of detection's second look."""
-    suspect, select = dict(config["suspect"]), dict(config["select"])
-    del suspect["further"], select["lost_widely"]
-    return {**config, "suspect": suspect, "select": select}
+    """A profile's fields without those of detection's later looks."""
+    later = {"further", "trace", "scatter", "others_first", "lost_widely"}
+    parts = ({k: v for k, v in config[part].items() if k not in later} for part in ("suspect", "select"))
+    return {**config, **dict(zip(("suspect", "select"), parts, strict=True))}
 
 
 def in_no_doubt(record: dict) -> bool:
@@ -192,11 +192,12 @@ def test_the_records_of_mini_are_of_all_compared_defenses_and_of_the_profile_as_
     assert ("badnets", 0) in runs
     for record in found:
         told, today = bearing(record["config"], record["defense"]), bearing_of(MINI, record["defense"])
-        if "further" not in told["suspect"]:  # from before the second look, which then must not bear on it
-            today = one_look(today)
+        if (
+            "scatter" not in told["suspect"]
+        ):  # from before the looks after the first, which must not bear on it
+            told, today = one_look(told), one_look(today)
             assert record["defense"] == "none" or in_no_doubt(record)
         told["unlearn"].setdefault("hold", 0.0)  # from before there was one
-        told["suspect"].setdefault("trace", None)
         assert told == today
         assert {"commit", "device", "versions", "date", "threads"} <= set(record["environment"])
         assert (
