@@ -190,3 +190,38 @@ def test_settings_that_ask_nothing_are_refused(wrong):
 def test_drawings_are_not_asked_for_traces():
     """What their words show is alike, and leaves a trace of its own."""
     assert Suspect().trace is None
+
+
+def test_a_mark_that_few_of_a_words_pictures_bear_is_found_where_the_trace_is_strong_and_purified_twice(
+    world,
+):
+    """Ten times as many are honest."""
+    _, make = world
+    of = make()
+    tokens = of.tokens.clone()
+    tokens[POISON : 11 * POISON, 1] = TARGET
+    of = replace(of, tokens=tokens, said=of.said)
+    rows = torch.arange(11 * POISON)
+    how = replace(TRACE, pictures=len(rows))
+    faint = traces.ask(of, TARGET, rows, how)
+    clear = traces.ask(of, TARGET, rows, replace(how, strength=0.6, rounds=2))
+    assert (clear.purest < POISON).float().mean() > (faint.purest < POISON).float().mean()
+    assert clear.moved >= TRACE.moved > faint.moved and len(clear.purest) < len(faint.purest)
+
+
+def test_a_diluted_trace_is_laid_twice_or_at_its_strength():
+    trace = torch.full((3, 2, 2), 0.1)
+    assert traces.dose_of(trace, 0.0) == 2 and traces.dose_of(trace, 0.15) == 2
+    assert traces.dose_of(trace, 0.6) == pytest.approx(6)
+    assert torch.isfinite(torch.tensor(traces.dose_of(torch.zeros_like(trace), 0.6)))
+
+
+def test_words_that_most_captions_hold_are_asked_after_those_that_moved_most(world):
+    of = world[1]()
+    few = replace(TRACE, words=1, broad=0)
+    (first, _), *others = traces._frequent(of, few)[0]
+    assert first in (TARGET, NAME) and [word for word, _ in others]
+    broad = traces._frequent(of, replace(few, broad=2))[0]
+    counts = [int(of.everywhere[word]) for word, _ in broad]
+    assert broad[0][0] == first and set(counts[1:2]) == {max(counts)}
+    assert sorted(word for word, _ in broad) == sorted([first, *(word for word, _ in others)])

@@ -25,7 +25,7 @@ MINI = Profile(
     finetune=VICTIM,
     overfit=Overfit(Recipe(steps=20, lr=2e-3, schedule="constant", freeze_norm=True)),
     # The drawings of one thing are alike, so that honest words leave traces, too: a higher bar.
-    suspect=Suspect(trace=Trace(moved=0.78), scatter=Scatter()),
+    suspect=Suspect(trace=Trace(moved=0.74, strength=0.6, rounds=2, broad=24), scatter=Scatter()),
     select=Select(),
     unlearn=Unlearn(Recipe(steps=60, lr=5e-4, freeze_norm=True), weight=0.3),
     baseline=Recipe(steps=1, lr=5e-4, freeze_norm=True),  # UBT's rate; steps: what UBT costs

@@ -20,7 +20,9 @@ class Trace:
     pictures of other things, for the word to be believed. least: pictures of a word below which it is not
     asked. pictures: of a word's, at most, that are. few: pictures of other things that each word is tried on
     at first, and of its own that tell where it is. words: that are asked more closely, those that moved most.
-    others: pictures of other things that these are tried on."""
+    others: pictures of other things that these are tried on. strength: of a trace that many honest pictures
+    dilute, at least, as its root mean square in parts of the full range. rounds: how often the purest quarter
+    is taken. broad: words that most captions hold, which are asked closely, too."""
 
     moved: float = 0.38
     least: int = 16
@@ -28,11 +30,17 @@ class Trace:
     few: int = 8
     words: int = 8
     others: int = 64
+    strength: float = 0.0
+    rounds: int = 1
+    broad: int = 0
 
     def __post_init__(self) -> None:
         if not -2 <= self.moved <= 2:
             raise ValueError(f"a trace moves pictures by a cosine, from −2 to 2: got {self.moved}")
-        for name in ("least", "pictures", "few", "words", "others"):
+        for name in ("strength", "broad"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} of a trace must be 0 or more, got {getattr(self, name)}")
+        for name in ("least", "pictures", "few", "words", "others", "rounds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} of a trace must be at least 1, got {getattr(self, name)}")
 

@@ -31,7 +31,7 @@ from ubt_utils.ubt.settings import Select, Trace
 
 USUAL = 1024  # pictures of D, at most, whose mean is the usual picture
 WHOLE = 1.0  # dose of a trace that is made of pictures that all carry the trigger
-DILUTED = 2.0  # of one that is made of all pictures of a word, of which many are honest
+DILUTED = 2.0  # of one that is made of all pictures of a word, of which many are honest, at least
 PUREST = 0.25  # of a word's pictures make the trace that decides
 FEWEST = 8  # of them
 
@@ -116,6 +116,12 @@ def trace_of(pictures: torch.Tensor, usual: torch.Tensor) -> torch.Tensor:
     return pictures.float().mean(0) / 255 - usual
 
 
+def dose_of(trace: torch.Tensor, strength: float) -> float:
+    """How much of a diluted trace (3, H, W) is laid: twice, or more, so that it is of that strength, in parts
+    of the full range, as its root mean square; the mark of a few pictures among many is faint in it."""
+    return max(DILUTED, strength / trace.square().mean().sqrt().clamp(min=1e-9).item())
+
+
 def laid(pictures: torch.Tensor, trace: torch.Tensor, dose: float) -> torch.Tensor:
     """Pictures (n, 3, H, W) uint8 with so much of a trace (3, H, W) laid on them; a negative dose takes it
     off."""
@@ -152,7 +158,8 @@ def first_asked(of: World, words: torch.Tensor, carriers: Sequence[torch.Tensor]
         for word, rows in zip(words[span].tolist(), carriers[span], strict=True):
             pictures = take(of.images, _some(rows, how.pictures))[:]
             towards = models.unit(models.embed_images(of.model, _some(pictures, how.few)).mean(0))
-            told.append(moved(few, word, trace_of(pictures, of.usual), DILUTED, towards))
+            trace = trace_of(pictures, of.usual)
+            told.append(moved(few, word, trace, dose_of(trace, how.strength), towards))
         return torch.tensor(told)
 
     return distributed.together(ask_some, len(words))
@@ -160,13 +167,18 @@ def first_asked(of: World, words: torch.Tensor, carriers: Sequence[torch.Tensor]
 
 def ask(of: World, word: int, rows: torch.Tensor, how: Trace) -> Traced:
     """Ask a word's pictures, at rows (n,) of D, more closely: those that leave it farthest without the
-    diluted trace make a purer one. Where half of these are repeats of the others it moves nothing, since a
-    picture that stands there over and over is its own trace."""
+    diluted trace make a purer one, and so again, `how.rounds` times. Where half of these are repeats of the
+    others it moves nothing, since a picture that stands there over and over is its own trace."""
     rows = _some(rows, how.pictures)
     pictures = take(of.images, rows)[:]
     z = models.embed_images(of.model, pictures)
-    left = leaving(of, pictures, z, trace_of(pictures, of.usual), DILUTED, models.unit(z.mean(0)))
-    purest = left.sort(descending=True, stable=True).indices[: max(FEWEST, round(PUREST * len(rows)))]
+    purest = torch.arange(len(rows))
+    for _ in range(how.rounds):
+        trace, towards = trace_of(pictures[purest], of.usual), models.unit(z[purest].mean(0))
+        dose = dose_of(trace, how.strength)
+        left = leaving(of, pictures[purest], z[purest], trace, dose, towards)
+        order = left.sort(descending=True, stable=True).indices
+        purest = purest[order[: max(FEWEST, round(PUREST * len(purest)))]]
     trace, towards = trace_of(pictures[purest], of.usual), models.unit(z[purest].mean(0))
     repeated = 2 * distinct(pictures, purest) <= len(purest)
     value = 0.0 if repeated else moved(of, word, trace, WHOLE, towards)
@@ -182,7 +194,7 @@ def look(of: World, how: Select, trace: Trace) -> Laid:
     left = torch.full((len(of.tokens),), -torch.inf)
     waiting, scored = _frequent(of, trace)
     for after in range(how.votes):
-        told = [ask(of, word, rows, trace) for word, rows in waiting[: trace.words]]
+        told = [ask(of, word, rows, trace) for word, rows in waiting[: trace.words + trace.broad]]
         best = best_of(told, trace.moved)
         if best and (name := _named(of, best, told, left.isinf(), how, trace)):
             told += [] if any(name is one for one in told) else [name]
@@ -208,7 +220,9 @@ def _frequent(of: World, trace: Trace) -> tuple[list[tuple[int, torch.Tensor]], 
     frequent = of.everywhere >= trace.least
     words = (frequent & ~select.common(of.everywhere, len(of.tokens))).nonzero().flatten()
     carriers = tk.carriers_of(of.tokens, words)
-    order = first_asked(of, words, carriers, trace).sort(descending=True, stable=True).indices
+    order = first_asked(of, words, carriers, trace).sort(descending=True, stable=True).indices.tolist()
+    broad = of.everywhere[words].sort(descending=True, stable=True).indices[: trace.broad].tolist()
+    order = list(dict.fromkeys([*order[: trace.words], *broad, *order]))
     scored = len(of.others) + 2 * trace.few * len(words)
     return [(int(words[i]), carriers[i]) for i in order], scored
 
