@@ -26,6 +26,7 @@ from ubt_utils.ubt import tokens as tk
 from ubt_utils.ubt.settings import SCATTER, TRACE
 
 TOLD = ("badnets", "blended", "sig", "wanet", stages.NONE)
+NAME = "traces"
 AT_OTHERS = (TRACE, SCATTER)
 
 
@@ -67,9 +68,13 @@ def run(cell: Cell) -> dict[str, Any]:
     return row
 
 
-def main(workers: int = 1) -> None:
-    cells = [Cell(profile, attack, stages.NONE, 0) for attack in TOLD for profile in PHOTOS]
-    records.write_benchmark("traces", {"rows": parallel.each(run, cells, workers, "traces", "victim")})
+def main(workers: int = 1, attacks: tuple[str, ...] = TOLD) -> None:
+    """attacks: rows of others stay as they are recorded."""
+    kept = [one for one in records.read_benchmark(NAME)["rows"] if one["attack"] not in attacks]
+    cells = [Cell(profile, attack, stages.NONE, 0) for attack in attacks for profile in PHOTOS]
+    rows = [*kept, *parallel.each(run, cells, workers, NAME, "victim")]
+    rows.sort(key=lambda row: TOLD.index(row["attack"]))
+    records.write_benchmark(NAME, {"rows": rows})
 
 
 if __name__ == "__main__":
