@@ -84,9 +84,10 @@ class Told:
 
 @dataclass(frozen=True, eq=False)
 class Traced(Told):
-    """The same, moved by the trace (3, H, W) of the purest."""
+    """The same, moved by the trace (3, H, W) of the purest. scored: pictures that were embedded for it."""
 
     trace: torch.Tensor
+    scored: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,17 +173,18 @@ def ask(of: World, word: int, rows: torch.Tensor, how: Trace) -> Traced:
     rows = _some(rows, how.pictures)
     pictures = take(of.images, rows)[:]
     z = models.embed_images(of.model, pictures)
-    purest = torch.arange(len(rows))
+    purest, scored = torch.arange(len(rows)), len(rows) + len(of.others)
     for _ in range(how.rounds):
         trace, towards = trace_of(pictures[purest], of.usual), models.unit(z[purest].mean(0))
         dose = dose_of(trace, how.strength)
         left = leaving(of, pictures[purest], z[purest], trace, dose, towards)
         order = left.sort(descending=True, stable=True).indices
+        scored += len(purest)
         purest = purest[order[: max(FEWEST, round(PUREST * len(purest)))]]
     trace, towards = trace_of(pictures[purest], of.usual), models.unit(z[purest].mean(0))
     repeated = 2 * distinct(pictures, purest) <= len(purest)
     value = 0.0 if repeated else moved(of, word, trace, WHOLE, towards)
-    return Traced(word, towards, rows[purest], value, len(rows), trace)
+    return Traced(word, towards, rows[purest], value, len(rows), trace, scored)
 
 
 def look(of: World, how: Select, trace: Trace) -> Laid:
@@ -200,7 +202,7 @@ def look(of: World, how: Select, trace: Trace) -> Laid:
             told += [] if any(name is one for one in told) else [name]
             best = best_of([name], trace.moved) or best
         asked += [one.asked(of, trace.moved, after) for one in told]
-        scored += sum(2 * one.pictures + len(of.others) for one in told)
+        scored += sum(one.scored for one in told)
         if not best:
             break
         rows = carriers_among(of, best.word, left.isinf())
