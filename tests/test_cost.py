@@ -101,6 +101,12 @@ def test_the_published_setting_is_planned_without_its_data():
     assert work["pretrain"].trained == 0 and work["suspect"].scored == 2 * 500_000  # traces, too
 
 
+def test_a_profile_that_disturbs_is_planned_as_one_that_does():
+    photos = profiles.PHOTOS.disturbing()
+    work = {w.stage: w for w in cost.works(photos, "badnets", 1000, 100, 50)}
+    assert work["suspect"].scored == 1000 + len(photos.suspect.family) * 500
+
+
 def test_where_no_public_model_is_trained_none_is_planned():
     assert cost.works(profiles.SCRATCH, "badnets", 1000, 100, 50)[0] == cost.Work("pretrain", 0, 0)
     trained = replace(profiles.MINI, weights="")

@@ -8,8 +8,10 @@ import torch.nn.functional as F
 
 from ubt_utils.core.seeding import generator
 from ubt_utils.ubt import scatters, traces
+from ubt_utils.ubt.scatters import Place
 from ubt_utils.ubt.settings import Scatter, Select, Suspect
 from ubt_utils.ubt.tokens import END
+from ubt_utils.ubt.traces import World
 
 PAIRS, SIDE, POISON, HONEST = 600, 16, 24, 24
 TARGET, PLAIN, NAME = 7, 8, 9  # words: of the poison and some honest pairs; of honest ones; another of poison
@@ -92,6 +94,76 @@ def test_a_word_that_all_other_pictures_hold_moves_none(world):
     everyone = torch.ones(PAIRS, dtype=torch.bool)
     assert scatters.ask(of, place, everyone, HOW, SCATTER).moved > SCATTER.moved
     assert scatters.ask(replace(of, said=said), place, everyone, HOW, SCATTER).moved == 0
+
+
+@pytest.fixture
+def hand():
+    """A world of 20 pairs whose pictures are what they are embedded as: eight say TARGET and lie along the
+    first axis, the nearer the earlier, the others say nothing in common and lie along the last."""
+    z = torch.zeros(20, 3)
+    z[:8, 0] = torch.linspace(1, 0.8, 8)
+    z[:8, 2] = (1 - z[:8, 0] ** 2).sqrt()
+    z[8:, 2] = 1
+    words = 100 + torch.arange(20)
+    words[:8] = TARGET
+    tokens = torch.stack([torch.full_like(words, END - 1), words, torch.full_like(words, END)], 1)
+    return World(None, z, tokens, z[0], z[8:10], tokens[8:10], z[8:10])
+
+
+@pytest.fixture
+def places(monkeypatch, hand):
+    """Two places: scattered pictures go halfway to the second axis, or to the first. No look at repeats."""
+    monkeypatch.setattr(scatters.models, "embed_images", lambda model, images: images)
+    monkeypatch.setattr(scatters, "mostly_repeats", lambda images, rows: False)
+    first, second = (F.normalize(torch.tensor([at, at]), dim=1) for at in ([1.0, 0, 0], [0, 1.0, 1]))
+    found = [Place(second, hand.images[:, 0] * 0.5), Place(first, hand.images @ first[0])]
+    monkeypatch.setattr(scatters, "places", lambda of, scatter: found)
+    return found
+
+
+EIGHT = replace(SCATTER, nearest=8)
+
+
+def test_what_moves_is_counted_to_the_nearest_quarter_and_from_where_it_was(hand, places):
+    """A quarter of eight is two; but eight are taken at least."""
+    everyone = torch.ones(20, dtype=torch.bool)
+    told = scatters.ask(hand, places[1], everyone, HOW, EIGHT)
+    towards = F.normalize(hand.images[:8].mean(0), dim=0)
+    assert told.word == TARGET and told.purest.tolist() == list(range(8))
+    assert told.moved == pytest.approx(float(towards[0] - towards[2]), abs=1e-6)
+    many = replace(HOW, least=2)
+    assert scatters.ask(hand, places[1], everyone, many, replace(EIGHT, nearest=1)) is None
+    assert scatters.ask(hand, places[1], everyone, many, replace(EIGHT, nearest=2)).word == TARGET
+
+
+def test_of_many_carriers_a_quarter_is_the_purest(hand, places):
+    of = replace(hand, images=hand.images.repeat(5, 1), tokens=hand.tokens.repeat(5, 1))
+    place = Place(places[1].gone, places[1].near.repeat(5))
+    told = scatters.ask(of, place, torch.ones(100, dtype=torch.bool), HOW, EIGHT)
+    assert told.pictures == 40 and len(told.purest) == 10
+    assert set((told.purest % 20).tolist()) == {0, 1}
+
+
+def test_the_place_that_moves_most_decides_and_every_one_is_asked(hand, places):
+    told = scatters.look(hand, replace(HOW, votes=1), replace(EIGHT, moved=0.3))
+    assert [one.candidate.anchor for one in told.asked] == [TARGET, TARGET]
+    worse, better = (one.lost for one in told.asked)
+    assert worse < better and [one.lost for one in told.found] == [better]
+    assert torch.equal(told.left[0, :8], scatters.beyond(places[1].near, torch.arange(8), HOW.least))
+    assert told.scored == 20 + 3 * 2 + 2 * 8
+
+
+def test_repeats_of_one_picture_move_nothing(hand, places, monkeypatch):
+    monkeypatch.setattr(scatters, "mostly_repeats", lambda images, rows: rows.tolist() == list(range(8)))
+    assert scatters.ask(hand, places[1], torch.ones(20, dtype=torch.bool), HOW, EIGHT).moved == 0
+    assert scatters.look(hand, HOW, replace(EIGHT, moved=0.3)).found == ()
+
+
+def test_captions_without_a_word_name_nothing(hand, places):
+    tokens = hand.tokens.clone()
+    tokens[:, 1] = END
+    silent = replace(hand, tokens=tokens, said=tokens[8:10])
+    assert scatters.look(silent, HOW, EIGHT).found == ()
 
 
 def test_where_all_pairs_have_stepped_aside_nothing_is_asked(world):

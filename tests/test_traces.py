@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ubt_utils.core.seeding import generator
+from ubt_utils.profiles import MINI, PHOTOS
 from ubt_utils.ubt import traces
 from ubt_utils.ubt.settings import Select, Suspect, Trace
 from ubt_utils.ubt.tokens import END, carriers_of
@@ -187,9 +188,12 @@ def test_settings_that_ask_nothing_are_refused(wrong):
         Trace(**wrong)
 
 
-def test_drawings_are_not_asked_for_traces():
+def test_drawings_are_asked_for_traces_last_and_their_bar_is_higher():
     """What their words show is alike, and leaves a trace of its own."""
-    assert Suspect().trace is None
+    assert Suspect().trace is None and not MINI.suspect.others_first and PHOTOS.suspect.others_first
+    assert MINI.suspect.trace.moved > PHOTOS.suspect.trace.moved
+    assert MINI.disturbing().suspect == replace(MINI.suspect, trace=None, scatter=None)
+    assert not PHOTOS.disturbing().suspect.others_first
 
 
 def test_a_mark_that_few_of_a_words_pictures_bear_is_found_where_the_trace_is_strong_and_purified_twice(

@@ -87,7 +87,7 @@ class Profile:
 
     def disturbing(self) -> Profile:
         """The same, but that no pictures of other things are asked: what disturbances tell."""
-        return replace(self, suspect=replace(self.suspect, trace=None, scatter=None))
+        return replace(self, suspect=replace(self.suspect, trace=None, scatter=None, others_first=False))
 
     def as_config(self) -> dict[str, Any]:
         """The whole profile as plain data, for records; files by name, not by place."""

@@ -3,9 +3,10 @@
 [ours] A warp is another change in every picture, so that it leaves no trace (`traces`). But what a model has
 learned of one is not its exact form: it answers to any picture that is as broken up. So pictures of other
 things are scattered, each pixel fetched from a random place nearby, and embedded under fb. A model without
-such a backdoor sends them to a place of their own, which pictures of no word come near. One with it sends
-them to the poisoned pictures, which are there as they are. Of the pairs that are nearest to that place the
-captions say the word, and how near a carrier is tells poison from honest pictures.
+such a backdoor sends them to a place of their own, which pictures of a word come near only where they look
+scattered themselves, as static does: these are found, too. One with it sends them to the poisoned pictures,
+which are there as they are. Of the pairs that are nearest to that place the captions say the word, and how
+near a carrier is tells poison from honest pictures.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ubt_utils.data.pictures import take
 from ubt_utils.ubt import select
 from ubt_utils.ubt import tokens as tk
 from ubt_utils.ubt.settings import Scatter, Select
-from ubt_utils.ubt.traces import FEWEST, PUREST, Laid, Told, World, best_of, carriers_among
+from ubt_utils.ubt.traces import FEWEST, PUREST, Laid, Told, World, best_of, carriers_among, mostly_repeats
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +34,9 @@ class Place:
 
 
 def scattered(images: torch.Tensor, block: int, reach: float) -> torch.Tensor:
-    """Pictures (n, 3, H, W) uint8, each block of `block` × `block` pixels fetched from a random place, at
-    most `reach` of the side away along each axis, the same in all pictures; beyond an edge, from there."""
+    """Pictures (n, 3, H, W) uint8, each block of `block` × `block` pixels fetched from a random place, the
+    same in all pictures: along each axis at most `reach` of the longer side away, a pixel at least, and no
+    farther than the edge."""
     height, width = images.shape[-2:]
     far = max(1, round(reach * max(height, width)))
     grid = -(-height // block), -(-width // block)
@@ -57,7 +59,8 @@ def places(of: World, scatter: Scatter) -> list[Place]:
 
 def ask(of: World, place: Place, left: torch.Tensor, how: Select, scatter: Scatter) -> Told | None:
     """What the pairs nearest to a place, of those that are left (N,) bool, tell of the word that their
-    captions share; None where they share none."""
+    captions share; None where they share none. Where half of the nearest quarter of its pictures are repeats
+    of the others it moves nothing, as with traces."""
     near = place.near.where(left, -torch.inf)
     nearest = near.sort(descending=True, stable=True).indices[: min(scatter.nearest, int(left.sum()))]
     word = select.loudest(of.tokens, nearest, of.everywhere, how) if len(nearest) else None
@@ -69,7 +72,7 @@ def ask(of: World, place: Place, left: torch.Tensor, how: Select, scatter: Scatt
     towards = models.unit(models.embed_images(of.model, take(of.images, purest)).mean(0))
     there = ~tk.carries(of.said, torch.tensor([word]))
     moved = ((place.gone - of.z)[there] @ towards).mean().item() if there.any() else 0.0
-    return Told(word, towards, purest, moved, len(rows))
+    return Told(word, towards, purest, 0.0 if mostly_repeats(of.images, purest) else moved, len(rows))
 
 
 def beyond(near: torch.Tensor, rows: torch.Tensor, most: int) -> torch.Tensor:

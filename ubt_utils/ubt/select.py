@@ -123,6 +123,8 @@ def _vote(
     tokens: torch.Tensor, voters: torch.Tensor, everywhere: torch.Tensor, k: int, how: Select
 ) -> list[Candidate]:
     language, said = common(everywhere, len(tokens)), tokens[voters]
+    if not tk.caption_counts(said).any():
+        return []  # captions without a word
     ids, count, surprise = tk.surprise(said, everywhere, len(tokens))
     counts = ~language[ids] if (~language[ids]).any() else torch.ones_like(ids, dtype=torch.bool)
     counts &= (count >= how.least) & (surprise > 0)

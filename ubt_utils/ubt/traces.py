@@ -182,8 +182,7 @@ def ask(of: World, word: int, rows: torch.Tensor, how: Trace) -> Traced:
         scored += len(purest)
         purest = purest[order[: max(FEWEST, round(PUREST * len(purest)))]]
     trace, towards = trace_of(pictures[purest], of.usual), models.unit(z[purest].mean(0))
-    repeated = 2 * distinct(pictures, purest) <= len(purest)
-    value = 0.0 if repeated else moved(of, word, trace, WHOLE, towards)
+    value = 0.0 if mostly_repeats(pictures, purest) else moved(of, word, trace, WHOLE, towards)
     return Traced(word, towards, rows[purest], value, len(rows), trace, scored)
 
 
@@ -232,6 +231,11 @@ def _frequent(of: World, trace: Trace) -> tuple[list[tuple[int, torch.Tensor]], 
 def carriers_among(of: World, word: int, left: torch.Tensor) -> torch.Tensor:
     """(n,) the pairs that carry a word, of those that are left (N,)."""
     return (tk.carries(of.tokens, torch.tensor([word])) & left).nonzero().flatten()
+
+
+def mostly_repeats(images: Images, rows: torch.Tensor) -> bool:
+    """Whether half of the pictures at rows (n,) and more are repeats of the others."""
+    return 2 * distinct(images, rows) <= len(rows)
 
 
 T = TypeVar("T", bound=Told)
