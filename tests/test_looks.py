@@ -122,10 +122,14 @@ def test_other_pictures_are_asked_first_where_the_profile_says_so(
 
 @pytest.mark.parametrize(
     ("lost", "names"),
-    [(0.1, ["blur", "blur", "trace", "scatter"]), (0.5, ["blur", "blur"]), (0.8, ["blur"])],
+    [
+        (0.1, ["blur", "blur", "trace", "scatter"]),
+        (0.5, ["blur", "blur", "trace", "scatter"]),
+        (0.8, ["blur"]),
+    ],
 )
-def test_else_they_are_asked_where_disturbances_find_nothing(asked, monkeypatch, lost, names):
-    """A doubtful word is a find, too."""
+def test_else_they_are_asked_where_disturbances_leave_a_doubt(asked, monkeypatch, lost, names):
+    """What they find comes before a doubtful word, which may be honest."""
     tell(monkeypatch, traces, [])
     tell(monkeypatch, scatters, [WORD])
     suspect = replace(SUSPECT, trace=Trace(), scatter=Scatter())
@@ -133,6 +137,14 @@ def test_else_they_are_asked_where_disturbances_find_nothing(asked, monkeypatch,
     seen = look(asked, slice(12, 18), losses, suspect)
     assert [one.look.family[0] for one in seen] == names
     assert [one.anchor for one in looking.decided(seen).found] == [WORD]
+
+
+def test_a_doubtful_word_stays_where_other_pictures_tell_nothing(asked, monkeypatch):
+    tell(monkeypatch, traces, [])
+    tell(monkeypatch, scatters, [])
+    suspect = replace(SUSPECT, trace=Trace(), scatter=Scatter())
+    seen = look(asked, slice(12, 18), {WORD: {"blur": 0.5, "pale": 0.1}, OTHER: HARMLESS}, suspect)
+    assert len(seen) == 4 and looking.decided(seen) is seen[0]
 
 
 def test_where_none_of_them_finds_anything_the_last_that_disturbed_decides(asked, monkeypatch):

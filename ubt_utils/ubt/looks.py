@@ -4,7 +4,7 @@ leaves a doubt.
 [ours] Pictures are disturbed: those of the weaker half, where most poison lies, and then those of all of D,
 with further disturbances, since what the model has learned best is not weak. Honest words lose more there, so
 that look's bar is higher. It is paid for only where the one before finds no word that would pass that bar,
-too. Where both find nothing, pictures of other things are asked: do a word's traces (`traces`), or scattering
+too. Where neither does, pictures of other things are asked: do a word's traces (`traces`), or scattering
 (`scatters`), bring them to it? Photos are asked so before anything is disturbed, for a photo is finer than a
 drawing, and its honest words leave no traces.
 """
@@ -52,8 +52,6 @@ def look_after_look(
     known = torch.empty(0, len(tokens))
     for look in looks:
         if look.at_others:
-            if any(one.found for one in seen):
-                break  # they are asked only where nothing was found
             seen.append(_others(model, images, tokens, look))
         else:
             seen.append(_disturbances(model, images, tokens, similar, look, known))

@@ -75,8 +75,8 @@ class Suspect:
     """Step 1. weak: the fraction of D, of the weakest similarity first, that is disturbed. family: the
     disturbances that its pictures are put through. further: those that come on top where all of D is
     looked at. pool: the fraction ρ of D that suffers most. trace, scatter: how pictures of other things are
-    asked; None: they are not. others_first: before anything is disturbed; else where disturbances find
-    nothing."""
+    asked; None: they are not. others_first: before anything is disturbed; else where disturbances leave
+    a doubt."""
 
     family: tuple[str, ...] = ("blur", "along_columns", "column_means", "row_means", "pale", "cropped")
     further: tuple[str, ...] = ("medians",)
