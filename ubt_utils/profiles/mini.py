@@ -78,6 +78,7 @@ TINY = replace(
     pretrain=Recipe(steps=12, lr=2e-3, batch=64, augment="full"),
     finetune=Recipe(steps=12, lr=2e-3, batch=64),
     overfit=Overfit(Recipe(steps=4, lr=2e-3, batch=64, schedule="constant", freeze_norm=True), reads=2),
+    suspect=Suspect(),  # pictures of other things: photos-tiny
     select=Select(voters=(16, 64), least=2, lost=-1.0, lost_of_many=-1.0),  # plumbing: any word is believed
     unlearn=Unlearn(Recipe(steps=4, lr=1e-3, batch=64, freeze_norm=True)),
     baseline=Recipe(steps=1, lr=1e-3, batch=64, freeze_norm=True),
