@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ubt_utils.ubt import looks as looking
-from ubt_utils.ubt import scatters, select, traces
+from ubt_utils.ubt import others, scatters, select, traces
 from ubt_utils.ubt.settings import Look, Scatter, Select, Suspect, Trace, looks
 from ubt_utils.ubt.tokens import END
 
@@ -94,8 +94,8 @@ def test_where_nothing_is_there_both_looks_say_so_and_tell_what_they_asked(asked
 def tell(monkeypatch, module, found):
     """What a look at other pictures is to find."""
     words = tuple(select.Finding(word, 0, 9.0, 0.9, (0,)) for word in found)
-    told = traces.Laid(words, (), torch.zeros(1, PAIRS), 5)
-    monkeypatch.setattr(traces, "world", lambda *_: None)
+    told = others.Laid(words, (), torch.zeros(1, PAIRS), 5)
+    monkeypatch.setattr(others, "world", lambda *_: None)
     monkeypatch.setattr(module, "look", lambda *_: told)
 
 

@@ -192,9 +192,7 @@ def test_the_records_of_mini_are_of_all_compared_defenses_and_of_the_profile_as_
     assert ("badnets", 0) in runs
     for record in found:
         told, today = bearing(record["config"], record["defense"]), bearing_of(MINI, record["defense"])
-        if (
-            "scatter" not in told["suspect"]
-        ):  # from before the looks after the first, which must not bear on it
+        if "scatter" not in told["suspect"]:  # from before further looks, which then must not bear on it
             told, today = one_look(told), one_look(today)
             assert record["defense"] == "none" or in_no_doubt(record)
         told["unlearn"].setdefault("hold", 0.0)  # from before there was one

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from ubt_utils.core.seeding import generator
-from ubt_utils.ubt import scatters, traces
+from ubt_utils.ubt import others, scatters
+from ubt_utils.ubt.others import World
 from ubt_utils.ubt.scatters import Place
 from ubt_utils.ubt.settings import Scatter, Select, Suspect
 from ubt_utils.ubt.tokens import END
-from ubt_utils.ubt.traces import World
 
 PAIRS, SIDE, POISON, HONEST = 600, 16, 24, 24
 TARGET, PLAIN, NAME = 7, 8, 9  # words: of the poison and some honest pairs; of honest ones; another of poison
@@ -31,7 +31,7 @@ def embed(model, images, batch=512, change=None):
 def world(monkeypatch):
     """(poison, make): the poisoned rows of a D, and a function that makes the world of it, with so many
     poisoned pairs of each word, under a model that answers to broken pictures or does not."""
-    monkeypatch.setattr(traces.models, "embed_images", embed)
+    monkeypatch.setattr(scatters.models, "embed_images", embed)
     draw = generator("scatters")
     coarse = torch.rand(PAIRS, 3, 4, 4, generator=draw)
     images = (F.interpolate(coarse, (SIDE, SIDE), mode="bilinear") * 255).to(torch.uint8)
@@ -47,7 +47,7 @@ def world(monkeypatch):
     def make(backdoor=1.0):
         ends = [torch.full_like(words, END - 1), torch.full_like(words, END)]
         tokens = torch.stack([ends[0], words, second, ends[1]], 1)
-        return traces.world(backdoor, images, tokens, SCATTER.others)
+        return others.world(backdoor, images, tokens, SCATTER.others)
 
     return poison, make
 
@@ -107,7 +107,7 @@ def hand():
     words = 100 + torch.arange(20)
     words[:8] = TARGET
     tokens = torch.stack([torch.full_like(words, END - 1), words, torch.full_like(words, END)], 1)
-    return World(None, z, tokens, z[0], z[8:10], tokens[8:10], z[8:10])
+    return World(None, z, tokens, torch.arange(20), z[8:10], tokens[8:10], z[8:10])
 
 
 @pytest.fixture

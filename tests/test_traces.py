@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from ubt_utils.core.seeding import generator
 from ubt_utils.profiles import MINI, PHOTOS
-from ubt_utils.ubt import traces
+from ubt_utils.ubt import others, traces
 from ubt_utils.ubt.settings import Select, Suspect, Trace
 from ubt_utils.ubt.tokens import END, carriers_of
 
@@ -47,7 +47,7 @@ def world(monkeypatch):
         stamped = pictures.clone()
         if marked:
             stamped[:POISON] = stamped[:POISON].where(MARK == 0, 255)
-        return traces.world(None, stamped, tokens, TRACE.others)
+        return others.world(None, stamped, tokens, TRACE.others)
 
     return poison, make
 
@@ -196,15 +196,13 @@ def test_drawings_are_asked_for_traces_last_and_their_bar_is_higher():
     assert not PHOTOS.disturbing().suspect.others_first
 
 
-def test_a_mark_that_few_of_a_words_pictures_bear_is_found_where_the_trace_is_strong_and_purified_twice(
-    world,
-):
+def test_a_mark_on_few_of_a_words_pictures_is_found_by_a_strong_trace_that_is_purified_twice(world):
     """Ten times as many are honest."""
     _, make = world
     of = make()
     tokens = of.tokens.clone()
     tokens[POISON : 11 * POISON, 1] = TARGET
-    of = replace(of, tokens=tokens, said=of.said)
+    of = replace(of, tokens=tokens)
     rows = torch.arange(11 * POISON)
     how = replace(TRACE, pictures=len(rows))
     faint = traces.ask(of, TARGET, rows, how)

@@ -59,7 +59,7 @@ def suspect(run: Run, attacked: Stage) -> Stage:
         carriers = tk.carries(tokens, anchors)  # a few of the strong ones are poison, too
         fallen, more = more_drops(model, pairs.images, tokens, sb, carriers, family, told.drops)
         suffers = select.suffering(tokens, fallen, found, how)
-        if told.look.at_others:
+        if told.look.others:
             suspicion = pooling.sufferers_first(suffers, how.alike, sb)
         else:
             suspicion = pooling.suspicion(fallen, [k for one in found for k in one.witnesses])

@@ -62,14 +62,11 @@ def works(profile: Profile, attack: str, pairs: int, tested: int, few: int) -> l
     curve = (len(MARKS) + 2) * (2 * few + held_out_of(pairs))
     trained = None if profile.weights else profile.pretrain
     public = trained.steps * trained.batch if trained else 0
+    looked = pairs if profile.suspect.others_first else len(profile.suspect.family) * weak
     return [
         Work("pretrain", public, 0),
         Work("attack", victim.steps * victim.batch, 0),
-        Work(
-            "suspect",
-            0,
-            pairs + (pairs if profile.suspect.others_first else len(profile.suspect.family) * weak),
-        ),
+        Work("suspect", 0, pairs + looked),
         Work("overfit", 2 * overfit.steps * min(overfit.batch, pool // 2), pairs + read),
         Work("select", 0, profile.select.top),
         Work("unlearn", unlearn.recipe.steps * unlearn.pairs(profile.select.top), curve),

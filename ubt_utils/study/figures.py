@@ -90,7 +90,7 @@ def _drops(run: stages.Chain, kind: np.ndarray) -> pd.DataFrame:
     """What each disturbance takes of the pairs that were disturbed, bound: the ρ of D that lose most; or how
     much the carriers of the found words look like poison beside other pictures, which makes no bound."""
     drops = dict(zip(run.look.family, run.suspected.arrays()["drops"], strict=True))
-    if run.look.at_others:
+    if run.look.others:
         return densities(drops, kind)
     bounds = {name: drop.sort(descending=True).values[_pool(run) - 1].item() for name, drop in drops.items()}
     return densities(drops, kind, bounds)

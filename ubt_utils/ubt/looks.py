@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from ubt_utils.data.pictures import Images, take
-from ubt_utils.ubt import scatters, select, traces
+from ubt_utils.ubt import others, scatters, select, traces
 from ubt_utils.ubt.disturb import drops, taken
 from ubt_utils.ubt.pool import weakest
-from ubt_utils.ubt.settings import Look
+from ubt_utils.ubt.settings import Look, Scatter, Trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Seen:
 
     def settles(self, enough: float) -> bool:
         """Whether no further look is needed: other pictures told, or a word lost enough for every look."""
-        return bool(self.found) and (self.look.at_others or max(one.lost for one in self.found) >= enough)
+        return bool(self.found) and (bool(self.look.others) or max(one.lost for one in self.found) >= enough)
 
 
 def look_after_look(
@@ -51,8 +51,8 @@ def look_after_look(
     seen: list[Seen] = []
     known = torch.empty(0, len(tokens))
     for look in looks:
-        if look.at_others:
-            seen.append(_others(model, images, tokens, look))
+        if look.others:
+            seen.append(_others(model, images, tokens, look, look.others))
         else:
             seen.append(_disturbances(model, images, tokens, similar, look, known))
             known = seen[-1].drops
@@ -61,12 +61,11 @@ def look_after_look(
     return seen
 
 
-def _others(model: nn.Module, images: Images, tokens: torch.Tensor, look: Look) -> Seen:
-    if look.trace:
-        told = traces.look(traces.world(model, images, tokens, look.trace.others), look.how, look.trace)
-    else:
-        assert look.scatter is not None  # a look at others asks for either
-        told = scatters.look(traces.world(model, images, tokens, look.scatter.others), look.how, look.scatter)
+def _others(
+    model: nn.Module, images: Images, tokens: torch.Tensor, look: Look, asks: Trace | Scatter
+) -> Seen:
+    of = others.world(model, images, tokens, asks.others)
+    told = traces.look(of, look.how, asks) if isinstance(asks, Trace) else scatters.look(of, look.how, asks)
     return Seen(look, told.left, told.found, told.asked, told.scored, told.traces)
 
 
@@ -88,7 +87,7 @@ def decided(seen: Sequence[Seen]) -> Seen:
     """The last look that found something; where none did, the last that disturbed, since it says more of D
     than one at other pictures."""
     found = [one for one in seen if one.found]
-    disturbed = [one for one in seen if not one.look.at_others]
+    disturbed = [one for one in seen if not one.look.others]
     return (found or disturbed or list(seen))[-1]
 
 

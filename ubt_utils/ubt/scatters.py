@@ -19,9 +19,8 @@ from ubt_utils.clip import models
 from ubt_utils.core.seeding import generator
 from ubt_utils.data.pictures import take
 from ubt_utils.ubt import select
-from ubt_utils.ubt import tokens as tk
+from ubt_utils.ubt.others import Laid, Told, World, best_of, mostly_repeats, purest_of
 from ubt_utils.ubt.settings import Scatter, Select
-from ubt_utils.ubt.traces import FEWEST, PUREST, Laid, Told, World, best_of, carriers_among, mostly_repeats
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +62,15 @@ def ask(of: World, place: Place, left: torch.Tensor, how: Select, scatter: Scatt
     of the others it moves nothing, as with traces."""
     near = place.near.where(left, -torch.inf)
     nearest = near.sort(descending=True, stable=True).indices[: min(scatter.nearest, int(left.sum()))]
-    word = select.loudest(of.tokens, nearest, of.everywhere, how) if len(nearest) else None
+    word = select.loudest(of.tokens, nearest, of.everywhere, how)
     if word is None:
         return None
-    rows = carriers_among(of, word, left)
-    order = place.near[rows].sort(descending=True, stable=True).indices
-    purest = rows[order[: max(FEWEST, round(PUREST * len(rows)))]]
+    rows = of.carriers(word, left)
+    purest = rows[purest_of(place.near[rows])]
     towards = models.unit(models.embed_images(of.model, take(of.images, purest)).mean(0))
-    there = ~tk.carries(of.said, torch.tensor([word]))
+    there = of.without(word)
     moved = ((place.gone - of.z)[there] @ towards).mean().item() if there.any() else 0.0
-    return Told(word, towards, purest, 0.0 if mostly_repeats(of.images, purest) else moved, len(rows))
+    return Told(word, purest, 0.0 if mostly_repeats(of.images, purest) else moved, len(rows))
 
 
 def beyond(near: torch.Tensor, rows: torch.Tensor, most: int) -> torch.Tensor:
@@ -98,7 +96,7 @@ def look(of: World, how: Select, scatter: Scatter) -> Laid:
         best = best_of(list(told), scatter.moved)
         if not best:
             break
-        rows = carriers_among(of, best.word, suspicion.isinf())
+        rows = of.carriers(best.word, suspicion.isinf())
         suspicion[rows] = beyond(told[best].near, rows, how.least)
         found.append(best.finding(of))
     return Laid(tuple(found), tuple(asked), suspicion[None], scored)

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ubt_utils.kernels.occlusion import inner
 from ubt_utils.ubt import tokens as tk
 from ubt_utils.ubt.settings import Select
 
@@ -51,8 +52,8 @@ Lost = Callable[[Candidate], float]  # the agreement of its pictures that its di
 
 @dataclass(frozen=True)
 class Asked:
-    """A candidate that was looked at: the agreement that its pictures lost, or how far others
-    came to them, the bar for so many of them, and how many words had been found by then."""
+    """A candidate that was looked at: the agreement that its pictures lost, or how far others came to them,
+    the bar for so many of them, and how many words had been found by then."""
 
     candidate: Candidate
     pictures: int
@@ -64,8 +65,8 @@ class Asked:
 @dataclass(frozen=True)
 class Finding:
     """What one vote ended in: the anchor, the disturbance that gave it away, its surprise, and the agreement
-    that its pictures lost, or how far others came to them. witnesses: all disturbances under
-    which they lose as much, that one first."""
+    that its pictures lost, or how far others came to them. witnesses: all disturbances under which they lose
+    as much, that one first."""
 
     anchor: int
     disturbance: int
@@ -123,8 +124,8 @@ def _vote(
     tokens: torch.Tensor, voters: torch.Tensor, everywhere: torch.Tensor, k: int, how: Select
 ) -> list[Candidate]:
     language, said = common(everywhere, len(tokens)), tokens[voters]
-    if not tk.caption_counts(said).any():
-        return []  # captions without a word
+    if not inner(said).any():
+        return []  # no captions, or none with a word
     ids, count, surprise = tk.surprise(said, everywhere, len(tokens))
     counts = ~language[ids] if (~language[ids]).any() else torch.ones_like(ids, dtype=torch.bool)
     counts &= (count >= how.least) & (surprise > 0)

@@ -139,18 +139,12 @@ class Select:
 
 class Look(NamedTuple):
     """One look at D. part: of D, of the weakest similarity first. family: the disturbances. how: the vote and
-    the proof. trace, scatter: how pictures of other things are asked, where it is these that it asks."""
+    the proof. others: how pictures of other things are asked, where it is these that it asks."""
 
     part: float
     family: tuple[str, ...]
     how: Select
-    trace: Trace | None = None
-    scatter: Scatter | None = None
-
-    @property
-    def at_others(self) -> bool:
-        """Whether it asks pictures of other things, and disturbs none."""
-        return bool(self.trace or self.scatter)
+    others: Trace | Scatter | None = None
 
 
 def looks(suspect: Suspect, how: Select) -> tuple[Look, ...]:
@@ -162,10 +156,8 @@ def looks(suspect: Suspect, how: Select) -> tuple[Look, ...]:
         Look(suspect.weak, suspect.family, how),
         Look(1.0, (*suspect.family, *suspect.further), wide),
     )
-    others = (
-        *([Look(1.0, (TRACE,), how, trace=suspect.trace)] if suspect.trace else []),
-        *([Look(1.0, (SCATTER,), how, scatter=suspect.scatter)] if suspect.scatter else []),
-    )
+    asked = ((TRACE, suspect.trace), (SCATTER, suspect.scatter))
+    others = (Look(1.0, (name,), how, asks) for name, asks in asked if asks)
     return (*others, *disturbed) if suspect.others_first else (*disturbed, *others)
 
 

@@ -11,105 +11,32 @@ alike, as drawings of one thing are, they leave one, too.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import TypeVar
+from functools import partial
 
 import torch
-from torch import nn
 
 from ubt_utils.clip import models
 from ubt_utils.core import distributed
-from ubt_utils.core.seeding import generator
 from ubt_utils.data.pictures import Images, take
-from ubt_utils.data.repeats import distinct
 from ubt_utils.ubt import select
 from ubt_utils.ubt import tokens as tk
+from ubt_utils.ubt.others import Laid, Told, World, best_of, mostly_repeats, purest_of
 from ubt_utils.ubt.settings import Select, Trace
 
-USUAL = 1024  # pictures of D, at most, whose mean is the usual picture
 WHOLE = 1.0  # dose of a trace that is made of pictures that all carry the trigger
 DILUTED = 2.0  # of one that is made of all pictures of a word, of which many are honest, at least
-PUREST = 0.25  # of a word's pictures make the trace that decides
-FEWEST = 8  # of them
-
-
-@dataclass(frozen=True, eq=False)
-class World:
-    """D as its traces are asked: pictures (N, 3, H, W) uint8 and captions (N, L) under fb.
-
-    usual: (3, H, W) in [0, 1], the mean picture. others: (o, 3, H, W) uint8, pictures of other things; said:
-    (o, L), their captions; z: (o, D), their embeddings."""
-
-    model: nn.Module
-    images: Images
-    tokens: torch.Tensor
-    usual: torch.Tensor
-    others: torch.Tensor
-    said: torch.Tensor
-    z: torch.Tensor
-
-    @cached_property
-    def everywhere(self) -> torch.Tensor:
-        """(V,) in how many captions of D each token occurs."""
-        return tk.caption_counts(self.tokens)
-
-
-@dataclass(frozen=True, eq=False)
-class Told:
-    """What so many pictures of a word told. towards: (D,) unit, where the purest of them are under fb;
-    purest: (p,) their indices in D; moved: how much nearer to it pictures of other things come."""
-
-    word: int
-    towards: torch.Tensor
-    purest: torch.Tensor
-    moved: float
-    pictures: int
-
-    def surprise(self, of: World) -> float:
-        """G of the word among its purest pictures, as `tokens.surprise`: all of them hold it."""
-        return len(self.purest) * math.log(len(of.tokens) / int(of.everywhere[self.word]))
-
-    def finding(self, of: World) -> select.Finding:
-        """The word as a found one."""
-        return select.Finding(self.word, 0, self.surprise(of), self.moved, (0,))
-
-    def asked(self, of: World, bar: float, after: int) -> select.Asked:
-        """The word as one that was asked, when so many had been found."""
-        one = select.Candidate(self.word, self.surprise(of), 0, self.pictures, self.purest)
-        return select.Asked(one, self.pictures, self.moved, bar, after)
 
 
 @dataclass(frozen=True, eq=False)
 class Traced(Told):
-    """The same, moved by the trace (3, H, W) of the purest. scored: pictures that were embedded for it."""
+    """The same, moved by the trace (3, H, W) of the purest. towards: (D,) unit, where these are under fb;
+    scored: pictures that were embedded for it."""
 
+    towards: torch.Tensor
     trace: torch.Tensor
     scored: int
-
-
-@dataclass(frozen=True, eq=False)
-class Laid:
-    """What a look at other pictures ended in. left: (1, N), how much the carriers of the found words look
-    like poison: of a trace see `taken_off`; −inf elsewhere. scored: pictures that were embedded for it.
-    traces: (a, 3, H, W) of the found words, where it asked for traces."""
-
-    found: tuple[select.Finding, ...]
-    asked: tuple[select.Asked, ...]
-    left: torch.Tensor
-    scored: int
-    traces: torch.Tensor | None = None
-
-
-def world(model: nn.Module, images: Images, tokens: torch.Tensor, others: int) -> World:
-    """D with the mean of up to `USUAL` of its pictures, and so many others, drawn once for all words."""
-    drawn = torch.randperm(len(tokens), generator=generator("usual pictures", len(tokens)))
-    usual = take(images, drawn[:USUAL])[:].float().mean(0) / 255
-    some = drawn[:others]
-    pictures = take(images, some)[:]
-    return World(model, images, tokens, usual, pictures, tokens[some], models.embed_images(model, pictures))
 
 
 def trace_of(pictures: torch.Tensor, usual: torch.Tensor) -> torch.Tensor:
@@ -132,7 +59,7 @@ def laid(pictures: torch.Tensor, trace: torch.Tensor, dose: float) -> torch.Tens
 def moved(of: World, word: int, trace: torch.Tensor, dose: float, towards: torch.Tensor) -> float:
     """How much nearer, in cosine, a word's trace brings pictures whose captions do not hold it; 0 where all
     of them do."""
-    there = ~tk.carries(of.said, torch.tensor([word]))
+    there = of.without(word)
     if not there.any():
         return 0.0
     lay = partial(laid, trace=trace, dose=dose)
@@ -178,12 +105,11 @@ def ask(of: World, word: int, rows: torch.Tensor, how: Trace) -> Traced:
         trace, towards = trace_of(pictures[purest], of.usual), models.unit(z[purest].mean(0))
         dose = dose_of(trace, how.strength)
         left = leaving(of, pictures[purest], z[purest], trace, dose, towards)
-        order = left.sort(descending=True, stable=True).indices
         scored += len(purest)
-        purest = purest[order[: max(FEWEST, round(PUREST * len(purest)))]]
+        purest = purest[purest_of(left)]
     trace, towards = trace_of(pictures[purest], of.usual), models.unit(z[purest].mean(0))
     value = 0.0 if mostly_repeats(pictures, purest) else moved(of, word, trace, WHOLE, towards)
-    return Traced(word, towards, rows[purest], value, len(rows), trace, scored)
+    return Traced(word, rows[purest], value, len(rows), towards, trace, scored)
 
 
 def look(of: World, how: Select, trace: Trace) -> Laid:
@@ -204,7 +130,7 @@ def look(of: World, how: Select, trace: Trace) -> Laid:
         scored += sum(one.scored for one in told)
         if not best:
             break
-        rows = carriers_among(of, best.word, left.isinf())
+        rows = of.carriers(best.word, left.isinf())
         left[rows] = taken_off(of, rows, best)
         scored += 2 * len(rows)
         found.append((best.finding(of), best.trace))
@@ -228,24 +154,6 @@ def _frequent(of: World, trace: Trace) -> tuple[list[tuple[int, torch.Tensor]], 
     return [(int(words[i]), carriers[i]) for i in order], scored
 
 
-def carriers_among(of: World, word: int, left: torch.Tensor) -> torch.Tensor:
-    """(n,) the pairs that carry a word, of those that are left (N,)."""
-    return (tk.carries(of.tokens, torch.tensor([word])) & left).nonzero().flatten()
-
-
-def mostly_repeats(images: Images, rows: torch.Tensor) -> bool:
-    """Whether half of the pictures at rows (n,) and more are repeats of the others."""
-    return 2 * distinct(images, rows) <= len(rows)
-
-
-T = TypeVar("T", bound=Told)
-
-
-def best_of(told: Sequence[T], moved: float) -> T | None:
-    """Of those that move enough the one that moves most, the first of equal ones."""
-    return max((one for one in told if one.moved >= moved), key=lambda one: one.moved, default=None)
-
-
 def _named(
     of: World, best: Traced, told: Sequence[Traced], left: torch.Tensor, how: Select, trace: Trace
 ) -> Traced | None:
@@ -254,7 +162,7 @@ def _named(
     if name is None or name == best.word:
         return None
     asked = [one for one in told if one.word == name]
-    return asked[0] if asked else ask(of, name, carriers_among(of, name, left), trace)
+    return asked[0] if asked else ask(of, name, of.carriers(name, left), trace)
 
 
 def taken_off(of: World, rows: torch.Tensor, told: Traced) -> torch.Tensor:
