@@ -144,6 +144,25 @@ def test_two_marks_of_two_words_are_found_one_after_the_other(world):
     assert [one.anchor for one in alone.found] == [TARGET] or [one.anchor for one in alone.found] == [PLAIN]
 
 
+def test_words_asked_together_tell_what_each_tells_alone(world, monkeypatch):
+    of, how = world[1](), replace(TRACE, few=8, least=4)
+    words = torch.tensor([TARGET, PLAIN, NAME, 100 + PAIRS - 1])
+    of.said[:5, 1] = TARGET  # these are no other things for it
+    of.said[:, 2] = NAME
+    carriers = carriers_of(of.tokens, words)
+    monkeypatch.setattr(traces, "TOGETHER", 3)
+    alone = []
+    few = replace(of, others=of.others[:8], said=of.said[:8], z=of.z[:8])
+    for word, rows in zip(words.tolist(), carriers, strict=True):
+        pictures = of.images[rows]
+        trace = traces.trace_of(pictures, of.usual)
+        towards = F.normalize(embed(None, pictures[traces._some(torch.arange(len(rows)), 8)]).mean(0), dim=0)
+        alone.append(traces.moved(few, word, trace, traces.dose_of(trace, how.strength), towards))
+    told = traces.first_asked(of, words, carriers, how)
+    torch.testing.assert_close(told, torch.tensor(alone), atol=1e-6, rtol=0)
+    assert alone[2] == 0.0 != told[0]  # all others hold the third
+
+
 def test_only_the_words_that_moved_most_at_first_are_asked_more_closely(world):
     of, few = world[1](), replace(TRACE, words=1)
     told = traces.look(of, replace(HOW, votes=1), few)

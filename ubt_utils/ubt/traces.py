@@ -12,7 +12,7 @@ alike, as drawings of one thing are, they leave one, too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -27,6 +27,7 @@ from ubt_utils.ubt.settings import Select, Trace
 
 WHOLE = 1.0  # dose of a trace that is made of pictures that all carry the trigger
 DILUTED = 2.0  # of one that is made of all pictures of a word, of which many are honest, at least
+TOGETHER = 32  # words whose pictures are embedded at once when all are asked
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,18 +80,31 @@ def leaving(
 def first_asked(of: World, words: torch.Tensor, carriers: Sequence[torch.Tensor], how: Trace) -> torch.Tensor:
     """(w,) how far the traces of words (w,) move a few other pictures, each made of all pictures of the word
     at once, and so diluted by honest ones."""
-    few = replace(of, others=of.others[: how.few], said=of.said[: how.few], z=of.z[: how.few])
 
     def ask_some(span: slice) -> torch.Tensor:
-        told = []
-        for word, rows in zip(words[span].tolist(), carriers[span], strict=True):
-            pictures = take(of.images, _some(rows, how.pictures))[:]
-            towards = models.unit(models.embed_images(of.model, _some(pictures, how.few)).mean(0))
-            trace = trace_of(pictures, of.usual)
-            told.append(moved(few, word, trace, dose_of(trace, how.strength), towards))
-        return torch.tensor(told)
+        starts = range(span.start, span.stop, TOGETHER)
+        parts = [slice(start, min(start + TOGETHER, span.stop)) for start in starts]
+        told = [_at_first(of, words[part].tolist(), carriers[part], how) for part in parts]
+        return torch.cat([torch.empty(0), *told])
 
     return distributed.together(ask_some, len(words))
+
+
+def _at_first(of: World, words: Sequence[int], carriers: Sequence[torch.Tensor], how: Trace) -> torch.Tensor:
+    """(w,) the same for words whose pictures are embedded together, since a few pictures cost as much as a
+    batch."""
+    own, moving = [], []
+    for rows in carriers:
+        pictures = take(of.images, _some(rows, how.pictures))[:]
+        trace = trace_of(pictures, of.usual)
+        own.append(_some(pictures, how.few))
+        moving.append(laid(of.others[: how.few], trace, dose_of(trace, how.strength)))
+    there = torch.stack([of.without(word)[: how.few] for word in words])
+    embedded = models.embed_images(of.model, torch.cat(own)).split([len(one) for one in own])
+    towards = models.unit(torch.stack([z.mean(0) for z in embedded]))
+    after = models.embed_images(of.model, torch.cat(moving)).view(*there.shape, -1)
+    nearer = torch.einsum("wod,wd->wo", after - of.z[: how.few], towards).where(there, 0)
+    return nearer.sum(1) / there.sum(1).clamp(min=1)
 
 
 def ask(of: World, word: int, rows: torch.Tensor, how: Trace) -> Traced:
