@@ -1,6 +1,7 @@
 """What the notebooks show is made beforehand: the victim first, then every defense and trigger as a job."""
 
 from ubt_utils import stages
+from ubt_utils.report.notebooks import committed
 from ubt_utils.study import parallel, reproduction
 
 
@@ -8,10 +9,30 @@ def test_every_defense_and_crafted_trigger_of_the_notebooks_is_a_job(chain, monk
     asked = []
     monkeypatch.setattr(parallel, "each", lambda work, jobs, *_: asked.extend(jobs))
     reproduction.prepare(chain.profile, "badnets", 0)
-    defended = {(job.attack, job.defense) for job in asked if job.defense}
-    assert defended == {("badnets", name) for name in ("ubt", "finetune", "ubt-sample")}
+    victims = [job.attack for job in asked if job.defense == "none"]
+    defended = [(job.attack, job.defense) for job in asked if job.defense not in ("none", "")]
+    assert victims == ["badnets", "sig", "none"]
+    assert defended[:2] == [("badnets", "ubt"), ("sig", "ubt")]  # each detects on a core of its own
+    own, beside = ("finetune", "ubt-sample", "ubt-retain"), ("ubt-retain",)
+    assert defended[2:] == [*(("badnets", name) for name in own), *(("sig", name) for name in beside)]
     assert {job.attack for job in asked if not job.defense} == {"badclip", "issba", "trojanvqa"}
     assert {job.seed for job in asked} == {0}
+
+
+def test_the_attack_that_stands_beside_may_be_the_one_that_is_asked_for(chain, monkeypatch, no_training):
+    asked = []
+    monkeypatch.setattr(parallel, "each", lambda work, jobs, *_: asked.extend(jobs))
+    reproduction.prepare(chain.profile, "sig", 0)
+    jobs = [(job.attack, job.defense) for job in asked]
+    assert len(jobs) == len(set(jobs))
+    assert {job.defense for job in asked if job.attack == "sig"} == {"none", *reproduction.SHOWN}
+
+
+def test_the_notebooks_hold_that_attack_against_the_first():
+    """What is prepared is what they ask for."""
+    for path in committed():
+        if path.stem[:2] in ("01", "02", "03", "04"):
+            assert f'OTHER = "{reproduction.BESIDE}"' in path.read_text().replace('\\"', '"')
 
 
 def test_a_job_defends_or_crafts(chain):
