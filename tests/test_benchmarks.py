@@ -110,6 +110,15 @@ def test_what_a_word_was_told_by_is_kept_with_a_picture_of_it(tmp_path, monkeypa
         script.run(script.Cell("tiny", "badnets", "none", 0))
 
 
+def test_what_stands_apart_names_its_public_model(chain, monkeypatch):
+    apart = importlib.import_module("apart")
+    monkeypatch.setattr(profiles, "get", lambda name: chain.profile)
+    bare, defended = (apart.run(apart.Cell("tiny", "badnets", how, 0)) for how in ("none", "ubt"))
+    assert bare["f0"] == defended["f0"] == chain["pretrain"].made["contents"]["model.safetensors"]
+    assert bare["asr"] == chain["evaluate"].metrics["asr"] and bare["twin_asr"] < 1
+    assert defended["asr"] == chain["evaluate ubt"].metrics["asr"] and "twin_asr" not in defended
+
+
 def test_each_weight_of_the_hold_is_a_trial_of_its_own(chain, monkeypatch):
     hold = importlib.import_module("hold")
     monkeypatch.setattr(profiles, "get", lambda name: chain.profile)
