@@ -18,6 +18,7 @@ from PIL import Image
 from ubt_utils import profiles, stages
 from ubt_utils.clip import models, training
 from ubt_utils.core import records
+from ubt_utils.core.checksum import sha256_of
 from ubt_utils.core.store import StageError
 from ubt_utils.ubt.hold import honest
 
@@ -114,7 +115,7 @@ def test_what_stands_apart_names_its_public_model(chain, monkeypatch):
     apart = importlib.import_module("apart")
     monkeypatch.setattr(profiles, "get", lambda name: chain.profile)
     bare, defended = (apart.run(apart.Cell("tiny", "badnets", how, 0)) for how in ("none", "ubt"))
-    assert bare["f0"] == defended["f0"] == chain["pretrain"].made["contents"]["model.safetensors"]
+    assert bare["f0"] == defended["f0"] == sha256_of(chain.run.pretrained.path("model.safetensors"))
     assert bare["asr"] == chain["evaluate"].metrics["asr"] and bare["twin_asr"] < 1
     assert defended["asr"] == chain["evaluate ubt"].metrics["asr"] and "twin_asr" not in defended
 
