@@ -80,7 +80,7 @@ TINY = replace(
     overfit=Overfit(Recipe(steps=4, lr=2e-3, batch=64, schedule="constant", freeze_norm=True), reads=2),
     suspect=Suspect(),  # pictures of other things: photos-tiny
     select=Select(voters=(16, 64), least=2, lost=-1.0, lost_of_many=-1.0),  # plumbing: any word is believed
-    unlearn=Unlearn(Recipe(steps=4, lr=1e-3, batch=64, freeze_norm=True), hold=0.5),  # photos hold
+    unlearn=Unlearn(Recipe(steps=4, lr=1e-3, batch=64, freeze_norm=True)),
     baseline=Recipe(steps=1, lr=1e-3, batch=64, freeze_norm=True),
     poison_rate=0.1,
     gate=0.0,
