@@ -10,7 +10,6 @@ from ubt_utils import stages
 from ubt_utils.attacks import triggers
 from ubt_utils.attacks.craft import Crafted
 from ubt_utils.baselines.defenses import COMPARED
-from ubt_utils.core.records import NONE
 from ubt_utils.profiles import Profile
 from ubt_utils.study import parallel
 
@@ -41,7 +40,8 @@ def prepare(profile: Profile, attack: str, seed: int) -> None:
     against it: another attack, the clean twin, all triggers. What all jobs need is made first, on all
     cores."""
     _ = stages.chain(profile, attack, seed).pretrained
-    _each([Job(profile, name, seed, NONE) for name in dict.fromkeys((attack, BESIDE, NONE))], "victims")
+    victims = dict.fromkeys((attack, BESIDE, stages.NONE))
+    _each([Job(profile, name, seed, stages.NONE) for name in victims], "victims")
     first = ((attack, "ubt"), (BESIDE, "ubt"))  # so that neither worker waits for the other's detection
     own, beside = [(attack, name) for name in SHOWN], [(BESIDE, name) for name in SHOWN_BESIDE]
     defended = [Job(profile, name, seed, how) for name, how in dict.fromkeys((*first, *own, *beside))]
