@@ -61,6 +61,11 @@ def _step(found: dict) -> tuple:
     return (what, against, found["time_ratio"], None, found.get("apart"))
 
 
+def _depthwise(found: dict) -> tuple:
+    what = f"a training step of profile `{found['profile']}`, batch {found['batch']}"
+    return (what, "torch's depthwise convolutions", found["time_ratio"], None, found["apart"])
+
+
 def _own(found: dict) -> tuple:
     what = f"scoring pairs as `scan` does, with six disturbances, profile `{found['profile']}`"
     against = "`encode_image` of the same pictures, disturbed alike"
@@ -69,6 +74,7 @@ def _own(found: dict) -> tuple:
 
 ROWS = {
     "step": _step,
+    "depthwise": _depthwise,
     "contrastive": _contrastive,
     "occlusion": _occlusion,
     "scoring": _scoring,
