@@ -14,6 +14,7 @@ def victim(attack: str, right: bool, before: float = 0.0, after: float = 0.0) ->
 
 MADE = {
     "step": {"profile": "mini", "batch": 256, "time_ratio": 0.6, "apart": 0.004},
+    "depthwise": {"profile": "photos", "batch": 128, "time_ratio": 0.7, "apart": 4e-7},
     "contrastive": {
         "batch": 8192, "time_ratio": 0.5, "memory_ratio": 0.1,
         "apart": {"value": 9.0, "images": 2e-6, "scale": 1e-6},
@@ -52,6 +53,7 @@ def test_times_are_parts_of_the_reference():
     table = benchmark_tables.table()
     assert list(table.index) == list(MADE)
     assert table.loc["step", "time"] == 0.6 and table.loc["step", "largest difference"] == 0.004  # of CA
+    assert table.loc["depthwise", ["time", "largest difference"]].tolist() == [0.7, 4e-7]
     assert table.loc["occlusion", "time"] == pytest.approx(0.05)  # recorded as times faster
     assert table.loc["scoring", "time"] == pytest.approx(1.25)  # recorded as part of the rate
     assert table.loc["contrastive", "largest difference"] == 9.0  # of value and gradients
@@ -67,8 +69,8 @@ def test_the_readme_says_what_was_not_measured():
     lines = benchmark_tables.as_markdown().splitlines()
     assert len(lines) == 2 + len(MADE)
     what, against = "token occlusion of 1,000 captions, ViT-B-32", "a forward pass per removed token"
-    assert lines[4].startswith(f"| {what} | {against} | 0.05× | – | 1e-07 | `benchmarks/occlusion.py` |")
-    assert "| 0.50× | 0.100× | 9e+00 |" in lines[3] and "| 1.25× | – | – |" in lines[5]
+    assert lines[5].startswith(f"| {what} | {against} | 0.05× | – | 1e-07 | `benchmarks/occlusion.py` |")
+    assert "| 0.50× | 0.100× | 9e+00 |" in lines[4] and "| 1.25× | – | – |" in lines[6]
 
 
 def test_verdicts_are_told_by_attack_and_those_of_clean_sets_last():

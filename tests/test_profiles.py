@@ -110,7 +110,7 @@ def test_the_profiles_of_the_study_differ_from_mini_in_what_their_names_say():
     for profile, common in zip(profiles.RARE, (profiles.MINI, *profiles.PUBLIC), strict=True):
         assert differing(profile, common) == {"poison_rate"} and profile.poison_rate == 0.003
     for seed, profile in enumerate(profiles.PHOTOS_PUBLIC, 1):
-        assert differing(profile, profiles.PHOTOS) == {"f0"} and profile.f0 == seed
+        assert differing(profile, profiles.PHOTOS) == {"f0", "weights"} and profile.f0 == seed
     photos = (profiles.PHOTOS, *profiles.PHOTOS_PUBLIC)
     for profile, common in zip(profiles.PHOTOS_RARE, photos, strict=True):
         assert differing(profile, common) == {"poison_rate"} and profile.poison_rate == 0.003

@@ -24,6 +24,7 @@ PHOTOS = settled(
         about="Tiny-ImageNet and Flickr8k at 96 px, a really pretrained image tower whose text tower knows "
         "half of the classes; a subset for two CPU cores",
         model="ubt-photos",
+        weights="photos-0",  # ubt_utils/clip/public/photos-0.safetensors, made by the recipe below
         sets=PhotoSets(),
         tower="imagenet",
         locked=5,  # of seven: what two cores have time for
@@ -47,13 +48,14 @@ PHOTOS = settled(
     ON_PHOTOS,
 )
 
-PHOTOS_PUBLIC = tuple(public(PHOTOS, seed) for seed in OTHERS)
+PHOTOS_PUBLIC = tuple(replace(public(PHOTOS, seed), weights=f"photos-{seed}") for seed in OTHERS)
 PHOTOS_RARE = tuple(rare(profile) for profile in (PHOTOS, *PHOTOS_PUBLIC))
 
 PHOTOS_GPU = replace(
     PHOTOS,
     name="photos-gpu",
     about="all of Tiny-ImageNet and Flickr8k, the whole image tower unlocked: for a GPU",
+    weights="",
     sets=replace(PHOTOS.sets, public=200, wild=200, valid=50, tested=50, wild_captions=5, probe=100),
     locked=0,
     # LiT trains with large batches: as many pairs as 2,000 steps of 256 see, so many that the loss goes by
@@ -68,6 +70,7 @@ FOLDER = replace(
     name="folder",
     family="folder",
     about="any folder of photos, one inside it for each class: named in UBT_FOLDER; settings as in photos",
+    weights="",
     sets=FolderSets(least=800),
 )
 
@@ -75,6 +78,7 @@ PHOTOS_TINY = replace(
     PHOTOS,
     name="photos-tiny",
     about="photos shrunk to seconds, for tests: plumbing, not science, so the gate is open",
+    weights="",
     model="ubt-photos-tiny",
     sets=PhotoSets(
         public=6,
