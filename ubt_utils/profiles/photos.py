@@ -104,7 +104,7 @@ PHOTOS_TINY = replace(
     select=Select(
         top=8, voters=(16,), least=2, lost=-1.0, lost_of_many=-1.0
     ),  # plumbing: any word is believed
-    unlearn=Unlearn(Recipe(steps=3, lr=3e-4, batch=16, freeze_norm=True)),
+    unlearn=Unlearn(Recipe(steps=3, lr=3e-4, batch=16, freeze_norm=True), hold=0.5),  # as photos hold
     baseline=Recipe(steps=1, lr=3e-4, batch=16, freeze_norm=True),
     poison_rate=0.1,
     gate=0.0,
