@@ -4,17 +4,21 @@ import copy
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
-from ubt_utils.clip import locked, models, towers
+from ubt_utils.clip import locked, models, shelf, towers
 from ubt_utils.clip.recipe import Recipe
 from ubt_utils.clip.training import fit
+from ubt_utils.core import paths
 
 NAME, PARTS = "ubt-photos-tiny", 2
 
 
 @pytest.fixture
-def memory(monkeypatch):
-    """An empty memory."""
+def memory(monkeypatch, runs_root):
+    """An empty memory, and an empty shelf."""
+    monkeypatch.setattr(shelf, "SHELF", shelf.Shelf())
     monkeypatch.setattr(locked, "MEMORY", locked.Memory())
     return locked.MEMORY
 
@@ -122,3 +126,85 @@ def test_nothing_is_remembered_where_something_moves_or_is_watched(memory, model
     if case == "gradient":
         (grad,) = torch.autograd.grad(out.sum(), x)
         assert grad.abs().sum() > 0
+
+
+@pytest.fixture
+def parts(memory, monkeypatch):
+    """Where parts of four pictures each go."""
+    monkeypatch.setattr(locked, "PART", 4)
+    return lambda: sorted((paths.runs() / "features").glob("*.safetensors"))
+
+
+def another_process(monkeypatch) -> None:
+    """What a process begins with."""
+    monkeypatch.setattr(locked, "MEMORY", locked.Memory())
+    monkeypatch.setattr(shelf, "SHELF", shelf.Shelf())
+
+
+def seen_twice(model, images: torch.Tensor) -> None:
+    for _ in range(2):
+        models.embed_images(model, images)
+
+
+def test_another_process_has_the_same_bits_from_the_disk(parts, model, monkeypatch):
+    images, expected = pictures(8), plainly(model, pictures(8))
+    seen_twice(model, images)
+    assert len(parts()) == 2
+    another_process(monkeypatch)
+    monkeypatch.setattr(locked, "_computed", lambda *_: pytest.fail("computed"))
+    assert torch.equal(models.embed_images(model, images), expected)
+
+
+def test_what_another_process_has_written_meanwhile_is_found(parts, model, monkeypatch):
+    own = locked.MEMORY, shelf.SHELF
+    models.embed_images(model, pictures(4, 9))  # it has looked, and there was nothing
+    another_process(monkeypatch)
+    seen_twice(model, pictures(4))
+    for name, value in zip((locked, shelf), own, strict=True):
+        monkeypatch.setattr(name, "MEMORY" if name is locked else "SHELF", value)
+    monkeypatch.setattr(locked, "_computed", lambda *_: pytest.fail("computed"))
+    assert torch.equal(models.embed_images(model, pictures(4)), plainly(model, pictures(4)))
+
+
+def test_what_lies_there_is_not_written_again(parts, model, monkeypatch):
+    seen_twice(model, pictures(4))
+    another_process(monkeypatch)
+    seen_twice(model, pictures(8))  # the first four are found, so that four are new
+    assert len(parts()) == 2
+    with safe_open(parts()[0], "pt") as one, safe_open(parts()[1], "pt") as other:
+        assert one.get_slice("names").get_shape() == other.get_slice("names").get_shape() == [4, 16]
+
+
+@pytest.mark.parametrize("damage", ["a bit", "cut", "nothing", "no digest"])
+def test_a_damaged_part_counts_for_nothing(parts, model, monkeypatch, damage):
+    seen_twice(model, pictures(4))
+    (part,) = parts()
+    content = part.read_bytes()
+    if damage == "no digest":
+        save_file(load_file(part), part)
+    else:
+        bit = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+        part.write_bytes({"a bit": bit, "cut": content[: len(content) // 2], "nothing": b""}[damage])
+    another_process(monkeypatch)
+    assert torch.equal(models.embed_images(model, pictures(4)), plainly(model, pictures(4)))
+    assert not shelf.SHELF.rows
+
+
+def test_no_more_is_written_than_there_is_room_for(parts, model):
+    seen_twice(model, pictures(4))
+    (part,) = parts()
+    shelf.SHELF.room = part.stat().st_size + 10
+    seen_twice(model, pictures(4, 1))
+    assert parts() == [part]
+
+
+def test_a_full_disk_is_said_once_and_nothing_else_happens(parts, model, monkeypatch):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shelf, "save_tensors", refuse)
+    with pytest.warns(UserWarning, match="features of photos are not kept under .*: .*No space left") as told:
+        seen_twice(model, pictures(4))
+        seen_twice(model, pictures(4, 1))
+    assert len(told) == 1 and not parts()
+    assert torch.equal(models.embed_images(model, pictures(4)), plainly(model, pictures(4)))

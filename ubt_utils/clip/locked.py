@@ -15,10 +15,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from ubt_utils.clip import shelf
+
 ROOM = 3 * 2**29  # bytes of features that a process keeps at most: of 29,000 photos of profile `photos`
 SEEN = 2**20  # pictures of which a process notes at a time that it has seen them
 DIGEST = 16  # bytes of a picture's name
 AT_ONCE = 32  # pictures that pass through the stages together
+PART = 1024  # remembered pictures that are written to the disk together
 
 
 @dataclass
@@ -26,13 +29,14 @@ class Memory:
     """Features by the name of their picture, in the order (H, W, C), as convolutions have them in memory.
 
     A picture is kept when it comes for the second time, since most disturbed or stamped ones never do, and
-    until `room` bytes are taken.
+    until `room` bytes are taken. What is kept goes to the `shelf`, too, from where other processes have it.
     """
 
     room: int = ROOM
     kept: dict[bytes, torch.Tensor] = field(default_factory=dict)
     seen: set[bytes] = field(default_factory=set)
     held: int = 0
+    unwritten: list[bytes] = field(default_factory=list)
 
     def keep(self, name: bytes, features: torch.Tensor) -> None:
         """Keep features (H, W, C) of a picture that was seen before, if there is room."""
@@ -44,6 +48,17 @@ class Memory:
         elif self.held + size <= self.room:
             self.kept[name] = features.clone()
             self.held += size
+            self.unwritten.append(name)
+            if len(self.unwritten) >= PART:
+                shelf.SHELF.put(self.unwritten, torch.stack([self.kept[one] for one in self.unwritten]))
+                self.unwritten.clear()
+
+    def find(self, names: Sequence[bytes]) -> list[torch.Tensor | None]:
+        """Features (H, W, C) by name, from memory or from the disk; None where there are none."""
+        found = [self.kept.get(name) for name in names]
+        if any(one is None for one in found):
+            shelf.SHELF.look()
+        return [shelf.SHELF.get(name) if one is None else one for name, one in zip(names, found, strict=True)]
 
 
 MEMORY = Memory()
@@ -55,7 +70,7 @@ def through(stages: Sequence[nn.Module], images: torch.Tensor) -> torch.Tensor:
     if not _fixed(stages, images):
         return _computed(stages, images)
     names = _names(_state(stages), images)
-    found = [MEMORY.kept.get(name) for name in names]
+    found = MEMORY.find(names)
     lost = [i for i, one in enumerate(found) if one is None]
     if lost:
         fresh = _last(_by_equal_parts(stages, images if len(lost) == len(names) else images[lost]))
