@@ -20,6 +20,7 @@ from ubt_utils.clip import models, training
 from ubt_utils.core import records
 from ubt_utils.core.checksum import sha256_of
 from ubt_utils.core.store import StageError
+from ubt_utils.kernels import depthwise as depthwise_kernel
 from ubt_utils.ubt.hold import honest
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
@@ -118,6 +119,22 @@ def test_what_stands_apart_names_its_public_model(chain, monkeypatch):
     assert bare["f0"] == defended["f0"] == sha256_of(chain.run.pretrained.path("model.safetensors"))
     assert bare["asr"] == chain["evaluate"].metrics["asr"] and bare["twin_asr"] < 1
     assert defended["asr"] == chain["evaluate ubt"].metrics["asr"] and "twin_asr" not in defended
+
+
+def test_both_ways_of_a_photo_step_are_timed_in_turn_and_give_the_same_gradient(
+    tmp_path, results_root, monkeypatch
+):
+    depthwise, taken = importlib.import_module("depthwise"), []
+    monkeypatch.setenv("UBT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("UBT_DATA", str(photo_files.whole(tmp_path / "data")))
+    shrunken = profiles.get("photos-tiny")
+    monkeypatch.setattr(profiles, "get", lambda name: shrunken)
+    apply = depthwise_kernel.Depthwise.apply
+    monkeypatch.setattr(depthwise_kernel.Depthwise, "apply", lambda *a: taken.append(1) or apply(*a))
+    depthwise.main(steps=1, rounds=2)
+    found = records.read_benchmark("depthwise")
+    assert len(found["ratios"]) == 2 and min(found["ratios"]) > 0 and 0 <= found["apart"] < 1e-4
+    assert len(taken) == 4 * (1 + 4)  # four convolutions: the kit's gradients, and its step of four rounds
 
 
 def test_each_weight_of_the_hold_is_a_trial_of_its_own(chain, monkeypatch):
