@@ -3,14 +3,13 @@
     python benchmarks/depthwise.py               # prints the table and records it
 
 A step is all of it, from stored pictures to moved weights; the locked stages remember theirs, as they do
-after the first pass. The two take turns, some steps a round, after a round that warms up; the ratio is the
+after the first pass. The two take turns, some steps a round, after two that warm up; the ratio is the
 median over the rounds. `apart` is the largest difference of a weight's gradient after one step from the same
 model, over the largest entry of that gradient, among the convolutions that differ.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +17,7 @@ from unittest.mock import patch
 
 import torch
 import tyro
+from step import timed
 from torch import nn
 
 from ubt_utils import profiles, stages
@@ -48,24 +48,6 @@ def gradients(run: stages.Chain, pairs: Pairs, tokens: torch.Tensor, way: str) -
     return [m.weight.grad for m in model.modules() if isinstance(m, WideDepthwise)]
 
 
-def timed(
-    run: stages.Chain, pairs: Pairs, tokens: torch.Tensor, steps: int, rounds: int
-) -> dict[str, object]:
-    """Seconds a step of both ways, round by round, and the median of their ratios."""
-    recipe = replace(run.profile.finetune, steps=steps, schedule="constant")
-    sides = {way: run.model(run.pretrained) for way in WAYS}
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    for turn in range(-2, rounds):  # pictures are remembered when they come again
-        for way, model in sides.items():
-            with taken(way):
-                spent = fit(model, pairs.images, tokens, recipe, max(turn, 0), label=way).seconds / steps
-            if turn >= 0:
-                seconds[way].append(spent)
-    ratios = [ours / theirs for ours, theirs in zip(seconds["kit"], seconds["torch"], strict=True)]
-    middle = {way: statistics.median(values) for way, values in seconds.items()}
-    return {"seconds_a_step": middle, "ratios": ratios, "time_ratio": statistics.median(ratios)}
-
-
 def main(
     steps: int = 5, rounds: int = 7, threads: int = 0,  # 0: as many as torch takes
 ) -> None:  # fmt: skip
@@ -78,9 +60,15 @@ def main(
     tokens = models.tokenize(profile.model, pairs.captions)
     own, plain = (gradients(run, pairs, tokens, way) for way in WAYS)
     apart = max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(own, plain, strict=True))
+    recipe = replace(profile.finetune, steps=steps, schedule="constant")
+
+    def spent(way: str, model: nn.Module, turn: int) -> float:
+        with taken(way):
+            return fit(model, pairs.images, tokens, recipe, max(turn, 0), label=way).seconds / steps
+
     found = {
         "profile": profile.name, "batch": batch, "steps": steps, "rounds": rounds,
-        **timed(run, pairs, tokens, steps, rounds), "apart": apart,
+        **timed(run, WAYS, spent, rounds, warm=2), "apart": apart,
     }  # fmt: skip
     records.write_benchmark("depthwise", found)
 

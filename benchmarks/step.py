@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -51,18 +52,22 @@ def learn(
 
 
 def timed(
-    run: stages.Chain, pairs: Pairs, tokens: torch.Tensor, steps: int, rounds: int
+    run: stages.Chain,
+    ways: Sequence[str],
+    spent: Callable[[str, nn.Module, int], float],
+    rounds: int,
+    warm: int,
 ) -> dict[str, object]:
-    """Seconds a step of both ways, round by round, and the median of their ratios."""
-    recipe = replace(run.profile.finetune, steps=steps, schedule="constant")
-    sides = {way: run.model(run.pretrained) for way in WAYS}
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    for turn in range(-1, rounds):
+    """Seconds a step of two ways, the kit's first, round by round after `warm` more, and the median of their
+    ratios. spent: those of a way's model in a turn, which is below 0 while it warms up."""
+    sides = {way: run.model(run.pretrained) for way in ways}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for turn in range(-warm, rounds):
         for way, model in sides.items():
-            spent = learn(way, model, pairs, tokens, recipe, turn).seconds / steps
+            found = spent(way, model, turn)
             if turn >= 0:
-                seconds[way].append(spent)
-    ratios = [ours / theirs for ours, theirs in zip(seconds["kit"], seconds["former"], strict=True)]
+                seconds[way].append(found)
+    ratios = [ours / theirs for ours, theirs in zip(*seconds.values(), strict=True)]
     middle = {way: statistics.median(values) for way, values in seconds.items()}
     return {"seconds_a_step": middle, "ratios": ratios, "time_ratio": statistics.median(ratios)}
 
@@ -95,9 +100,14 @@ def main(
     run = stages.chain(profile, stages.NONE, 0)
     pairs, _ = run.wild
     tokens = models.tokenize(profile.model, pairs.captions)
+    recipe = replace(profile.finetune, steps=steps, schedule="constant")
+
+    def spent(way: str, model: nn.Module, turn: int) -> float:
+        return learn(way, model, pairs, tokens, recipe, turn).seconds / steps
+
     found = {
-        "profile": profile.name, "batch": profile.finetune.batch, "steps": steps, "rounds": rounds,
-        **timed(run, pairs, tokens, steps, rounds),
+        "profile": profile.name, "batch": recipe.batch, "steps": steps, "rounds": rounds,
+        **timed(run, tuple(WAYS), spent, rounds, warm=1),
     }  # fmt: skip
     if train:
         accuracy = ended(run, pairs, tokens, train, seeds)

@@ -41,7 +41,7 @@ class Shelf:
 
     def look(self) -> None:
         """Open the parts that have come since the last time, of this process or of others."""
-        for path in sorted(_folder().glob("*.safetensors")):
+        for path in _parts():
             if path not in self.opened:
                 self.opened.add(path)
                 self._open(path)
@@ -84,7 +84,7 @@ def _folder() -> Path:
 
 
 def _parts() -> list[Path]:
-    return list(_folder().glob("*.safetensors"))
+    return sorted(_folder().glob("*.safetensors"))
 
 
 def _digest(table: dict[str, torch.Tensor]) -> str:
