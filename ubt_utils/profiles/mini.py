@@ -105,12 +105,13 @@ OTHERS = (1, 2)  # seeds of the public models beside the first
 
 
 def public(profile: Profile, seed: int) -> Profile:
-    """The profile from the public model of that seed."""
-    name = f"{profile.name}-f{seed}"
-    return replace(profile, name=name, about=f"{profile.name} from public model {seed}", f0=seed)
+    """The profile from the public model of that seed, as a file where its own is one."""
+    name, weights = f"{profile.name}-f{seed}", profile.weights and f"{profile.name}-{seed}"
+    about = f"{profile.name} from public model {seed}"
+    return replace(profile, name=name, about=about, f0=seed, weights=weights)
 
 
-PUBLIC = tuple(replace(public(MINI, seed), weights=f"mini-{seed}") for seed in OTHERS)
+PUBLIC = tuple(public(MINI, seed) for seed in OTHERS)
 RARE = tuple(rare(profile) for profile in (MINI, *PUBLIC))
 
 KNOWN = replace(

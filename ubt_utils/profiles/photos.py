@@ -48,7 +48,7 @@ PHOTOS = settled(
     ON_PHOTOS,
 )
 
-PHOTOS_PUBLIC = tuple(replace(public(PHOTOS, seed), weights=f"photos-{seed}") for seed in OTHERS)
+PHOTOS_PUBLIC = tuple(public(PHOTOS, seed) for seed in OTHERS)
 PHOTOS_RARE = tuple(rare(profile) for profile in (PHOTOS, *PHOTOS_PUBLIC))
 
 PHOTOS_GPU = replace(
