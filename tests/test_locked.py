@@ -208,3 +208,11 @@ def test_a_full_disk_is_said_once_and_nothing_else_happens(parts, model, monkeyp
         seen_twice(model, pictures(4, 1))
     assert len(told) == 1 and not parts()
     assert torch.equal(models.embed_images(model, pictures(4)), plainly(model, pictures(4)))
+
+
+def test_parts_that_go_while_they_are_counted_stop_no_training(parts, model, monkeypatch, tmp_path):
+    gone = tmp_path / "gone.safetensors"
+    monkeypatch.setattr(shelf, "_parts", lambda: [gone])
+    with pytest.warns(UserWarning, match="features of photos are not kept under .*gone"):
+        seen_twice(model, pictures(4))
+    assert torch.equal(models.embed_images(model, pictures(4)), plainly(model, pictures(4)))
