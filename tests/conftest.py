@@ -8,6 +8,7 @@ from pathlib import Path
 
 os.environ["UBT_DEVICE"] = "cpu"  # before any import that could pick another
 os.environ["UBT_PRECISION"] = "single"  # tests compute by hand what the kit computes
+os.environ["OMP_NUM_THREADS"] = "1"  # of kernels and commands, too: more wait for each other
 
 import pytest
 import tiers
@@ -20,7 +21,6 @@ from ubt_utils.core.store import Stage
 from ubt_utils.data.pairs import Pairs
 from ubt_utils.profiles import Profile
 
-torch.set_num_threads(1)  # the models are tiny; threads that wait for each other cost minutes
 settings.register_profile("ubt", deadline=None, derandomize=True, max_examples=30, database=None)
 settings.load_profile("ubt")
 

@@ -22,7 +22,7 @@ def launched(root: Path, *words: str, code: str = "", processes: int = 2) -> sub
     what = ["--no-python", sys.executable, "-c", code] if code else ["-m", "ubt_utils"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command = [*torchrun, f"--nproc-per-node={processes}", *what, *words]
-    env = {**os.environ, "UBT_RUNS": str(root), "UBT_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "UBT_RUNS": str(root)}
     return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
