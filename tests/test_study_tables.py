@@ -212,6 +212,12 @@ def test_where_ubt_loses_comes_first(results_root):
     assert study_tables.losses(FAMILY, ["sig"], ["par"]).equals(found)
 
 
+def test_ubt_alone_has_lost_to_nobody(results_root):
+    write(cell(0, "sig", "ubt", 0.0, 0.5), cell(0, "sig", "none", 1.0))
+    found = study_tables.losses(FAMILY, ["sig"])
+    assert found.empty and {"poison_rate", "behind", "runs behind"} <= set(found)
+
+
 def test_the_push_is_what_the_control_leaves_less_what_ubt_leaves(results_root):
     write(
         cell(0, "sig", "ubt-retain", 0.9), cell(0, "sig", "ubt", 0.1), cell(1, "sig", "ubt-retain", 0.2),

@@ -231,7 +231,8 @@ def losses(
     """UBT against every other defense on the runs that both have, mean over them, where UBT loses first.
 
     Columns: poison_rate, metric, defense, runs, clusters, ubt, other, behind (by how much UBT is the worse,
-    negative where it is the better), and on how many of the runs it is. Equal is not better.
+    negative where it is the better), and on how many of the runs it is. Equal is not better. No rows where no
+    other defense is recorded.
     """
     found = recorded(family, None, attacks, None, profiles).drop(NONE, level="defense", errors="ignore")
     own = found.xs(UBT, level="defense")
@@ -250,7 +251,10 @@ def losses(
                     "clusters": runs.cluster[shared].nunique(), "ubt": ubt.mean(), "other": other.mean(),
                     "behind": behind.mean(), "runs behind": int((behind > 0).sum()),
                 })  # fmt: skip
-    return pd.DataFrame(rows).sort_values("behind", ascending=False, ignore_index=True)
+    columns = [
+        "poison_rate", "metric", "defense", "runs", "clusters", "ubt", "other", "behind", "runs behind"
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns).sort_values("behind", ascending=False, ignore_index=True)
 
 
 def push(family: str, attacks: Sequence[str] | None = None, profiles: Among = None) -> pd.DataFrame:
