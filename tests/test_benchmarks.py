@@ -18,7 +18,6 @@ from PIL import Image
 from ubt_utils import profiles, stages
 from ubt_utils.clip import models, training
 from ubt_utils.core import records
-from ubt_utils.core.checksum import sha256_of
 from ubt_utils.core.store import StageError
 from ubt_utils.kernels import depthwise as depthwise_kernel
 from ubt_utils.ubt.hold import honest
@@ -110,15 +109,6 @@ def test_what_a_word_was_told_by_is_kept_with_a_picture_of_it(tmp_path, monkeypa
     assert shown.size == (32, 32) and script.picture(torch.zeros(3, 2, 2))
     with pytest.raises(ValueError, match="profile tiny does not ask pictures of other things first"):
         script.run(script.Cell("tiny", "badnets", "none", 0))
-
-
-def test_what_stands_apart_names_its_public_model(chain, monkeypatch):
-    apart = importlib.import_module("apart")
-    monkeypatch.setattr(profiles, "get", lambda name: chain.profile)
-    bare, defended = (apart.run(apart.Cell("tiny", "badnets", how, 0)) for how in ("none", "ubt"))
-    assert bare["f0"] == defended["f0"] == sha256_of(chain.run.pretrained.path("model.safetensors"))
-    assert bare["asr"] == chain["evaluate"].metrics["asr"] and bare["twin_asr"] < 1
-    assert defended["asr"] == chain["evaluate ubt"].metrics["asr"] and "twin_asr" not in defended
 
 
 def test_both_ways_of_a_photo_step_are_timed_in_turn_and_give_the_same_gradient(
