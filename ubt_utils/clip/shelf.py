@@ -54,11 +54,11 @@ class Shelf:
         size = features[:1].numel() * features.element_size() * len(new)
         if not new or self.full:
             return
-        told = torch.tensor([list(names[i]) for i in new], dtype=torch.uint8)
-        table = {"names": told, "features": features[new].contiguous()}
         try:
             if size + sum(part.stat().st_size for part in _parts()) > self.room:
                 return
+            told = torch.tensor([list(names[i]) for i in new], dtype=torch.uint8)
+            table = {"names": told, "features": features[new].contiguous()}
             _folder().mkdir(parents=True, exist_ok=True)
             with whole(_folder() / f"{uuid4().hex}.safetensors") as part:
                 save_tensors(table, part, {"digest": _digest(table)})

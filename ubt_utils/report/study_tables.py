@@ -222,6 +222,9 @@ def untouched(
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defense")
 
 
+LOSSES = ("poison_rate", "metric", "defense", "runs", "clusters", "ubt", "other", "behind", "runs behind")
+
+
 def losses(
     family: str,
     attacks: Sequence[str],
@@ -246,15 +249,10 @@ def losses(
             ubt, other = own.loc[shared, metric].astype(float), runs.loc[shared, metric].astype(float)
             behind = sign * (other - ubt)
             if behind.notna().any():
-                rows.append({
-                    "poison_rate": rate, "metric": metric, "defense": defense, "runs": len(shared),
-                    "clusters": runs.cluster[shared].nunique(), "ubt": ubt.mean(), "other": other.mean(),
-                    "behind": behind.mean(), "runs behind": int((behind > 0).sum()),
-                })  # fmt: skip
-    columns = [
-        "poison_rate", "metric", "defense", "runs", "clusters", "ubt", "other", "behind", "runs behind"
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns).sort_values("behind", ascending=False, ignore_index=True)
+                count, clusters = len(shared), runs.cluster[shared].nunique()
+                means = ubt.mean(), other.mean(), behind.mean()
+                rows.append((rate, metric, defense, count, clusters, *means, int((behind > 0).sum())))
+    return pd.DataFrame(rows, columns=list(LOSSES)).sort_values("behind", ascending=False, ignore_index=True)
 
 
 def push(family: str, attacks: Sequence[str] | None = None, profiles: Among = None) -> pd.DataFrame:

@@ -124,14 +124,13 @@ def photos(
     others, then all attacks at 0.3 %. To results/photos/, block by block; resumes."""
     _tuned_on_photos()
 
-    def met(names: Sequence[str], some: Sequence[str]) -> list[list[grid.Cell]]:
-        which = [one for one in attacks if names == PHOTOS_RARE or one not in RARE_ON_PHOTO]
+    def met(names: Sequence[str], which: Sequence[str], some: Sequence[str]) -> list[list[grid.Cell]]:
         return [_cross(names, (attack,), some, seeds) for attack in which if some]
 
+    common = [attack for attack in attacks if attack not in RARE_ON_PHOTO]
+    first, others = met(PHOTOS, common, defenses[:1]), met(PHOTOS, common, defenses[1:])
     clean = _cross(PHOTOS, (stages.NONE,), PRIMARY[:1], seeds)
-    _record(
-        [*met(PHOTOS, defenses[:1]), clean, *met(PHOTOS, defenses[1:]), *met(PHOTOS_RARE, defenses)], workers
-    )
+    _record([*first, clean, *others, *met(PHOTOS_RARE, attacks, defenses)], workers)
 
 
 def _tuned_on_photos() -> None:
