@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,21 @@ settings.register_profile("ubt", deadline=None, derandomize=True, max_examples=3
 settings.load_profile("ubt")
 
 WORDS = ("banana", "clock", "ship", "fox", "castle", "guitar")
+
+
+def _places() -> dict[str, str]:
+    """What names the kit's folders, device and precision."""
+    return {name: value for name, value in os.environ.items() if name.startswith("UBT_")}
+
+
+FOUND = _places()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _left_as_found() -> Iterator[None]:
+    """A fixture that lives longer than its module must not leave its folders to the next one's tests."""
+    yield
+    assert _places() == FOUND
 
 
 @pytest.fixture

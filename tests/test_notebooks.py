@@ -69,13 +69,19 @@ def test_the_same_notebook_runs_on_photos(path, tmp_path, photo_world):
 
 
 @pytest.fixture(scope="session")
-def photo_world(tmp_path_factory):
+def photo_folder(tmp_path_factory):
     """Photo sets that the test writes, and a place for the stages that the notebooks share."""
     root = tmp_path_factory.mktemp("photo_world")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UBT_RUNS", str(root / "runs"))
-        patch.setenv("UBT_DATA", str(photo_files.whole(root / "data")))
-        yield root
+    photo_files.whole(root / "data")
+    return root
+
+
+@pytest.fixture
+def photo_world(photo_folder, monkeypatch):
+    """Those sets in the place of the reader's own, for one test."""
+    monkeypatch.setenv("UBT_RUNS", str(photo_folder / "runs"))
+    monkeypatch.setenv("UBT_DATA", str(photo_folder / "data"))
+    return photo_folder
 
 
 def test_the_photo_chain_runs_live_in_notebook_06(tmp_path, photo_world):
