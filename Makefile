@@ -20,7 +20,7 @@ HAS_CPU := from importlib.metadata import version as of; \
 
 UNIT := not slow and not notebook and not ranks and not records
 
-.PHONY: help setup check test reproduce notebooks playground readme book paper lab results sweep matrix study tune rivals photos clean
+.PHONY: help setup check test reproduce notebooks playground readme book paper lab results sweep matrix study tune rivals attackers photos clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -97,6 +97,9 @@ tune: $(READY)  ## try 20 settings of every defense on victims that no table use
 
 rivals: $(READY)  ## record all tuned rivals on six clusters, attack by attack: hours; resumes after a kill
 	$(PY) -m ubt_utils rivals --workers $(WORKERS)
+
+attackers: $(READY)  ## record the attacks and attackers that no rival has met: hours; resumes after a kill
+	$(PY) -m ubt_utils attackers --workers $(WORKERS)
 
 photos: $(READY)  ## record the study on photos: hours; resumes after a kill
 	$(PY) -m ubt_utils photos --workers $(WORKERS)

@@ -14,8 +14,8 @@ from ubt_utils.core.store import StageError
 
 COMMANDS = (
     "pretrain craft attack suspect overfit select unlearn evaluate examine results sweep detectors tune "
-    "rivals photos matrix study plan reproduce data fetch report publish notebooks readme book paper handout "
-    "scan defend playground weights figures exercises"
+    "rivals attackers photos matrix study plan reproduce data fetch report publish notebooks readme book "
+    "paper handout scan defend playground weights figures exercises"
 ).split()
 
 

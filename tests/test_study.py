@@ -7,11 +7,14 @@ import pandas as pd
 import pytest
 
 from ubt_utils import profiles
+from ubt_utils.attacks.triggers import TRIGGERS
+from ubt_utils.baselines import ranges
 from ubt_utils.baselines.defenses import DEFENSES
 from ubt_utils.core import paths, records
 from ubt_utils.evaluate import choice
 from ubt_utils.profiles.base import DEFENDED, MET
 from ubt_utils.profiles.chosen import CHOSEN, ON_PHOTOS
+from ubt_utils.profiles.rounds import FIFTH
 from ubt_utils.profiles.tuned import settled, unlearn_at
 from ubt_utils.report import study_tables
 from ubt_utils.study import commands
@@ -140,6 +143,26 @@ def test_without_a_public_model_those_run_that_need_none(monkeypatch):
 def test_a_rival_without_a_setting_is_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"setting \(long\) for abl: tune them first"):
         rivals_of(monkeypatch, defenses=("ubt", "abl"), question="long")
+
+
+def test_every_other_attack_and_attacker_meets_ubt_and_the_four_nearest_rivals(monkeypatch):
+    blocks = []
+    monkeypatch.setattr(commands, "_record", lambda found, workers: blocks.extend(found))
+    commands.attackers()
+    cells = [cell for part in blocks for cell in part]
+    met = {(c.profile, c.attack) for c in cells}
+    rest = {("mini-fifth", attack) for attack in set(TRIGGERS) - set(MET)}
+    assert met == rest | {(f"{p.name}-fifth", "badnets") for p in profiles.ADAPTIVE} and len(rest) == 14
+    assert {c.defense for c in cells} == {"none", "ubt", *commands.NEAREST}
+    assert {c.seed for c in cells} == {10}
+    assert len(cells) == len(set(cells)) == 6 * len(met)
+    assert max(len({(c.profile, c.attack) for c in part}) for part in blocks) == 2
+
+
+def test_the_nearest_rivals_are_those_that_left_least_in_the_fifth_round():
+    order = study_tables.standing("mini", 0.01, MET, ranges.tuned(), FIFTH)
+    rivals = order[order.whole].drop("ubt").sort_values("asr")
+    assert tuple(rivals.index[:4]) == commands.NEAREST
 
 
 @pytest.fixture

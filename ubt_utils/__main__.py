@@ -243,6 +243,7 @@ ALONE: dict[
     "detectors": commands.detectors,
     "tune": commands.tune,
     "rivals": commands.rivals,
+    "attackers": commands.attackers,
     "photos": commands.photos,
     "matrix": commands.matrix,
     "study": commands.study,

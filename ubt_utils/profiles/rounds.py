@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ubt_utils.profiles import tuned
+from ubt_utils.profiles.adaptive import ADAPTIVE
 from ubt_utils.profiles.mini import MINI, PUBLIC, RARE
 
 
@@ -20,3 +21,4 @@ class Round:
 # Settings are those for a fifth of the victim's cost.
 FIFTH = Round(tuple(tuned.name_of(p.name, "fifth") for p in (MINI, *PUBLIC, *RARE)), (6, 7))
 SIXTH = Round(FIFTH.profiles, (8, 9))
+SEVENTH = Round(tuple(tuned.name_of(p.name, "fifth") for p in (MINI, *ADAPTIVE)), (10,))

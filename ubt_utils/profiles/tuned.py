@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ubt_utils.evaluate.choice import QUESTIONS
+from ubt_utils.profiles.adaptive import ADAPTIVE
 from ubt_utils.profiles.base import Profile
 from ubt_utils.profiles.chosen import CHOSEN, Setting
 from ubt_utils.profiles.mini import MINI, PUBLIC, RARE, SCRATCH
@@ -49,4 +50,5 @@ def settled(profile: Profile, chosen: Mapping[str, Setting]) -> Profile:
     return replace(profile, defenses={**profile.defenses, **rest}, unlearn=unlearn)
 
 
-TUNED = tuple(tuned(base, question) for question in QUESTIONS for base in (MINI, *PUBLIC, *RARE, SCRATCH))
+BASES = (MINI, *PUBLIC, *RARE, SCRATCH, *ADAPTIVE)
+TUNED = tuple(tuned(base, question) for question in QUESTIONS for base in BASES)

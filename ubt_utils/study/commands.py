@@ -31,6 +31,7 @@ CONTROLS = (
     "ubt-described", "carry_on", "merge", "finetune", "ubt-anew", "ubt-sample", "ubt-unfit",
     *(rung.name for rung in LADDER), "retrain", "retrain_ubt", "retrain_gain", "retrain_dao",
 )  # fmt: skip
+NEAREST = ("shrink_perturb", "eftclip", "supervised", "finetune")  # left least of ASR in the fifth round
 UNSEEN = rounds.FIFTH.seeds  # with poison, on which nothing was chosen
 PHOTOS = tuple(p.name for p in (profiles.PHOTOS, *profiles.PHOTOS_PUBLIC))
 PHOTOS_RARE = tuple(p.name for p in profiles.PHOTOS_RARE)
@@ -110,6 +111,21 @@ def rivals(
     blocks += [_cross(rare, (attack,), defenses, seeds) for attack in known]
     blocks += [_cross(common, (stages.NONE,), defenses, seeds)]
     blocks += [_cross((scratch,), known, without, seeds[:1])]
+    _record(blocks, workers)
+
+
+def attackers(
+    defenses: tuple[str, ...] = ("ubt", *NEAREST),
+    seeds: tuple[int, ...] = rounds.SEVENTH.seeds,
+    workers: int = 1,
+) -> None:
+    """The seventh round of results/ENDPOINTS.md: the attackers who know UBT, then the attacks of the suite
+    that no rival has met, at 1 % on one public model × seeds. To results/mini/, two victims at a time;
+    resumes."""
+    ordinary, *sly = rounds.SEVENTH.profiles
+    rest = [attack for attack in TRIGGERS if attack not in MET]
+    blocks = [_cross(sly[i : i + 2], ("badnets",), defenses, seeds) for i in range(0, len(sly), 2)]
+    blocks += [_cross((ordinary,), rest[i : i + 2], defenses, seeds) for i in range(0, len(rest), 2)]
     _record(blocks, workers)
 
 
