@@ -10,6 +10,7 @@ import torch
 from ubt_utils import profiles
 from ubt_utils.core import records
 from ubt_utils.data import repeats
+from ubt_utils.profiles.rounds import Round
 from ubt_utils.report import cells, defense_tables
 
 SAID = {"name", "about", "changed"}  # of a profile, in words
@@ -115,6 +116,37 @@ def test_of_several_targets_there_is_the_mean_and_the_worst(made):
     assert row["ASR ubt-rounds"] == pytest.approx((0 + 0.31 + 0.61) / 3)
     assert row["worst ASR ubt-rounds"] == pytest.approx(0.62)
     assert defense_tables.attackers().loc["mini"].isna()["ASR ubt-rounds"]
+
+
+def test_a_round_of_single_runs_has_a_row_an_attack_and_a_column_a_defense(results_root):
+    of = Round(("mini-fifth", "mini-targets-fifth", "mini-few10-fifth"), (10,))
+    runs = [
+        ("mini-fifth", "issba", 10, {"none": 0.9, "ubt": 0.2, "par": 0.1}),
+        ("mini-fifth", "nashville", 10, {"none": 0.8, "ubt": 0.0}),
+        ("mini-fifth", "nashville", 6, {"none": 0.8, "ubt": 0.7}),  # of another round
+        ("mini-targets-fifth", "badnets", 10, {"none": 0.9, "ubt": 0.3}),
+        ("mini-few10-fifth", "badnets", 10, {"none": 0.4}),
+    ]
+    rows = [
+        {
+            "profile": profile, "attack": attack, "seed": seed, "defense": defense, "asr": asr,
+            "asr_blended": asr + 0.05 if "targets" in profile else None,
+            "asr_sig": asr + 0.1 if "targets" in profile else None,
+            "clean_accuracy": 0.5, "f0_seed": 0, "poison_rate": 0.01, "cluster": f"0 {seed}", "f0": "one",
+        }
+        for profile, attack, seed, found in runs
+        for defense, asr in found.items()
+    ]  # fmt: skip
+    records.write_table(records.table_path(cells.STUDY, records.MATRIX), pd.DataFrame(rows))
+    found = defense_tables.once(of)
+    attackers, attacks = [("attacker", "targets"), ("attacker", "few10")], ["issba", "nashville"]
+    assert list(found.index) == [attackers[0], *(("attack", name) for name in attacks), attackers[1]]
+    assert found.loc[("attacker", "targets"), "ubt"] == pytest.approx(0.35)  # over three targets
+    assert found.par.isna().sum() == 3 and found.ubt.isna().sum() == 1
+    clean = defense_tables.once(of, "clean_accuracy")
+    assert clean.index.equals(found.index) and (clean.none == 0.5).all()
+    with pytest.raises(ValueError, match="duplicate"):
+        defense_tables.once(replace(of, seeds=(6, 10)))
 
 
 def test_the_words_are_those_of_todays_detection_where_a_run_has_them(made):

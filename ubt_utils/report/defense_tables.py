@@ -21,6 +21,7 @@ from ubt_utils.core import records
 from ubt_utils.core.records import NONE
 from ubt_utils.evaluate import choice, statistics
 from ubt_utils.profiles.base import DEFENDED
+from ubt_utils.profiles.rounds import Round
 from ubt_utils.report import cells, detector_tables, evidence, study_tables
 from ubt_utils.ubt.defense import Defense
 from ubt_utils.ubt.settings import UBT
@@ -304,7 +305,7 @@ def attackers(attack: str = "badnets", family: str = cells.STUDY) -> pd.DataFram
 
 def _attacker(profile: profiles.Profile, found: pd.DataFrame) -> dict[str, object]:
     by = dict(list(found.groupby("defense")))
-    rates = ["asr", *(f"asr_{other}" for other in profile.also)]
+    rates = _asr_of_each(profile)
     ubt, undefended, met = by[UBT], by[NONE], [d for d in ROUNDS if d in by]
     return {
         "poison rate": profile.poison_rate,
@@ -316,6 +317,27 @@ def _attacker(profile: profiles.Profile, found: pd.DataFrame) -> dict[str, objec
         "D_u poisoned": (ubt.chosen_poisoned / ubt.chosen).mean(),
         "the vote's words": ", ".join(sorted(set(_words(ubt)))),
     }
+
+
+def _asr_of_each(profile: profiles.Profile) -> list[str]:
+    """The columns with the ASR of each of its triggers."""
+    return ["asr", *(f"asr_{other}" for other in profile.also)]
+
+
+def once(of: Round, metric: str = "asr", family: str = cells.STUDY) -> pd.DataFrame:
+    """One rate of the runs of a round in which every attack was run once, those of highest ASR after UBT
+    first: a row an attack of the round's first profile, or an attacker, by the profile's name without what
+    all share; a column a defense. Where there are several targets, ASR is the mean over them. NaN: not
+    recorded. ValueError where an attack was run twice."""
+    runs = study_tables.recorded(family, profiles=of).reset_index()
+    attacker = runs.profile != of.profiles[0]
+    runs["by"] = attacker.map({True: "attacker", False: "attack"})
+    runs["name"] = runs.profile.str.split("-").str[1].where(attacker, runs.attack)
+    targets = {name: _asr_of_each(profiles.get(name)) for name in runs.profile.unique()}
+    runs["asr"] = [row[targets[row.profile]].astype(float).mean() for _, row in runs.iterrows()]
+    rates, asr = (runs.pivot(index=["by", "name"], columns="defense", values=k) for k in (metric, "asr"))
+    order = asr.reindex(columns=[UBT])[UBT].sort_values(ascending=False, kind="stable").index
+    return rates.loc[order].astype(float)
 
 
 def _words(ubt: pd.DataFrame) -> list[str]:
