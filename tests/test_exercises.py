@@ -19,7 +19,7 @@ from ubt_utils.baselines import defenses
 from ubt_utils.core import records
 from ubt_utils.kernels.push import push
 from ubt_utils.report import course, exercises, notebooks
-from ubt_utils.report.exercises import Function, Game, Value, pages
+from ubt_utils.report.exercises import Function, Game, Value, cells, pages
 from ubt_utils.report.exercises.compare import difference, same
 from ubt_utils.stages.defend import plan_of
 from ubt_utils.study import capstone
@@ -208,7 +208,7 @@ def test_an_unknown_exercise_lists_the_known_ones():
 def test_the_notebooks_hold_what_the_files_say(path):
     notebook = nbformat.read(path, as_version=4)
     before = [(cell.id, cell.source) for cell in notebook.cells]
-    after = [(cell.id, cell.source) for cell in pages.renewed(notebook, path).cells]
+    after = [(cell.id, cell.source) for cell in cells.renewed(notebook, path).cells]
     assert after == before, "run `python -m ubt_utils exercises`"
 
 
@@ -228,7 +228,8 @@ def test_exercises_of_05_to_08_are_asked_once_and_unanswered():
 
 def test_a_changed_file_changes_both_notebooks(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "FOLDER", tmp_path)
-    monkeypatch.setattr(pages, "SOLVED", tmp_path / "99_solutions.ipynb")
+    monkeypatch.setattr(cells, "FOLDER", tmp_path)
+    monkeypatch.setattr(cells, "SOLVED", tmp_path / "99_solutions.ipynb")
     pages.page.cache_clear()
     (tmp_path / "exercises").mkdir()
     text = "# 01.1 · One\n*easy, 2 minutes*\n\nDo it.\n\n## Stub\n```python\ndef f(x):\n    raise\n```\n"
@@ -238,7 +239,7 @@ def test_a_changed_file_changes_both_notebooks(tmp_path, monkeypatch):
     for stem in ("01_a", "02_b", "99_solutions"):
         ends = [nbformat.v4.new_markdown_cell(part) for part in ("begin", "end")]
         nbformat.write(nbformat.v4.new_notebook(cells=ends), tmp_path / f"{stem}.ipynb")
-    pages.write()
+    cells.write()
     pages.page.cache_clear()
     read = {
         stem: nbformat.read(tmp_path / f"{stem}.ipynb", 4).cells for stem in ("01_a", "02_b", "99_solutions")

@@ -185,9 +185,9 @@ def exercises() -> None:
     """Write the exercises of notebooks/exercises into the notebooks, their solutions into notebook 99, and
     the minutes of reading and exercises into the heads of the course's notebooks."""
     from ubt_utils.report import course  # needs the extra [notebooks]
-    from ubt_utils.report.exercises import pages
+    from ubt_utils.report.exercises import cells
 
-    pages.write()
+    cells.write()
     course.write()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -104,21 +105,42 @@ def cluster_bootstrap(
     there = ~np.isnan(values)
     if not there.any():
         raise ValueError("nothing was measured: all values are NaN")
-    filled, rng, means = np.where(there, values, 0), np.random.default_rng(seed), []
-    for start in range(0, draws, AT_ONCE):
-        count = min(AT_ONCE, draws - start)
-        rows, columns = (_resampled(rng, count, size) for size in values.shape)
-        total, weight = (((rows @ part) * columns).sum(1) for part in (filled, there.astype(float)))
-        means.append(np.divide(total, weight, out=np.full(count, np.nan), where=weight > 0))
+    rows, columns = _resamples(values.shape, draws, seed)
+    total = _weighted(np.where(there, values, 0), rows, columns)
+    weight = np.full(draws, values.size) if there.all() else _weighted(there, rows, columns)
+    means = np.divide(total, weight, out=np.full(draws, np.nan), where=weight > 0)
     tail = (1 - level) / 2
-    low, high = np.nanquantile(np.concatenate(means), (tail, 1 - tail))
+    low, high = np.nanquantile(means, (tail, 1 - tail))
     return Estimate(float(values[there].mean()), float(low), float(high))
+
+
+def _weighted(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(draws,): the sums of values (clusters, drawings), each as often as a draw takes it."""
+    parts = [
+        (rows[start : start + AT_ONCE] * (columns[start : start + AT_ONCE].astype(float) @ values.T)).sum(1)
+        for start in range(0, len(rows), AT_ONCE)
+    ]
+    return np.concatenate(parts)
+
+
+@lru_cache(maxsize=4)
+def _resamples(shape: tuple[int, int], draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(draws, clusters) and (draws, drawings): how often a draw takes each. Every rate of a table asks for
+    the same ones, and to draw them is most of what an interval costs."""
+    rng, parts = np.random.default_rng(seed), []
+    for start in range(0, draws, AT_ONCE):
+        parts.append([_resampled(rng, min(AT_ONCE, draws - start), size) for size in shape])
+    rows, columns = (np.concatenate(part) for part in zip(*parts, strict=True))
+    for one in (rows, columns):
+        one.setflags(write=False)
+    return rows, columns
 
 
 def _resampled(rng: np.random.Generator, draws: int, size: int) -> np.ndarray:
     """(draws, size): how often each of `size` is drawn, when as many are drawn with replacement."""
     chosen = rng.integers(size, size=(draws, size)) + size * np.arange(draws)[:, None]
-    return np.bincount(chosen.ravel(), minlength=draws * size).reshape(draws, size).astype(float)
+    counts = np.bincount(chosen.ravel(), minlength=draws * size).reshape(draws, size)
+    return counts.astype(np.uint16)  # small, as they are kept; nothing is drawn 65,536 times
 
 
 def difference(
