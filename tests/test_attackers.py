@@ -137,7 +137,7 @@ def test_a_round_of_single_runs_has_a_row_an_attack_and_a_column_a_defense(resul
         for profile, attack, seed, found in runs
         for defense, asr in found.items()
     ]  # fmt: skip
-    records.write_table(records.table_path(cells.STUDY, records.MATRIX), pd.DataFrame(rows))
+    records.write_table(records.table_path("mini", records.MATRIX), pd.DataFrame(rows))
     found = defense_tables.once(of)
     attackers, attacks = [("attacker", "targets"), ("attacker", "few10")], ["issba", "nashville"]
     assert list(found.index) == [attackers[0], *(("attack", name) for name in attacks), attackers[1]]

@@ -471,7 +471,7 @@ def test_variants_pay_for_what_they_use():
 
 # What the stages pay for
 
-SUSPECTED = SimpleNamespace(metrics={"pairs_scored": 700})
+SUSPECTED = SimpleNamespace(metrics={"pairs_scored": 700, "found": ["clock"]})
 OVERFITTED = SimpleNamespace(metrics={"pairs_seen": 64, "pairs_scored": 25})
 
 
@@ -495,6 +495,17 @@ def test_the_budget_is_what_ubt_pays_in_all():
     )
     found = defend.ubt_cost(profile, SUSPECTED, OVERFITTED, None)
     assert found == pytest.approx(209 + 3 * (8 + 8))  # no more is pushed than the batch has
+
+
+@pytest.mark.parametrize(("found", "pushed"), [([], 64), (["clock"], 64), (["clock", "ship", "fox"], 192)])
+def test_each_found_word_is_pushed_and_paid_for_as_one_alone(found, pushed):
+    suspected = SimpleNamespace(metrics=SUSPECTED.metrics | {"found": found})
+    how = profiles.MINI.unlearn.recipe
+    spent = defend.ubt_cost(profiles.MINI, suspected, OVERFITTED, None) - 209
+    assert spent == pytest.approx(how.steps * (how.batch + pushed))
+    words = defend.words_of(suspected)
+    plan = plan_of(profiles.MINI, "sig", defenses.get("ubt"), 1e5, 17_688, words)
+    assert plan.pairs == how.batch + pushed
 
 
 def planned(defense: Defense) -> Plan:

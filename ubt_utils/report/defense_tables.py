@@ -324,7 +324,7 @@ def _asr_of_each(profile: profiles.Profile) -> list[str]:
     return ["asr", *(f"asr_{other}" for other in profile.also)]
 
 
-def once(of: Round, metric: str = "asr", family: str = cells.STUDY) -> pd.DataFrame:
+def once(of: Round, metric: str = "asr", family: str = ORDINARY) -> pd.DataFrame:
     """One rate of the runs of a round in which every attack was run once, those of highest ASR after UBT
     first: a row an attack of the round's first profile, or an attacker, by the profile's name without what
     all share; a column a defense. Where there are several targets, ASR is the mean over them. NaN: not

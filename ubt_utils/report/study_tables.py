@@ -464,7 +464,7 @@ def _sides(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(side, part) for side, part in both if len(part)]
 
 
-def edges(family: str, profiles: Sequence[str] = EDGES, attacks: Sequence[str] | None = None) -> pd.DataFrame:
+def edges(family: str, profiles: Among = EDGES, attacks: Sequence[str] | None = None) -> pd.DataFrame:
     """Where detection ends: one run each of fewer poisoned pairs, other noise, no public model; or of other
     attacks. A row a run (profile, attack, seed): poison_rate, noise, ASR undefended, of the retain-only
     control and of UBT, and what `detection` says; what goes wrong first."""

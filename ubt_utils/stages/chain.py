@@ -25,7 +25,7 @@ from ubt_utils.profiles.base import Profile
 from ubt_utils.stages.attack import attack
 from ubt_utils.stages.base import TRIGGERLESS, Run, load_model, poisoned_pairs, wild
 from ubt_utils.stages.craft import craft, crafted_trigger, uncrafted
-from ubt_utils.stages.defend import Plan, given_pairs, plan_of, ubt_cost, unlearn, view_of
+from ubt_utils.stages.defend import Plan, given_pairs, plan_of, ubt_cost, unlearn, view_of, words_of
 from ubt_utils.stages.evaluate import evaluate_defended, evaluate_undefended
 from ubt_utils.stages.examine import examine
 from ubt_utils.stages.overfit import overfit, scores_of
@@ -129,7 +129,8 @@ class Chain(Run):
     def plan(self, defense: str) -> Plan:
         """How a defense will run here; ValueError if it is unknown."""
         found = defenses.get(defense)
-        return plan_of(self.profile, self.attack, found, self._spent(), len(self.wild[0]))
+        words = words_of(self.suspected)
+        return plan_of(self.profile, self.attack, found, self._spent(), len(self.wild[0]), words)
 
     def _spent(self) -> float:
         """Pairs that UBT pays for in all, in trained pairs: the budget of the other defenses."""

@@ -40,7 +40,12 @@ def ubt_cost(profile: Profile, suspected: Stage, overfitted: Stage, selected: St
     been found, so that they have a budget where nothing was."""
     how = profile.unlearn
     detected = detection_cost(("detection", "overfit"), suspected, overfitted)
-    return detected + how.recipe.steps * how.pairs(profile.select.top)
+    return detected + how.recipe.steps * how.pairs(profile.select.most(words_of(suspected)))
+
+
+def words_of(suspected: Stage) -> int:
+    """How many words UBT pushes, or would push: one where detection found none."""
+    return max(1, len(suspected.metrics["found"]))
 
 
 def detection_cost(sees: Collection[str], suspected: Stage, overfitted: Stage) -> float:
@@ -87,16 +92,19 @@ class Plan:
         }
 
 
-def plan_of(profile: Profile, attack: str, defense: Defense, budget: float, pairs: int) -> Plan:
-    """UBT and its variants take the profile's `unlearn`; all others as many steps as the budget pays for on a
-    D of `pairs`, with what their source fixes, then what the profile has for them: learning rate (lr), norm
-    mode (freeze_norm), another budget (part, of the victim's cost beside their looks, or passes over D_safe
-    or the pairs that they are given), options. Those that stand in for the victim's training train as the
-    victim did but for these. Those that are given pairs train on no more of them at once than there are.
+def plan_of(
+    profile: Profile, attack: str, defense: Defense, budget: float, pairs: int, words: int = 1
+) -> Plan:
+    """UBT and its variants take the profile's `unlearn`, for so many words; all others as many steps as the
+    budget pays for on a D of `pairs`, with what their source fixes, then what the profile has for them:
+    learning rate (lr), norm mode (freeze_norm), another budget (part, of the victim's cost beside their
+    looks, or passes over D_safe or the pairs that they are given), options. Those that stand in for the
+    victim's training train as the victim did but for these. Those that are given pairs train on no more
+    of them at once than there are.
     """
     if defense.is_ubt:
         how = replace(profile.unlearn, **defense.options)
-        return Plan(defense, how.recipe, how.options(), how.pairs(profile.select.top))
+        return Plan(defense, how.recipe, how.options(), how.pairs(profile.select.most(words)))
     settings = dict(profile.defenses.get(defense.known_as, {}))
     victim = profile.recipe(attack)
     asked = _asked(settings, profile, victim, defense, pairs)

@@ -239,7 +239,7 @@ def select(
     carriers = pool & sure
     score = torch.where(pool, rank + 2.0 * carriers, -torch.inf)  # cosines span 2
     order = score.sort(descending=True, stable=True).indices[: int(carriers.sum())]
-    chosen = order[_in_turn(tokens[order], anchors)][: how.top]
+    chosen = order[_in_turn(tokens[order], anchors)][: how.most(len(anchors))]
     return Selection(chosen, score, tokens_of(tokens, chosen, how.outlier))
 
 

@@ -101,14 +101,14 @@ class Overfit:
 
 @dataclass(frozen=True)
 class Select:
-    """Steps 3 and 4. top: pairs in the unlearning set D_u (k), at most. outlier: B is every token whose
-    surprise in D_u is at least this fraction of the largest. voters: how many pairs vote. least: carriers of
-    a word among them below which it is not looked at. lost: the agreement of a word's pictures that a
-    disturbance must take, for the word to be believed; lost_of_many: the same where there are `many` pictures
-    or more, since that of a few is more a matter of chance; lost_widely: that of any number where all of D is
-    looked at, since honest words lose more in its stronger half. alike: the part of the worst carriers' drop
-    from which a carrier is left out of D_safe; sure: that from which it may be in D_u. votes: at most, one
-    word each.
+    """Steps 3 and 4. top: pairs in the unlearning set D_u (k), for each found word, at most. outlier: B is
+    every token whose surprise in D_u is at least this fraction of the largest. voters: how many pairs
+    vote. least: carriers of a word among them below which it is not looked at. lost: the agreement of
+    a word's pictures that a disturbance must take, for the word to be believed; lost_of_many: the same
+    where there are `many` pictures or more, since that of a few is more a matter of chance;
+    lost_widely: that of any number where all of D is looked at, since honest words lose more in its
+    stronger half. alike: the part of the worst carriers' drop from which a carrier is left out of
+    D_safe; sure: that from which it may be in D_u. votes: at most, one word each.
     """
 
     top: int = 64
@@ -131,6 +131,10 @@ class Select:
             raise ValueError(f"the unlearning set needs at least one pair, got top={self.top}")
         if self.least < 2:
             raise ValueError(f"pictures agree in pairs: least must be at least 2, got {self.least}")
+
+    def most(self, words: int) -> int:
+        """Pairs in D_u, at most, where so many words are found."""
+        return self.top * words
 
     def bar(self, pictures: int) -> float:
         """The agreement that so many pictures of a word must lose."""

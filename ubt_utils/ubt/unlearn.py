@@ -3,11 +3,11 @@
     a · w · mean over D_u of relu( cos(x, t) − mean_j cos(x, t with v_j in place of B) )²  +  L_CLIP on D_safe
 
 and, where a profile asks for it, what `hold` adds.
-a: how many words detection found, nearly always one; D_u is shared among them, and each is pushed as hard as
-one alone. x, t: a pair of D_u. B: the compromised tokens. v_j: other words of D_safe, drawn anew each step.
-[paper] token level, and that the model's integrity is kept; [ours] this form, that B is swapped and not cut
-out, and that the push moves the image tower alone: the false rule is that a detail of a picture says a word,
-and what the word means is not to be forgotten.
+a: how many words detection found, nearly always one; each has as many pairs in D_u as one alone, and is
+pushed as hard. x, t: a pair of D_u. B: the compromised tokens. v_j: other words of D_safe, drawn anew each
+step. [paper] token level, and that the model's integrity is kept; [ours] this form, that B is swapped and not
+cut out, and that the push moves the image tower alone: the false rule is that a detail of a picture says a
+word, and what the word means is not to be forgotten.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def forgetting(view: View, how: Unlearn, *key: object) -> Objective:
 
 def held_too(objective: Objective, model: nn.Module, view: View, how: Unlearn, *key: object) -> Objective:
     """The objective, and h times what `hold.holding` says; model: fb."""
-    held = holding(model, view, how.pushed(view.select.top), *key)
+    held = holding(model, view, how.pushed(view.select.most(len(view.anchors))), *key)
     if held is None:
         return objective
 
