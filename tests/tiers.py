@@ -57,12 +57,21 @@ TESTS = {  # seconds each: they train, start a process, or read large files
     "test_what_a_job_raises_in_another_process_is_raised_here": "slow",
 }
 
+UNTRACED = {  # whole chains of what other tests cover line by line: coverage would make them half as dear again
+    "test_benchmarks",
+    "test_own",
+    "test_reliability",
+    "test_stages_stopped",
+    "test_the_capstone_plays_a_readers_trigger_and_defense",
+}
+
 
 def marks_of(item: pytest.Item) -> set[str]:
     """The marks of one test; none for a unit test."""
     fixtures = [FIXTURES.get(name) for name in getattr(item, "fixturenames", ())]
     name = getattr(item, "originalname", item.name)
-    found = {*fixtures, FILES.get(item.path.stem), TESTS.get(name)}
+    traced = not UNTRACED & {item.path.stem, name}
+    found = {*fixtures, FILES.get(item.path.stem), TESTS.get(name), None if traced else "no_cover"}
     return {mark for mark in found if mark}
 
 
