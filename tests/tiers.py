@@ -57,7 +57,7 @@ TESTS = {  # seconds each: they train, start a process, or read large files
     "test_what_a_job_raises_in_another_process_is_raised_here": "slow",
 }
 
-UNTRACED = {  # whole chains of what other tests cover line by line: coverage would make them half as dear again
+UNTRACED = {  # chains of what other tests cover line by line: coverage would make them half as dear again
     "test_benchmarks",
     "test_own",
     "test_reliability",
