@@ -3,7 +3,7 @@ stays what it was when a later round adds runs of the same profiles."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ubt_utils.profiles import tuned
 from ubt_utils.profiles.adaptive import ADAPTIVE
@@ -22,3 +22,4 @@ class Round:
 FIFTH = Round(tuple(tuned.name_of(p.name, "fifth") for p in (MINI, *PUBLIC, *RARE)), (6, 7))
 SIXTH = Round(FIFTH.profiles, (8, 9))
 SEVENTH = Round(tuple(tuned.name_of(p.name, "fifth") for p in (MINI, *ADAPTIVE)), (10,))
+EIGHTH = replace(SEVENTH, seeds=(11,))  # of what the seventh changed
