@@ -101,7 +101,7 @@ class Overfit:
 
 @dataclass(frozen=True)
 class Select:
-    """Steps 3 and 4. top: pairs in the unlearning set D_u (k), for each found word, at most. outlier: B is
+    """Steps 3 and 4. top: pairs in the unlearning set D_u (k), at most; times the found words. outlier: B is
     every token whose surprise in D_u is at least this fraction of the largest. voters: how many pairs
     vote. least: carriers of a word among them below which it is not looked at. lost: the agreement of
     a word's pictures that a disturbance must take, for the word to be believed; lost_of_many: the same

@@ -3,11 +3,11 @@
     a · w · mean over D_u of relu( cos(x, t) − mean_j cos(x, t with v_j in place of B) )²  +  L_CLIP on D_safe
 
 and, where a profile asks for it, what `hold` adds.
-a: how many words detection found, nearly always one; each has as many pairs in D_u as one alone, and is
-pushed as hard. x, t: a pair of D_u. B: the compromised tokens. v_j: other words of D_safe, drawn anew each
-step. [paper] token level, and that the model's integrity is kept; [ours] this form, that B is swapped and not
-cut out, and that the push moves the image tower alone: the false rule is that a detail of a picture says a
-word, and what the word means is not to be forgotten.
+a: how many words detection found, nearly always one; D_u grows with them, and so does the push. x, t: a
+pair of D_u. B: the compromised tokens. v_j: other words of D_safe, drawn anew each step. [paper] token level,
+and that the model's integrity is kept; [ours] this form, that B is swapped and not cut out, and that the push
+moves the image tower alone: the false rule is that a detail of a picture says a word, and what the word means
+is not to be forgotten.
 """
 
 from __future__ import annotations
