@@ -180,6 +180,7 @@ def keys(monkeypatch) -> dict[str, str]:
     def note(parts, name, config, work, inputs=None, modules=()):
         found[name.split("-")[0]] = source.digest(*modules)
         made = {"pairs_scored": 9, "pairs_seen": 1, "asr": 1.0, "seconds": 0.0, "detection_seconds": 0.0}
+        made["found"] = []
         return store.Stage(Path("x-y"), {"files": {}}, made, {})
 
     for module in STAGES:
