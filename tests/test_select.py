@@ -405,6 +405,10 @@ def test_a_bound_outside_its_range_is_refused(name, bound):
         Select(**{name: bound})
 
 
+def test_a_list_from_elsewhere_is_as_long_where_no_word_is_found():
+    assert [Select(top=5).most(words) for words in (0, 1, 3)] == [5, 5, 15]
+
+
 @pytest.mark.parametrize("top", [0, -1])
 def test_an_unlearning_set_of_nothing_is_refused(top):
     with pytest.raises(ValueError, match=f"needs at least one pair, got top={top}"):

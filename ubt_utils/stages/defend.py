@@ -44,8 +44,8 @@ def ubt_cost(profile: Profile, suspected: Stage, overfitted: Stage, selected: St
 
 
 def words_of(suspected: Stage) -> int:
-    """How many words UBT pushes, or would push: one where detection found none."""
-    return max(1, len(suspected.metrics["found"]))
+    """How many words detection found."""
+    return len(suspected.metrics["found"])
 
 
 def detection_cost(sees: Collection[str], suspected: Stage, overfitted: Stage) -> float:

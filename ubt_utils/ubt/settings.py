@@ -133,8 +133,8 @@ class Select:
             raise ValueError(f"pictures agree in pairs: least must be at least 2, got {self.least}")
 
     def most(self, words: int) -> int:
-        """Pairs in D_u, at most, where so many words are found."""
-        return self.top * words
+        """Pairs in D_u, at most, where so many words are found; as for one where there is none."""
+        return self.top * max(1, words)
 
     def bar(self, pictures: int) -> float:
         """The agreement that so many pictures of a word must lose."""
